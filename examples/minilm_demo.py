@@ -1,0 +1,138 @@
+"""A pretrained sentence encoder in int8: quantized by torchao, lowered by lower86, measured on a real task.
+
+The task: find the docstring of each of 1,200 functions, methods and classes of the Python standard library from its
+first sentence alone, among what follows that sentence in all of them. Run it with `make demo`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from torch import Tensor
+from torch.fx import GraphModule
+
+from minilm import corpus, encoder, measure, quiet, report
+from minilm.report import FP32, LOWER86, TORCHAO
+
+ENTRIES, CALIBRATION = 1_200, 128
+FP32_BATCH, COMPARED_WITH_QUANTIZED, LATENCY_ROUNDS = 32, 64, 30
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """What each lowering made of the quantized model, the seconds it took, and lower86's account of it."""
+
+    modules: Mapping[str, Any]
+    seconds: Mapping[str, float]
+    explanation: Any
+
+
+@contextmanager
+def _step(progress: Progress, name: str) -> Iterator[None]:
+    """Shows work that cannot say how far it is."""
+    task = progress.add_task(name, total=None)
+    yield
+    progress.update(task, total=1, completed=1)
+
+
+def _lower(progress: Progress, quantized: GraphModule, example: encoder.Tokens) -> Lowered:
+    # Imported this late because both may talk while they are imported, and `quiet` has to come first.
+    from torchao.quantization.pt2e.lowering import lower_pt2e_quantized_to_x86 as torchao_lowering
+
+    import lower86
+
+    modules, seconds = {}, {}
+    for name, lower in ((LOWER86, lower86.lower_pt2e_quantized_to_x86), (TORCHAO, torchao_lowering)):
+        with _step(progress, f"Lower: {name}"):
+            start = time.perf_counter()
+            modules[name] = lower(quantized, example)
+            seconds[name] = time.perf_counter() - start
+    return Lowered(modules, seconds, lower86.explain(modules[LOWER86]))
+
+
+def _embed(progress: Progress, name: str, encode: Callable[..., Tensor], tokens: encoder.Tokens, batch: int) -> Tensor:
+    """The embeddings of all rows of `tokens`, float32 [rows, 384]."""
+    starts = progress.track(range(0, len(tokens[0]), batch), description=f"Embed: {name}")
+    with torch.no_grad():
+        return torch.cat([encode(*(part[i : i + batch] for part in tokens)) for i in starts])
+
+
+def _latency(
+    progress: Progress, contenders: Mapping[str, Callable[..., object]], tokens: encoder.Tokens
+) -> list[measure.Round]:
+    """Rounds of latencies for the longest text, which fills all positions."""
+    longest = int(tokens[1].sum(1).argmax())
+    sentence = [part[longest : longest + 1].clone() for part in tokens]
+    calls = {name: partial(contender, *sentence) for name, contender in contenders.items()}
+    rounds = measure.interleave(calls, LATENCY_ROUNDS)
+    with torch.no_grad():
+        return list(progress.track(rounds, total=LATENCY_ROUNDS, description="Measure latency, interleaved"))
+
+
+def _run(progress: Progress) -> tuple[report.Results, Lowered]:
+    with _step(progress, "Load the encoder and the docstrings"):
+        texts = corpus.load(ENTRIES, CALIBRATION)
+        fp32, tokenize = encoder.load()
+        calibration = [tokenize([text]) for text in texts.calibration]
+        tokens = tokenize([entry.title for entry in texts.entries] + [entry.body for entry in texts.entries])
+    example = calibration[0]
+    quantized = encoder.quantize(fp32, progress.track(calibration, description="Quantize: torchao"), example)
+    lowered = _lower(progress, quantized, example)
+    int8 = lowered.modules[LOWER86]
+
+    embeddings = {
+        FP32: _embed(progress, FP32, fp32, tokens, FP32_BATCH),
+        LOWER86: _embed(progress, LOWER86, int8, tokens, 1),
+    }
+    every = 2 * ENTRIES // COMPARED_WITH_QUANTIZED
+    sample = tokens[0][::every], tokens[1][::every]
+    quantized_embeddings = _embed(progress, "quantized model, a sample", quantized, sample, 1)
+    rounds = _latency(progress, {FP32: fp32, **lowered.modules}, tokens)
+
+    def recalls(k: int) -> dict[str, float]:
+        return {name: measure.recall(vectors[:ENTRIES], vectors[ENTRIES:], k) for name, vectors in embeddings.items()}
+
+    results = report.Results(
+        int8_fraction=lowered.explanation.int8_fraction,
+        kernels=len(lowered.explanation.kernels),
+        foreign_steps=len(lowered.explanation.foreign),
+        lowering=lowered.seconds,
+        torch_export=int8.timings["export"],
+        to_fp32=measure.likeness(embeddings[LOWER86], embeddings[FP32]),
+        to_quantized=measure.likeness(embeddings[LOWER86][::every], quantized_embeddings),
+        recalls={k: recalls(k) for k in (1, 10)},
+        entries=ENTRIES,
+        threads=torch.get_num_threads(),
+        latency=measure.medians(rounds),
+        ratio=measure.ratios(rounds, LOWER86),
+    )
+    return results, lowered
+
+
+def main() -> None:
+    """Quantize, lower, embed, measure, and print what came of it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--explain", action="store_true", help="also print what became of every quantized operation")
+    arguments = parser.parse_args()
+    quiet.silence()
+    console = Console()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    # Redrawing more often than this would take time from what is measured.
+    with Progress(*columns, console=console, refresh_per_second=2) as progress:
+        results, lowered = _run(progress)
+    if arguments.explain:
+        console.print(str(lowered.explanation), markup=False)
+    console.print(report.table(results))
+
+
+if __name__ == "__main__":
+    main()

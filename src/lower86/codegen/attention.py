@@ -1,0 +1,254 @@
+"""Float attention without the score matrix: blocks of 64 queries against blocks of 64 keys, softmax as it goes.
+
+Lanes run along queries. Scores and output are kept transposed ([key][query] and [dim][query]), which makes every step of
+the softmax an operation between whole vectors, and lets both products use the same register tile: 4 rows by 64 columns,
+
+    score[key r][query] += broadcast(k[r, d]) · q[d][query]      out[dim r][query] += broadcast(v[t, r]) · p[t][query]
+
+so keys and values are read in place, whatever their strides. Queries are transposed once going in, the output once going
+out, 16 x 16 in registers. With more than one block of keys the running maximum grows; sums and output so far are scaled
+by exp(old - new) (the online softmax of Milakov and Gimelshein, arXiv:1805.02867). A row whose keys are all masked is 0,
+as in PyTorch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..program.kernels import TILE_COLUMNS, Attention
+from .builder import F32, LANES, Code, Value, Variable, vector
+from .frame import Frame
+from .mathematics import exp
+from .pointwise import OPERATIONS, BodyEmitter, Point, lane_loop
+
+_KEYS = 64
+_ROWS = 4
+_VECTORS = TILE_COLUMNS // LANES
+_LINE = TILE_COLUMNS * 4  # bytes of one row of a transposed buffer
+
+
+@dataclass(frozen=True)
+class _Buffers:
+    """A unit's own memory, transposed: [row][64 queries] of f32."""
+
+    q: Value
+    scores: Value
+    out: Value
+    top: Value
+    total: Value
+
+
+def emit_attention(frame: Frame, kernel: Attention) -> None:
+    """The whole kernel: up to 64 queries of one head."""
+    code = frame.code
+    queries, keys, heads = frame.size(kernel.queries), frame.size(kernel.keys), frame.size(kernel.heads)
+    blocks = code.div(code.add(queries, TILE_COLUMNS - 1), TILE_COLUMNS)
+    first = code.mul(code.rem(frame.unit, blocks), TILE_COLUMNS)
+    rest = code.div(frame.unit, blocks)
+    head, batch = code.rem(rest, heads), code.div(rest, heads)
+    where = [batch, head, first]
+    count = code.minimum(TILE_COLUMNS, code.sub(queries, first))
+
+    def rows(lines: int) -> Value:
+        return code.stack(vector(F32), lines * _VECTORS)
+
+    value_rows = -(-kernel.value_dim // LANES) * LANES
+    buffers = _Buffers(rows(-(-kernel.head_dim // LANES) * LANES), rows(_KEYS), rows(value_rows), rows(1), rows(1))
+    _transpose_queries(frame, kernel, where, queries, buffers.q)
+    minus_infinity, zero = code.constant(vector(F32), float("-inf")), code.constant(vector(F32), 0.0)
+    for j in range(_VECTORS):
+        code.store(minus_infinity, code.at(buffers.top, 64 * j), align=64)
+        code.store(zero, code.at(buffers.total, 64 * j), align=64)
+    with code.loop(0, value_rows * _VECTORS) as i:
+        code.store(zero, code.at(buffers.out, code.mul(i, 64)), align=64)
+
+    key_head = code.div(head, kernel.groups)
+    k_at = _plus(frame, frame.slots[1], (batch, key_head), kernel.k)
+    v_at = _plus(frame, frame.slots[2], (batch, key_head), kernel.v)
+    end = code.minimum(keys, code.add(first, TILE_COLUMNS)) if kernel.causal else keys
+    with code.loop(0, end, _KEYS) as key:
+        length = code.minimum(_KEYS, code.sub(end, key))
+        _scores(frame, kernel, (where, key, length, end), k_at, buffers)
+        _softmax_step(code, length, value_rows, buffers)
+        _add_values(frame, kernel, key, length, v_at, buffers)
+    _write(frame, kernel, where, count, buffers)
+    code.ret()
+
+
+def _plus(frame: Frame, pointer: Value, index: Sequence[Value | int], strides: Sequence[object]) -> Value:
+    for i, stride in zip(index, strides, strict=False):
+        pointer = frame.code.at(pointer, frame.code.mul(i, frame.code.mul(frame.size(stride), 4)))  # type: ignore[arg-type]
+    return pointer
+
+
+def _transpose_queries(
+    frame: Frame, kernel: Attention, where: Sequence[Value | int], queries: Value | int, buffer: Value
+) -> None:
+    """buffer[d][query] = scale · q[query, d]; queries beyond the last repeat it, and are never written out."""
+    code = frame.code
+    scale = code.splat(frame.param(0, "f32"))
+    row_bytes = code.mul(frame.size(kernel.q[2]), 4)
+    base = _plus(frame, frame.slots[0], where[:2], kernel.q)
+    with code.loop(0, _VECTORS) as j:
+        start = code.add(where[2], code.mul(j, LANES))
+
+        def block(d: Value, mask: Value | None) -> None:
+            lines = []
+            for r in range(LANES):
+                row = code.minimum(code.add(start, r), code.sub(queries, 1))
+                at = code.at(code.at(base, code.mul(row, row_bytes)), code.mul(d, 4))
+                lines.append(code.b.fmul(code.masked_load(F32, at, mask), scale))
+            place = code.at(code.at(buffer, code.mul(d, _LINE)), code.mul(j, 64))
+            for r, line in enumerate(code.transpose(lines)):
+                code.store(line, code.at(place, r * _LINE), align=64)
+
+        lane_loop(frame, kernel.head_dim, 0, block)
+
+
+def _tile(code: Code, initial: Sequence[Value]) -> list[Variable]:
+    return [code.variable(value) for value in initial]
+
+
+def _accumulate(code: Code, tile: list[Variable], rows: Sequence[Value], line: Value) -> None:
+    """tile[r][j] += rows[r] · line[j] for a line of 64 queries."""
+    vectors = [code.load(vector(F32), code.at(line, 64 * j), align=64) for j in range(_VECTORS)]
+    for r, pointer in enumerate(rows):
+        broadcast = code.splat(code.load(F32, pointer))
+        for j in range(_VECTORS):
+            total = tile[r * _VECTORS + j]
+            total.set(code.intrinsic("fma", broadcast, vectors[j], total.get()))
+
+
+def _scores(
+    frame: Frame,
+    kernel: Attention,
+    place: tuple[Sequence[Value | int], Value, Value | int, Value | int],
+    k_at: Value,
+    buffers: _Buffers,
+) -> None:
+    """scores[t][query] for the block's keys; rows beyond the last key are -inf."""
+    code, (where, key, length, end) = frame.code, place
+    row_bytes = code.mul(frame.size(kernel.k[2]), 4)
+    zero, minus_infinity = code.constant(vector(F32), 0.0), code.constant(vector(F32), float("-inf"))
+    with code.loop(0, length, _ROWS) as t:
+        rows = []
+        for r in range(_ROWS):
+            row = code.minimum(code.add(key, code.add(t, r)), code.sub(end, 1))
+            rows.append(code.at(k_at, code.mul(row, row_bytes)))
+        tile = _tile(code, [zero] * (_ROWS * _VECTORS))
+        with code.loop(0, kernel.head_dim) as d:
+            step = code.mul(d, 4)
+            _accumulate(code, tile, [code.at(row, step) for row in rows], code.at(buffers.q, code.mul(d, _LINE)))
+        for r in range(_ROWS):
+            position = code.add(key, code.add(t, r))
+            inside = code.splat(code.less(position, end))
+            for j in range(_VECTORS):
+                score = _masked(frame, kernel, where, (position, j, end), tile[r * _VECTORS + j].get())
+                score = code.b.select(inside, score, minus_infinity)
+                code.store(score, code.at(buffers.scores, code.add(code.mul(code.add(t, r), _LINE), 64 * j)), align=64)
+
+
+def _masked(
+    frame: Frame,
+    kernel: Attention,
+    where: Sequence[Value | int],
+    place: tuple[Value | int, int, Value | int],
+    score: Value,
+) -> Value:
+    code, (key, j, end) = frame.code, place
+    minus_infinity = code.constant(vector(F32), float("-inf"))
+    query = code.i64(code.add(where[2], LANES * j))
+    if kernel.causal:
+        lanes = code.b.add(code.splat(query), code.iota())
+        score = code.b.select(code.b.icmp_signed(">=", lanes, code.splat(code.i64(key))), score, minus_infinity)
+    if kernel.mask is not None:
+        left = code.lanes_below(code.sub(frame.size(kernel.queries), query))
+        exact = code.i64(code.minimum(key, code.sub(end, 1)))
+        emitter = BodyEmitter(frame, kernel.mask, Point([where[0], where[1], query, exact], 2, left))
+        mask = code.splat(emitter.node(kernel.mask_node))
+        if kernel.mask.nodes[kernel.mask_node].dtype == "bool":
+            score = code.b.select(mask, score, minus_infinity)
+        else:
+            score = code.b.fadd(score, mask)
+    return score
+
+
+def _softmax_step(code: Code, length: Value | int, value_rows: int, buffers: _Buffers) -> None:
+    """Turns the block's scores into exp(score - maximum), and scales what was summed under the old maximum."""
+    minus_infinity, zero = code.constant(vector(F32), float("-inf")), code.constant(vector(F32), 0.0)
+    with code.loop(0, _VECTORS) as j:
+        here = code.mul(j, 64)
+        old = code.load(vector(F32), code.at(buffers.top, here), align=64)
+        top = code.variable(old)
+        scores = code.at(buffers.scores, here)
+        with code.loop(0, length) as t:
+            score = code.load(vector(F32), code.at(scores, code.mul(t, _LINE)), align=64)
+            top.set(OPERATIONS["max"](code, "f32", "f32", top.get(), score))
+        # Where every key so far is masked, -inf - (-inf) would be NaN: measure from 0 there.
+        best = top.get()
+        best = code.b.select(code.b.fcmp_ordered("==", best, minus_infinity), zero, best)
+        scale = exp(code, code.b.fsub(old, best))
+        total = code.variable(code.b.fmul(code.load(vector(F32), code.at(buffers.total, here), align=64), scale))
+        with code.loop(0, length) as t:
+            at = code.at(scores, code.mul(t, _LINE))
+            weight = exp(code, code.b.fsub(code.load(vector(F32), at, align=64), best))
+            code.store(weight, at, align=64)
+            total.set(code.b.fadd(total.get(), weight))
+        code.store(top.get(), code.at(buffers.top, here), align=64)
+        code.store(total.get(), code.at(buffers.total, here), align=64)
+        with code.loop(0, value_rows) as d:
+            at = code.at(buffers.out, code.add(here, code.mul(d, _LINE)))
+            code.store(code.b.fmul(code.load(vector(F32), at, align=64), scale), at, align=64)
+
+
+def _add_values(
+    frame: Frame, kernel: Attention, key: Value, length: Value | int, v_at: Value, buffers: _Buffers
+) -> None:
+    """out[d][query] += Σ_t v[t, d] · weight[t][query]."""
+    code = frame.code
+    row_bytes = code.mul(frame.size(kernel.v[2]), 4)
+    block = code.at(v_at, code.mul(key, row_bytes))
+    with code.loop(0, kernel.value_dim, _ROWS) as d:
+        lines = code.at(buffers.out, code.mul(d, _LINE))
+        places = [code.at(lines, r * _LINE + 64 * j) for r in range(_ROWS) for j in range(_VECTORS)]
+        tile = _tile(code, [code.load(vector(F32), place, align=64) for place in places])
+        columns = [code.minimum(code.add(d, r), kernel.value_dim - 1) for r in range(_ROWS)]
+        with code.loop(0, length) as t:
+            row = code.at(block, code.mul(t, row_bytes))
+            pointers = [code.at(row, code.mul(column, 4)) for column in columns]
+            _accumulate(code, tile, pointers, code.at(buffers.scores, code.mul(t, _LINE)))
+        for place, total in zip(places, tile, strict=True):
+            code.store(total.get(), place, align=64)
+
+
+def _write(
+    frame: Frame, kernel: Attention, where: Sequence[Value | int], count: Value | int, buffers: _Buffers
+) -> None:
+    """Divides by the sums, transposes back, and runs the body on every query."""
+    code = frame.code
+    zero, one = code.constant(vector(F32), 0.0), code.constant(vector(F32), 1.0)
+    line = code.stack(vector(F32), LANES)
+    with code.loop(0, code.div(code.add(count, LANES - 1), LANES)) as j:
+        total = code.load(vector(F32), code.at(buffers.total, code.mul(j, 64)), align=64)
+        empty = code.b.fcmp_ordered("==", total, zero)
+        # 0 · (1 / 1): a row with no key is 0.
+        scale = code.b.fdiv(one, code.b.select(empty, one, total))
+
+        def block(d: Value, mask: Value | None) -> None:
+            at = code.at(code.at(buffers.out, code.mul(d, _LINE)), code.mul(j, 64))
+            rows = [
+                code.b.fmul(code.load(vector(F32), code.at(at, r * _LINE), align=64), scale) for r in range(LANES)
+            ]
+            for r, row in enumerate(code.transpose(rows)):
+                code.store(row, code.at(line, 64 * r), align=64)
+            left = code.minimum(LANES, code.sub(count, code.mul(j, LANES)))
+            with code.loop(0, left) as r:
+                value = code.load(vector(F32), code.at(line, code.mul(r, 64)), align=64)
+                query = code.add(where[2], code.add(code.mul(j, LANES), r))
+                point = Point([where[0], where[1], query, d], 3, mask, {0: value})
+                BodyEmitter(frame, kernel.body, point).stores()
+
+        lane_loop(frame, kernel.value_dim, 0, block)
+
+

@@ -1,0 +1,79 @@
+"""A kernel description to machine code: the name of its function, its argument layout, its LLVM assembly."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..errors import GraphError
+from ..program.body import Node, Store
+from ..program.kernels import Attention, Contraction, Kernel, Operand, Pointwise, Rows
+from ..program.sizes import FloorDiv, SizeExpr, names
+from . import llvm
+from .attention import emit_attention
+from .builder import Module
+from .contraction import emit_contraction
+from .frame import Frame, Layout
+from .pointwise import emit_pointwise
+from .rows import emit_rows
+from .target import Target
+
+_EMITTERS: Mapping[type[Any], Callable[..., None]] = {
+    Pointwise: emit_pointwise,
+    Rows: emit_rows,
+    Contraction: emit_contraction,
+    Attention: emit_attention,
+}
+
+
+def layout_of(kernel: Kernel) -> Layout:
+    """The slots, dims and params that a kernel names, found by walking its description."""
+    slots, params, dims = [0], [0], dict[str, None]()
+
+    def walk(part: object) -> None:
+        if isinstance(part, SizeExpr):
+            dims.update(dict.fromkeys(names(part)))
+        elif isinstance(part, tuple):
+            for item in part:
+                walk(item)
+        elif dataclasses.is_dataclass(part) and not isinstance(part, FloorDiv):
+            if isinstance(part, Node) and part.op in ("load", "gather"):
+                slots.append(int(part.attrs[0]) + 1)  # type: ignore[arg-type]
+            elif isinstance(part, Node) and part.op == "param":
+                params.append(int(part.attrs[0]) + 1)  # type: ignore[arg-type]
+            elif isinstance(part, (Store, Operand)):
+                slots.append(part.slot + 1)
+            elif isinstance(part, Contraction) and part.kind != "f32":
+                slots.append(part.start + 1)
+            elif isinstance(part, Attention):
+                slots.append(3)
+                params.append(1)
+            for field in dataclasses.fields(part):
+                walk(getattr(part, field.name))
+
+    walk(kernel)
+    return Layout(max(slots), tuple(sorted(dims)), max(params))
+
+
+def kernel_name(kernel: Kernel) -> str:
+    """A name for the kernel's function, the same for equal kernels and different for others."""
+    digest = hashlib.sha256(repr(kernel).encode()).hexdigest()[:16]
+    return f"{type(kernel).__name__.lower()}_{digest}"
+
+
+def llvm_text(kernel: Kernel) -> str:
+    """The kernel as LLVM assembly, for any target."""
+    emit = _EMITTERS.get(type(kernel))
+    if emit is None:
+        raise GraphError(f"no code generator for a kernel of type {type(kernel).__name__}")
+    name = kernel_name(kernel)
+    module = Module(name)
+    emit(Frame(module, name, layout_of(kernel)), kernel)
+    return module.text()
+
+
+def compile_kernel(kernel: Kernel, target: Target) -> bytes:
+    """Object code that defines `kernel_name(kernel)`."""
+    return llvm.object_code(llvm_text(kernel), target.cpu, target.features)

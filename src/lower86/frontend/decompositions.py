@@ -1,0 +1,37 @@
+"""Which composite operators the post-autograd table takes apart, and which stay whole.
+
+PyTorch's own lowering takes every composite-implicit operator apart, and then cannot find the linear again. Here those
+that a kernel computes as one stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+KEEP = (
+    "linear", "matmul", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
+    "scaled_dot_product_attention", "layer_norm", "group_norm", "batch_norm", "instance_norm", "rms_norm", "softmax",
+    "log_softmax", "einsum", "pad", "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d",
+    "upsample_linear1d", "upsample_bilinear2d", "upsample_bicubic2d", "gelu", "silu", "relu6", "hardtanh",
+)  # fmt: skip
+"""Operators (all overloads) that stay whole."""
+
+
+def is_composite(operator: Any) -> bool:
+    """Whether PyTorch defines `operator` by other operators alone, for every backend and with autograd."""
+    return isinstance(operator, torch._ops.OpOverload) and bool(
+        torch._C._dispatch_has_kernel_for_dispatch_key(operator.name(), "CompositeImplicitAutograd")
+    )
+
+
+def table() -> dict[Any, Callable[..., Any]]:
+    """The decomposition table: composite-implicit operators without `KEEP`."""
+    default = torch.export.default_decompositions()
+    return {
+        operator: decomposition
+        for operator, decomposition in default.items()
+        if is_composite(operator) and operator._schema.name.removeprefix("aten::") not in KEEP
+    }

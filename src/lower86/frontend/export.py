@@ -1,0 +1,66 @@
+"""Export and decomposition of the quantized module: strict first, as PyTorch's own lowering does."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+from torch.fx import GraphModule
+
+from ..errors import ExportError
+from .decompositions import table
+
+_LOG = logging.getLogger("lower86")
+
+
+def export_module(
+    model: torch.nn.Module,
+    example_inputs: tuple[Any, ...],
+    example_kwargs: dict[str, Any] | None = None,
+    dynamic_shapes: Any = None,
+) -> GraphModule:
+    """A functional graph of `model` over composite operators, its weights as attributes, its pytrees kept.
+
+    The graph shares the model's tensors and never writes to them. Raises ExportError if the model cannot be traced.
+    """
+    if not isinstance(model, torch.nn.Module):
+        raise ExportError(
+            f"expected a torch.nn.Module, got {type(model).__name__}",
+            where="model",
+            fix="pass what convert_pt2e returned; for an ExportedProgram, pass its .module()",
+        )
+    if not isinstance(example_inputs, (tuple, list)):
+        raise ExportError(
+            f"example_inputs is a {type(example_inputs).__name__}, not a tuple",
+            where="example_inputs",
+            fix="wrap a single tensor in a tuple: (x,)",
+        )
+    with torch.no_grad():
+        program = _export(model, tuple(example_inputs), example_kwargs, dynamic_shapes)
+        return program.run_decompositions(table()).module(check_guards=False)  # type: ignore[return-value,unused-ignore]
+
+
+def _export(
+    model: torch.nn.Module, inputs: tuple[Any, ...], kwargs: dict[str, Any] | None, dynamic_shapes: Any
+) -> torch.export.ExportedProgram:
+    problems: list[Exception] = []
+    for strict in (True, False):
+        try:
+            return torch.export.export(model, inputs, kwargs, dynamic_shapes=dynamic_shapes, strict=strict)
+        except Exception as problem:  # torch.export raises many unrelated types; all mean the same here
+            problems.append(problem)
+            if strict:
+                _LOG.info("strict export failed (%s); trying without", _first_line(problem))
+    problem = problems[-1]
+    raise ExportError(
+        f"the model cannot be exported to a graph: {_first_line(problem)}",
+        where=type(model).__name__,
+        fix="remove branches on tensor values (use torch.where or torch.cond), or give example inputs and "
+        "dynamic_shapes that fit; torch's own report is the cause of this error",
+    ) from problem
+
+
+def _first_line(problem: Exception) -> str:
+    text = str(problem).strip()
+    return text.splitlines()[0] if text else type(problem).__name__

@@ -1,0 +1,44 @@
+"""A node's arguments by the names of the operator's schema, defaults filled in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.fx import Node
+
+
+def is_call(node: object, *targets: Any) -> bool:
+    """Whether `node` is an FX node that calls one of `targets`."""
+    return isinstance(node, Node) and node.op == "call_function" and node.target in targets
+
+
+def arguments(node: Node) -> dict[str, Any]:
+    """Every argument of an operator call by its schema name, whether given by position, by name, or not at all."""
+    assert isinstance(node.target, torch._ops.OpOverload)
+    found: dict[str, Any] = {}
+    for position, parameter in enumerate(node.target._schema.arguments):
+        if position < len(node.args) and not parameter.kwarg_only:
+            found[parameter.name] = node.args[position]
+        elif parameter.name in node.kwargs:
+            found[parameter.name] = node.kwargs[parameter.name]
+        elif parameter.has_default_value():
+            found[parameter.name] = parameter.default_value
+    return found
+
+
+def value_of(node: Node) -> Any:
+    """The example (fake) value that export recorded for a node, or None."""
+    return node.meta.get("val")
+
+
+def tensor_of(node: Node) -> torch.Tensor:
+    """The example tensor of a node that gives one."""
+    value = value_of(node)
+    assert isinstance(value, torch.Tensor), f"{node} is no tensor"
+    return value
+
+
+def shape_of(node: Node) -> tuple[Any, ...]:
+    """The (perhaps symbolic) shape of a node's tensor."""
+    return tuple(tensor_of(node).shape)

@@ -1,0 +1,90 @@
+"""Small edits on FX graphs that keep what reports need: source lines, module names, example values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.fx import GraphModule, Node
+
+_KEPT = ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node", "torch_fn")
+
+
+def insert(
+    before: Node, target: Any, args: Sequence[Any], kwargs: dict[str, Any] | None = None, *, like: Node, value: Any = None
+) -> Node:
+    """A new call just before `before`, with the source metadata of `like`.
+
+    Its example value is `value`, or else computed from its arguments' example values.
+    """
+    graph = before.graph
+    with graph.inserting_before(before):
+        node = graph.call_function(target, tuple(args), kwargs or {})
+    node.meta.update({key: like.meta[key] for key in _KEPT if key in like.meta})
+    node.meta["val"] = example(node) if value is None else value
+    return node
+
+
+def example(node: Node) -> Any:
+    """The example value of a call, from its arguments' example values."""
+
+    def value(argument: Any) -> Any:
+        return argument.meta["val"] if isinstance(argument, Node) else argument
+
+    args = torch.fx.node.map_arg(node.args, value)
+    kwargs = torch.fx.node.map_arg(node.kwargs, value)
+    mode = next((v.fake_mode for v in _tensors((args, kwargs)) if hasattr(v, "fake_mode")), None)
+    if mode is None:
+        return node.target(*args, **kwargs)  # type: ignore[operator,misc,unused-ignore]
+    with mode:
+        return node.target(*args, **kwargs)  # type: ignore[operator,misc,unused-ignore]
+
+
+def _tensors(tree: Any) -> list[torch.Tensor]:
+    return [leaf for leaf in torch.utils._pytree.tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
+
+
+def replace(node: Node, by: Node) -> None:
+    """All users of `node` use `by` instead; `node` goes away."""
+    node.replace_all_uses_with(by)
+    node.graph.erase_node(node)
+
+
+def constant_of(module: GraphModule, node: object) -> torch.Tensor | None:
+    """The tensor that a `get_attr` node reads, or None for any other node."""
+    if not isinstance(node, Node) or node.op != "get_attr":
+        return None
+    found: Any = module
+    for part in str(node.target).split("."):
+        found = getattr(found, part, None)
+    return found.detach() if isinstance(found, torch.Tensor) else None
+
+
+def insert_constant(module: GraphModule, before: Node, tensor: torch.Tensor, stem: str) -> Node:
+    """A `get_attr` node of a new buffer that holds `tensor`; equal tensors share no buffer, their bytes may."""
+    number = 0
+    while hasattr(module, f"{stem}_{number}"):
+        number += 1
+    name = f"{stem}_{number}"
+    module.register_buffer(name, tensor.detach().contiguous(), persistent=True)
+    with before.graph.inserting_before(before):
+        node = before.graph.get_attr(name)
+    mode = next((v.fake_mode for n in before.graph.nodes for v in [n.meta.get("val")] if hasattr(v, "fake_mode")), None)
+    node.meta["val"] = mode.from_tensor(tensor.detach(), static_shapes=True) if mode is not None else tensor.detach()
+    return node
+
+
+def remove_dead(module: GraphModule) -> None:
+    """Erases calls that nobody uses, and attributes that no node reads any more."""
+    for node in reversed(list(module.graph.nodes)):
+        if node.op in ("call_function", "get_attr") and not node.users:
+            module.graph.erase_node(node)
+    module.delete_all_unused_submodules()
+    used = {str(n.target) for n in module.graph.nodes if n.op == "get_attr"}
+    for name in list(module._buffers):
+        if name not in used:
+            del module._buffers[name]
+    for name in list(module._parameters):
+        if name not in used:
+            del module._parameters[name]

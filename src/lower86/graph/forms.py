@@ -1,0 +1,70 @@
+"""What each form of the graph promises, as named predicates, checked between stages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch.fx import GraphModule, Node
+
+from ..errors import GraphError
+from .arguments import is_call
+from .qparams import is_dequantize
+from .source import describe
+
+_A = torch.ops.aten
+
+
+def only_calls(module: GraphModule, node: Node) -> bool:
+    """Inputs, constants, operator calls and the output; no modules, no methods."""
+    return node.op in ("placeholder", "get_attr", "call_function", "output")
+
+
+def functional(module: GraphModule, node: Node) -> bool:
+    """No operator writes to its inputs, but for the buffers that the model itself mutates."""
+    target = node.target
+    return not (isinstance(target, torch._ops.OpOverload) and target._schema.is_mutable)
+
+
+def has_example(module: GraphModule, node: Node) -> bool:
+    """Every value has an example, so that shapes and dtypes are known."""
+    return node.op == "output" or "val" in node.meta
+
+
+def own_dequantize(module: GraphModule, node: Node) -> bool:
+    """A dequantize has one user."""
+    return not is_dequantize(node) or len(node.users) <= 1
+
+
+def one_movement_spelling(module: GraphModule, node: Node) -> bool:
+    """No t, transpose, reshape or unsqueeze."""
+    return not is_call(node, _A.t.default, _A.transpose.int, _A._unsafe_view.default)
+
+
+@dataclass(frozen=True)
+class Form:
+    """A named list of predicates that hold for every node."""
+
+    name: str
+    predicates: tuple[Callable[[GraphModule, Node], bool], ...]
+
+
+NORMAL = Form("NORMAL", (only_calls, functional, has_example, own_dequantize, one_movement_spelling))
+INT8 = Form("INT8", (only_calls, functional, has_example))
+
+
+def check(module: GraphModule, form: Form) -> None:
+    """Raises GraphError that lists every violation of `form`."""
+    problems = [
+        f"{predicate.__name__}: {describe(node)}"
+        for node in module.graph.nodes
+        for predicate in form.predicates
+        if not predicate(module, node)
+    ]
+    if problems:
+        raise GraphError(
+            f"the graph is not in {form.name} form",
+            where="; ".join(problems[:5]),
+            fix="this is a gap in lower86: report the model, or leave the operator's module out of the quantized part",
+        )

@@ -1,0 +1,93 @@
+"""Quantize and dequantize nodes as data, whatever operator spells them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.fx import GraphModule, Node
+
+from .arguments import arguments, is_call
+from .edit import constant_of
+
+_Q = torch.ops.quantized_decomposed
+
+
+def operators() -> Any:
+    """The `quantized_decomposed` namespace, once its operators are registered."""
+    return _Q
+
+
+def _overloads(*names: str) -> tuple[Any, ...]:
+    found = []
+    for name in names:
+        packet, overload = name.split(".")
+        try:
+            found.append(getattr(getattr(_Q, packet), overload))
+        except AttributeError:
+            continue  # the frontend that brings these operators is not loaded: no graph holds them
+    return tuple(found)
+
+
+def is_quantize(node: object) -> bool:
+    """Whether the node turns floats into quantized integers."""
+    return is_call(node, *_overloads("quantize_per_tensor.default", "quantize_per_tensor.tensor", "quantize_per_channel.default"))
+
+
+def is_dequantize(node: object) -> bool:
+    """Whether the node turns quantized integers into floats."""
+    return is_call(
+        node,
+        *_overloads(
+            "dequantize_per_tensor.default",
+            "dequantize_per_tensor.tensor",
+            "dequantize_per_tensor.tensor2",
+            "dequantize_per_channel.default",
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class QParams:
+    """How integers stand for reals: `real = (integer - zero_point) * scale`.
+
+    `scale` and `zero_point` are numbers, or tensors of one entry per index of `axis`; None if known only at run time.
+    """
+
+    scale: float | torch.Tensor | None
+    zero_point: int | torch.Tensor | None
+    axis: int | None
+    low: int
+    high: int
+    dtype: torch.dtype
+
+    @property
+    def is_static(self) -> bool:
+        """Whether both are known now."""
+        return self.scale is not None and self.zero_point is not None
+
+
+def qparams_of(module: GraphModule, node: Node) -> QParams:
+    """The parameters of a quantize or dequantize node."""
+    given = arguments(node)
+    per_channel = "scales" in given
+    scale, zero = (given["scales"], given["zero_points"]) if per_channel else (given["scale"], given["zero_point"])
+    if isinstance(scale, Node):
+        scale = constant_of(module, scale)
+    if isinstance(zero, Node):
+        zero = constant_of(module, zero)
+    elif per_channel and zero is None:
+        zero = 0
+    if not per_channel:
+        scale = float(scale) if scale is not None else None
+        zero = int(zero) if zero is not None else None
+    axis = int(given["axis"]) if per_channel else None
+    return QParams(scale, zero, axis, int(given["quant_min"]), int(given["quant_max"]), given["dtype"])
+
+
+def same(a: QParams, b: QParams) -> bool:
+    """Whether two per-tensor parameter sets are equal and static."""
+    if a.axis is not None or b.axis is not None or not a.is_static:
+        return False
+    return (a.scale, a.zero_point, a.low, a.high, a.dtype) == (b.scale, b.zero_point, b.low, b.high, b.dtype)

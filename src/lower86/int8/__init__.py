@@ -1,0 +1,31 @@
+"""NORMAL to INT8: contractions of dequantized operands become integer contractions. One family a file.
+
+`RULES` is the order in which they are tried at each node; the first that answers decides. A rule returns what it did, a
+`Refusal` with the reason if the node is its own but cannot become int8, or None if it is not its business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch.fx import GraphModule, Node
+
+from .linear import lower_linear
+from .record import Lowered, Record, Refusal
+from .refused import refuse_others
+
+Rule = Callable[[GraphModule, Node], "Lowered | Refusal | None"]
+
+RULES: tuple[Rule, ...] = (lower_linear, refuse_others)
+
+
+def apply_rules(module: GraphModule) -> list[Record]:
+    """Applies the rules to every node of `module`; returns what became of each quantized contraction."""
+    records: list[Record] = []
+    for node in list(module.graph.nodes):
+        for rule in RULES:
+            outcome = rule(module, node)
+            if outcome is not None:
+                records.append(outcome.record)
+                break
+    return records

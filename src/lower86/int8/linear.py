@@ -1,0 +1,106 @@
+"""Int8 linear.
+
+    dequantize(x) --.
+                     linear(·, ·, bias)   ->   lower86::int8_linear(x, w, bias, x_zero_point, scale)
+    dequantize(w) --'
+
+s8 and u8 on either side, any zero points, scales per tensor or per output row. A weight whose zero point is not 0 is
+shifted by it; where the shifted weight no longer fits 8 bits it is the sum of two that do, and so is the result.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule, Node
+
+from ..graph.arguments import arguments, is_call, shape_of
+from ..graph.edit import constant_of, insert, insert_constant
+from ..graph.qparams import QParams, is_dequantize, qparams_of
+from ..ops.linear import int8_linear
+from .record import Lowered, Refusal, record, size_hint
+
+_BYTES = (torch.uint8, torch.int8)
+
+
+def lower_linear(module: GraphModule, node: Node) -> Lowered | Refusal | None:
+    """Rewrites one `linear` whose operands are both dequantized."""
+    if not is_call(node, torch.ops.aten.linear.default):
+        return None
+    given = arguments(node)
+    x, w, bias = given["input"], given["weight"], given["bias"]
+    if not (is_dequantize(x) or is_dequantize(w)):
+        return None
+    macs = math.prod(size_hint(s) for s in shape_of(node)) * size_hint(shape_of(w)[-1])
+    reason = _why_not(module, x, w, bias)
+    if reason:
+        return Refusal(record(node, macs, reason))
+    result = _rewrite(module, node, x, w, bias)
+    made = record(node, macs)
+    node.replace_all_uses_with(result)
+    module.graph.erase_node(node)
+    result.name = made.node
+    return Lowered(made)
+
+
+def _why_not(module: GraphModule, x: Node, w: Node, bias: object) -> str:
+    if not is_dequantize(x):
+        return "only the weight is quantized; the activation is float"
+    if not is_dequantize(w):
+        return "only the activation is quantized; the weight is float"
+    activation, weight = qparams_of(module, x), qparams_of(module, w)
+    if constant_of(module, w.args[0]) is None:
+        return "the weight is not a constant"
+    if activation.axis is not None:
+        return "the activation is quantized per channel, so its scale cannot leave the sum"
+    if not activation.is_static:
+        return "the activation's scale is computed at run time (dynamic quantization), which is not supported yet"
+    if not weight.is_static:
+        return "the weight's scale is not a constant"
+    if activation.dtype not in _BYTES or weight.dtype not in _BYTES:
+        return f"activation {activation.dtype} and weight {weight.dtype} are not both 8-bit integers"
+    if weight.axis not in (None, 0):
+        return f"the weight is quantized along axis {weight.axis}, the summed one, so its scales cannot leave the sum"
+    if shape_of(x)[-1] == 0:
+        return "the contraction is empty"
+    return ""
+
+
+def _rewrite(module: GraphModule, node: Node, x: Node, w: Node, bias: Node | None) -> Node:
+    activation, parameters = qparams_of(module, x), qparams_of(module, w)
+    weight = constant_of(module, w.args[0])
+    assert weight is not None
+    scale = combined_scale(activation, parameters, weight.shape[0])
+    scale_node = insert_constant(module, node, scale, "_scale")
+    pieces = shifted_weights(weight, parameters.zero_point)
+    total: Node | None = None
+    for piece in pieces:
+        unchanged = piece is weight and isinstance(w.args[0], Node)
+        weight_node = w.args[0] if unchanged else insert_constant(module, node, piece, "_weight")
+        operands = (x.args[0], weight_node, *((bias,) if total is None and bias is not None else ()))
+        qparams = {"x_zero_point": activation.zero_point, "scale": scale_node}
+        part = insert(node, int8_linear, operands, qparams, like=node, value=node.meta["val"])
+        total = part if total is None else insert(node, torch.ops.aten.add.Tensor, (total, part), like=node)
+    assert total is not None
+    return total
+
+
+def combined_scale(activation: QParams, weight: QParams, rows: int) -> Tensor:
+    """The activation's scale times each row's, multiplied in float64 and rounded once to float32."""
+    assert isinstance(activation.scale, float)
+    scales = torch.as_tensor(weight.scale, dtype=torch.float64).reshape(-1)
+    return (scales * activation.scale).to(torch.float32).expand(rows).contiguous()
+
+
+def shifted_weights(weight: Tensor, zero_point: int | Tensor | None) -> list[Tensor]:
+    """s8 tensors whose sum is `weight - zero_point` (one zero point, or one a row)."""
+    zero = torch.as_tensor(zero_point if zero_point is not None else 0, dtype=torch.int32)
+    if weight.dtype == torch.int8 and not bool(zero.any()):
+        return [weight]
+    shifted = weight.to(torch.int32) - (zero.reshape(-1, 1) if zero.ndim else zero)
+    if int(shifted.min()) >= -128 and int(shifted.max()) <= 127:
+        return [shifted.to(torch.int8)]
+    half = torch.div(shifted, 2, rounding_mode="floor")
+    return [half.to(torch.int8), (shifted - half).to(torch.int8)]

@@ -1,0 +1,33 @@
+"""QUANTIZED to NORMAL: one spelling for each operation. One pass a file; `PASSES` is the order they run in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch.fx import GraphModule
+
+from .drop_guards import drop_guards
+from .drop_identities import drop_identities
+from .fold_constants import fold_constants, fold_dequantized_weights
+from .inline_regions import inline_regions
+from .move_dequantize import move_dequantize, unshare_dequantize
+from .scalar_qparams import scalar_qparams
+from .spell_composites import spell_composites
+from .spell_movement import spell_movement
+
+__all__ = ["PASSES", "fold_dequantized_weights"]
+
+Pass = Callable[[GraphModule], None]
+
+PASSES: tuple[Pass, ...] = (
+    drop_guards,
+    inline_regions,
+    drop_identities,
+    spell_movement,
+    scalar_qparams,
+    unshare_dequantize,
+    spell_composites,  # after the movements have one spelling, before dequantize moves past the views it looks for
+    move_dequantize,
+    drop_identities,  # movements that cancelled out
+    fold_constants,  # last: the weights' own movements have come to stand before their dequantize
+)

@@ -1,0 +1,83 @@
+"""Everything computable from constants is computed, once, now. A quantized weight stays quantized.
+
+    add(arange(128), 0)              ->  constant
+    dequantize(constant, …)          stays: folding stops at a weight's dequantize
+    and(all-true constant, mask)     ->  expand(mask)
+"""
+
+from __future__ import annotations
+
+import torch
+from torch.fx import GraphModule, Node
+
+from ..graph.arguments import arguments, is_call, shape_of, tensor_of
+from ..graph.edit import constant_of, insert, insert_constant, replace
+from ..graph.qparams import is_dequantize
+
+_A = torch.ops.aten
+_LIMIT = 1 << 26
+"""Bytes: a constant larger than its inputs and than this is cheaper to compute than to keep."""
+
+
+def fold_constants(module: GraphModule) -> None:
+    """Replaces nodes whose inputs are all constants; then simplifies `and`/`or` with a constant of one value."""
+    for node in list(module.graph.nodes):
+        if node.op != "call_function" or is_dequantize(node) or not _is_pure(node):
+            continue
+        inputs = node.all_input_nodes
+        constants = {n: constant_of(module, n) for n in inputs}
+        if any(c is None for c in constants.values()) or not isinstance(node.meta.get("val"), torch.Tensor):
+            continue
+        fake = tensor_of(node)
+        if not all(isinstance(s, int) for s in fake.shape) or fake.numel() * fake.element_size() > _LIMIT:
+            continue
+        args = torch.fx.node.map_arg(node.args, lambda n: constants[n])
+        kwargs = torch.fx.node.map_arg(node.kwargs, lambda n: constants[n])
+        with torch.no_grad():
+            result = node.target(*args, **kwargs)  # type: ignore[operator,misc,unused-ignore]
+        constant = insert_constant(module, node, result, "_folded")
+        constant.meta.update({k: v for k, v in node.meta.items() if k != "val"})
+        replace(node, constant)
+    for node in list(module.graph.nodes):
+        _simplify_logic(module, node)
+
+
+def _is_pure(node: Node) -> bool:
+    target = node.target
+    if not isinstance(target, torch._ops.OpOverload) or target._schema.is_mutable:
+        return False
+    return torch.Tag.nondeterministic_seeded not in target.tags
+
+
+_AND = (_A.bitwise_and.Tensor, _A.logical_and.default, _A.__and__.Tensor)
+_OR = (_A.bitwise_or.Tensor, _A.logical_or.default, _A.__or__.Tensor)
+
+
+def _simplify_logic(module: GraphModule, node: Node) -> None:
+    """x & True, x | False  ->  x, expanded to the result's shape."""
+    if not is_call(node, *_AND, *_OR) or tensor_of(node).dtype != torch.bool:
+        return
+    neutral = is_call(node, *_AND)
+    given = list(arguments(node).values())
+    for constant, other in (given, given[::-1]):
+        tensor = constant_of(module, constant)
+        if tensor is None or tensor.dtype != torch.bool or not isinstance(other, Node):
+            continue
+        if bool((tensor == neutral).all()) and tensor_of(other).dtype == torch.bool:
+            shape = shape_of(node)
+            if shape_of(other) != shape:
+                if not all(isinstance(size, int) for size in shape):
+                    return
+                other = insert(node, _A.expand.default, (other, list(shape)), like=node)
+            replace(node, other)
+            return
+
+
+def fold_dequantized_weights(module: GraphModule) -> None:
+    """After the int8 rules: a weight that is still dequantized belongs to a float contraction, and becomes float."""
+    for node in list(module.graph.nodes):
+        if is_dequantize(node) and all(constant_of(module, n) is not None for n in node.all_input_nodes):
+            args = torch.fx.node.map_arg(node.args, lambda n: constant_of(module, n))
+            constant = insert_constant(module, node, node.target(*args, **node.kwargs), "_float_weight")
+            constant.meta.update({k: v for k, v in node.meta.items() if k != "val"})
+            replace(node, constant)

@@ -1,0 +1,70 @@
+"""Dequantize moves down past movement, quantize moves up: integers flow, and both stand beside what computes.
+
+    view(dequantize(q))       ->  dequantize(view(q))          quantize(view(x))   ->  view(quantize(x))
+    permute(dequantize(w))    ->  dequantize(permute(w))       with the axis moved along
+
+A dequantize moves only if the movement is its only user; a quantize only if it is the movement's only user.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.fx import GraphModule, Node
+
+from ..graph.arguments import is_call, tensor_of
+from ..graph.edit import insert, replace
+from ..graph.qparams import is_dequantize, is_quantize, qparams_of
+
+_A = torch.ops.aten
+MOVEMENT = (_A.view.default, _A.permute.default, _A.expand.default, _A.slice.Tensor)
+
+
+def move_dequantize(module: GraphModule) -> None:
+    """Moves every dequantize as far down, and every quantize as far up, as movement goes."""
+    for node in list(module.graph.nodes):
+        if is_call(node, *MOVEMENT) and is_dequantize(node.args[0]) and len(node.args[0].users) == 1:
+            _sink(module, node, node.args[0])
+    for node in list(module.graph.nodes):
+        if is_quantize(node) and qparams_of(module, node).axis is None:
+            _hoist(node)
+
+
+def _sink(module: GraphModule, move: Node, dequantize: Node) -> None:
+    axis = qparams_of(module, dequantize).axis
+    kwargs: dict[str, Any] = dict(dequantize.kwargs)
+    rest = list(dequantize.args[1:])
+    if axis is not None:
+        if not is_call(move, _A.permute.default):
+            return
+        rank = len(tensor_of(move).shape)
+        moved = [d % rank for d in move.args[1]].index(axis)  # type: ignore[union-attr,operator]
+        names = [a.name for a in dequantize.target._schema.arguments]  # type: ignore[union-attr]
+        rest[names.index("axis") - 1] = moved
+    source = dequantize.args[0]
+    quantized = insert(move, move.target, (source, *move.args[1:]), dict(move.kwargs), like=move)
+    replace(move, insert(move, dequantize.target, (quantized, *rest), kwargs, like=dequantize, value=move.meta["val"]))
+
+
+def _hoist(quantize: Node) -> None:
+    while is_call(quantize.args[0], *MOVEMENT) and len(quantize.args[0].users) == 1:  # type: ignore[union-attr]
+        move: Any = quantize.args[0]
+        if tensor_of(move).numel() != tensor_of(move.args[0]).numel():
+            return  # an expand or a slice: quantizing first would do other work
+        earlier = insert(move, quantize.target, (move.args[0], *quantize.args[1:]), dict(quantize.kwargs), like=quantize)
+        moved = insert(quantize, move.target, (earlier, *move.args[1:]), dict(move.kwargs), like=move)
+        replace(quantize, moved)
+        quantize = earlier
+
+
+def unshare_dequantize(module: GraphModule) -> None:
+    """Gives every user a dequantize of its own, so that a rule may take it in; quantized values cost nothing to share."""
+    for node in list(module.graph.nodes):
+        if not is_dequantize(node):
+            continue
+        for user in list(node.users)[1:]:
+            copy = insert(node, node.target, node.args, dict(node.kwargs), like=node, value=node.meta["val"])
+            user.replace_input_with(node, copy)
+
+

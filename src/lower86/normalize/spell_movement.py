@@ -1,0 +1,61 @@
+"""One spelling for each movement.
+
+    t, transpose, movedim       ->  permute          reshape, _unsafe_view, unsqueeze, squeeze, flatten, unflatten  ->  view
+    select                      ->  slice + view     nested permutes                                       ->  one permute
+"""
+
+from __future__ import annotations
+
+import torch
+from torch.fx import GraphModule, Node
+
+from ..graph.arguments import arguments, is_call, shape_of
+from ..graph.edit import insert, replace
+
+_A = torch.ops.aten
+_VIEWS = (
+    _A.reshape.default, _A._unsafe_view.default, _A.unsqueeze.default, _A.squeeze.default, _A.squeeze.dim,
+    _A.squeeze.dims, _A.flatten.using_ints, _A.unflatten.int, _A.view_copy.default, _A.unsqueeze_copy.default,
+)  # fmt: skip
+
+
+def spell_movement(module: GraphModule) -> None:
+    """Rewrites movement to permute, view, expand and slice."""
+    for node in list(module.graph.nodes):
+        source = node.args[0] if node.op == "call_function" and node.args else None
+        if not isinstance(source, Node):
+            continue
+        if is_call(node, _A.t.default, _A.transpose.int, _A.numpy_T.default):
+            replace(node, insert(node, _A.permute.default, (source, _order(node)), like=node))
+        elif is_call(node, *_VIEWS) and all(isinstance(size, int) for size in shape_of(node)):
+            replace(node, insert(node, _A.view.default, (source, list(shape_of(node))), like=node, value=node.meta["val"]))
+        elif is_call(node, _A.select.int, _A.select_copy.int):
+            _spell_select(node, source)
+    for node in list(module.graph.nodes):
+        if is_call(node, _A.permute.default) and is_call(node.args[0], _A.permute.default):
+            inner = node.args[0]
+            rank = len(node.args[1])
+            order = [inner.args[1][d % rank] % rank for d in node.args[1]]
+            replace(node, insert(node, _A.permute.default, (inner.args[0], order), like=node, value=node.meta["val"]))
+
+
+def _order(node: Node) -> list[int]:
+    given = arguments(node)
+    rank = len(shape_of(node))
+    order = list(range(rank))
+    if "dim0" in given:
+        a, b = given["dim0"] % max(rank, 1), given["dim1"] % max(rank, 1)
+        order[a], order[b] = order[b], order[a]
+        return order
+    return order[::-1]
+
+
+def _spell_select(node: Node, source: Node) -> None:
+    given = arguments(node)
+    dim, index = given["dim"], given["index"]
+    size = shape_of(source)[dim]
+    if not isinstance(index, int) or not all(isinstance(s, int) for s in (size, *shape_of(node))):
+        return
+    index += size if index < 0 else 0
+    piece = insert(node, _A.slice.Tensor, (source, dim, index, index + 1, 1), like=node)
+    replace(node, insert(node, _A.view.default, (piece, list(shape_of(node))), like=node, value=node.meta["val"]))

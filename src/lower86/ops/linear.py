@@ -1,0 +1,35 @@
+"""`lower86::int8_linear`: an exact integer contraction of a quantized activation with a quantized weight.
+
+    y[…, n] = float32(Σ_k (x[…, k] - x_zero_point) · weight[n, k]) · scale[n] + bias[n]
+
+`scale[n]` is the activation's scale times the weight's, in float32. The sum is exact, whatever K.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+SCHEMA = "int8_linear(Tensor x, Tensor weight, Tensor? bias=None, *, int x_zero_point, Tensor scale) -> Tensor"
+
+
+def reference(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, x_zero_point: int, scale: Tensor) -> Tensor:
+    """x: u8 or s8 [..., K]; weight: s8 [N, K]; bias, scale: f32 [N]. Returns f32 [..., N]."""
+    exact = torch.matmul(x.to(torch.int64) - x_zero_point, weight.to(torch.int64).T)
+    y = exact.to(torch.float32) * scale
+    return y if bias is None else y + bias
+
+
+def fake(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, x_zero_point: int, scale: Tensor) -> Tensor:
+    """The result's shape and dtype."""
+    return x.new_empty((*x.shape[:-1], weight.shape[0]), dtype=torch.float32)
+
+
+_LIBRARY = torch.library.Library("lower86", "DEF")
+_LIBRARY.define(SCHEMA)
+_LIBRARY.impl("int8_linear", reference, "CompositeExplicitAutograd")
+torch.library.register_fake("lower86::int8_linear", fake, lib=_LIBRARY)
+
+int8_linear: Any = torch.ops.lower86.int8_linear.default

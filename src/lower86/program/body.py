@@ -1,0 +1,77 @@
+"""What a kernel computes at one point of its index space: a list of scalar operations and the stores at its end.
+
+A body is in single-assignment form: each node names earlier nodes by position, so it has no cycles by construction and
+a value that is used twice stands once. The same body is emitted on scalars and on vectors; kernels decide which.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from . import sizes
+from .sizes import Size
+
+Attribute = int | float | bool | str | tuple[Any, ...] | sizes.SizeExpr
+
+
+@dataclass(frozen=True)
+class Node:
+    """One scalar operation.
+
+    `op` is a name of `codegen.pointwise.OPERATIONS` over `args`, or one of the leaves:
+
+    - `load (slot, strides)`: the element of buffer `slot` at Σ index·stride (strides in elements, one a dim);
+    - `gather (slot, strides, ((stride, bound), …), wraps)`: as load, plus Σ arg·stride; an arg outside [0, bound) is an
+      error; if `wraps`, one in [-bound, 0) counts from the end;
+    - `index (dim)`: the i64 index of a dim; `extent (size)`: a size as an i64; `const (value)`; `param (position)`: a
+      number given a step;
+    - `value (number)`: what the kernel itself has computed: an accumulator, a reduction's result.
+    """
+
+    op: str
+    args: tuple[int, ...]
+    dtype: str
+    attrs: tuple[Attribute, ...] = ()
+
+
+@dataclass(frozen=True)
+class Store:
+    """Writes `node` to buffer `slot` at Σ index·stride."""
+
+    slot: int
+    strides: tuple[Size, ...]
+    node: int
+
+
+@dataclass(frozen=True)
+class Body:
+    """Nodes in order, and what is stored."""
+
+    nodes: tuple[Node, ...] = ()
+    stores: tuple[Store, ...] = ()
+
+
+class BodyBuilder:
+    """Builds a body; equal nodes are one node."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+        self.stores: list[Store] = []
+        self._known: dict[Node, int] = {}
+
+    def add(self, op: str, args: tuple[int, ...], dtype: str, attrs: tuple[Attribute, ...] = ()) -> int:
+        """The position of the node, new or known."""
+        node = Node(op, args, dtype, attrs)
+        if node not in self._known:
+            self._known[node] = len(self.nodes)
+            self.nodes.append(node)
+        return self._known[node]
+
+    def store(self, slot: int, strides: tuple[Size, ...], node: int) -> None:
+        """Adds a store of `node`."""
+        self.stores.append(Store(slot, strides, node))
+
+    def build(self) -> Body:
+        """The finished body."""
+        return Body(tuple(self.nodes), tuple(self.stores))

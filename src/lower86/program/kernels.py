@@ -1,0 +1,137 @@
+"""The closed vocabulary of kernels: everything generated code can do, as frozen data.
+
+A kernel says nothing of where its buffers lie: a step binds its slots, dims and params. Two steps with equal kernels
+share machine code. Every kernel splits its work into independent units that threads take one by one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Union
+
+from .body import Body
+from .sizes import Size, ceil_div, product
+
+TILE_COLUMNS = 64
+"""Columns of a contraction's register tile: four vectors of 16."""
+TILE_ROWS = 6
+"""Most rows of a contraction's register tile: 6 x 4 accumulators, 4 weights, 1 activation of 32 registers."""
+
+
+@dataclass(frozen=True)
+class Pointwise:
+    """`body` at every point of `sizes`; lanes run along the last dim. A unit is `rows` rows by `chunk` columns."""
+
+    sizes: tuple[Size, ...]
+    body: Body
+    rows: int
+    chunk: int
+
+    def units(self) -> Size:
+        return ceil_div(product(self.sizes[:-1]), self.rows) * ceil_div(self.sizes[-1], self.chunk)
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """`kind` (sum, prod, max, min, any, all) of body node `node` over the reduced dims: `value` number `number`."""
+
+    kind: str
+    node: int
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Reductions over `reduced` for every point of `kept`, each free to use the earlier ones' results, then the stores.
+
+    Body dims are `kept` then `reduced`. Lanes run along the last reduced dim, or with `vertical` along the last kept
+    one. A store whose strides stop at `kept` is made once a row. A unit is `rows` rows.
+    """
+
+    kept: tuple[Size, ...]
+    reduced: tuple[Size, ...]
+    vertical: bool
+    reductions: tuple[Reduction, ...]
+    body: Body
+    rows: int
+
+    def units(self) -> Size:
+        rows = product(self.kept[:-1] if self.vertical else self.kept)
+        return ceil_div(rows, self.rows)
+
+
+@dataclass(frozen=True)
+class Operand:
+    """How a contraction reads a matrix: `slot`, element strides of the batch dims, and of its own two dims.
+
+    The left operand's own dims are (m, k). The right operand's are (k, n) with n contiguous, or, when `packed`, panels
+    of 64 columns: [n/64][k/4][64][4] bytes for int8, [n/64][k][64] for float.
+    """
+
+    slot: int
+    batch: tuple[Size, ...]
+    own: tuple[Size, Size]
+    packed: bool = False
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """`value 0` = Σ_k left[m, k]·right[k, n] for every point of `batch` x m x n, then `body` over (batch…, m, n).
+
+    `kind` is "u8s8" or "s8s8" (int8; slot `start` holds an int32 a column that the sum starts with, and the value is
+    the exact sum as float32) or "f32". `wide`: 0, or after how many k the int32 sums move to 64 bits, with an int64
+    `start`. A unit is one panel of 64 columns by `tiles` register tiles.
+    """
+
+    kind: str
+    batch: tuple[Size, ...]
+    m: Size
+    n: Size
+    k: Size
+    left: Operand
+    right: Operand
+    start: int
+    wide: int
+    body: Body
+    tiles: int
+
+    def units(self) -> Size:
+        blocks = ceil_div(ceil_div(self.m, self.tile_rows), self.tiles)
+        return product(self.batch) * blocks * ceil_div(self.n, TILE_COLUMNS)
+
+    @property
+    def tile_rows(self) -> int:
+        """Most rows a register tile holds; wide sums take twice the registers again."""
+        return 2 if self.wide else TILE_ROWS
+
+
+@dataclass(frozen=True)
+class Attention:
+    """`value 0` = softmax(scale·q·kᵀ + mask)·v for every point of (batch, heads, queries, head_dim), then `body`.
+
+    q, k, v are slots 0, 1, 2 with element strides (batch, head, row); their last dim is contiguous. `mask` is a body
+    over (batch, heads, queries, keys) whose node `mask_node` is f32 (added) or bool (False: the key is left out), or
+    None. `causal`: key j counts for query i only if j <= i. `scale` is param 0. `groups`: query heads that share one
+    key head. A unit is up to 64 queries of one head.
+    """
+
+    batch: Size
+    heads: Size
+    queries: Size
+    keys: Size
+    head_dim: int
+    value_dim: int
+    q: tuple[Size, Size, Size]
+    k: tuple[Size, Size, Size]
+    v: tuple[Size, Size, Size]
+    groups: int
+    causal: bool
+    mask: Body | None
+    mask_node: int
+    body: Body
+
+    def units(self) -> Size:
+        return self.batch * self.heads * ceil_div(self.queries, TILE_COLUMNS)
+
+
+Kernel = Union[Pointwise, Rows, Contraction, Attention]
+KINDS = (Pointwise, Rows, Contraction, Attention)

@@ -1,0 +1,143 @@
+"""A whole lowered model as data: values and where they live, kernels, steps in order.
+
+A `Program` holds no pointers, no code and nothing of torch. `to_json` and `from_json` are exact inverses.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Union
+
+import numpy as np
+import numpy.typing as npt
+
+from . import body, kernels, sizes
+from .kernels import Kernel
+from .sizes import Size
+
+VERSION = 1
+"""Version of the JSON form."""
+
+
+@dataclass(frozen=True)
+class Dim:
+    """A named dim: inclusive bounds, and the input axis that tells its value."""
+
+    name: str
+    low: int
+    high: int | None
+    input: int
+    axis: int
+
+
+@dataclass(frozen=True)
+class Value:
+    """A tensor: contiguous, at `place`.
+
+    `place` is "input", "output" or "constant" with its number in `index`, or "arena" with `offset` in bytes.
+    """
+
+    dtype: str
+    shape: tuple[Size, ...]
+    place: str
+    index: int = 0
+    offset: Size = 0
+
+
+@dataclass(frozen=True)
+class Step:
+    """Runs kernel number `kernel`: `slots` are (value, byte offset); `dims` are the sizes its dims d0, d1, … have."""
+
+    kernel: int
+    slots: tuple[tuple[int, Size], ...]
+    dims: tuple[Size, ...]
+    params: tuple[tuple[str, float], ...]
+    label: str
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """Calls back into the framework: function number `function`, which reads and writes the values named."""
+
+    function: int
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    label: str
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How a constant is laid out for the CPU when a program is loaded: "none", "int8_panels" or "float_panels"."""
+
+    kind: str = "none"
+
+
+@dataclass(frozen=True)
+class Program:
+    """Everything needed to run, but for the constants' bytes, which `constants` holds beside it."""
+
+    dims: tuple[Dim, ...]
+    values: tuple[Value, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    kernels: tuple[Kernel, ...]
+    steps: tuple[Union[Step, Foreign], ...]
+    arena_bytes: Size
+    packings: tuple[Packing, ...]
+    constants: tuple[npt.NDArray[Any], ...] = dataclasses.field(compare=False, repr=False)
+
+    def to_json(self) -> Any:
+        """Plain lists, dicts, numbers and strings; the constants' bytes are not part of it."""
+        fields = {f.name: _encode(getattr(self, f.name)) for f in dataclasses.fields(self) if f.name != "constants"}
+        return {"version": VERSION, **fields}
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any], constants: Sequence[npt.NDArray[Any]]) -> Program:
+        """The program that `to_json` gave, with the constants it had."""
+        if data.get("version") != VERSION:
+            raise ValueError(f"program version {data.get('version')}, this lower86 reads {VERSION}")
+        fields = {name: _decode(value) for name, value in data.items() if name != "version"}
+        return Program(constants=tuple(constants), **fields)
+
+
+_CLASSES: Mapping[str, type[Any]] = {
+    c.__name__: c
+    for c in (
+        Dim, Value, Step, Foreign, Packing, body.Node, body.Store, body.Body,
+        kernels.Reduction, kernels.Operand, *kernels.KINDS,
+    )
+}  # fmt: skip
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, sizes.SizeExpr):
+        return {"size": sizes.to_json(value)}
+    if isinstance(value, tuple):
+        return [_encode(item) for item in value]
+    if dataclasses.is_dataclass(value):
+        fields = [_encode(getattr(value, f.name)) for f in dataclasses.fields(value)]
+        return {type(value).__name__: fields}
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"float": str(value)}  # JSON has no infinity
+    return value
+
+
+def _decode(data: Any) -> Any:
+    if isinstance(data, list):
+        return tuple(_decode(item) for item in data)
+    if isinstance(data, dict):
+        ((name, content),) = data.items()
+        if name == "size":
+            return sizes.from_json(content)
+        if name == "float":
+            return float(content)
+        return _CLASSES[name](*(_decode(item) for item in content))
+    return data
+
+
+def constant_bytes(program: Program) -> int:
+    """Bytes of all constants in their canonical form."""
+    return int(sum(np.asarray(c).nbytes for c in program.constants))

@@ -1,0 +1,1 @@
+"""What became of a model, for people: explain."""

@@ -1,0 +1,216 @@
+"""A Program with its machine code: addresses go in, results are written, nothing is allocated once it runs.
+
+Every call in flight has an `_Instance`: an arena, and the tables of words that kernels read their arguments from. The
+tables are written once for given dims; a call only fills in where its inputs and outputs are.
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..codegen.compile import compile_kernel, kernel_name, layout_of
+from ..codegen.llvm import LoadedCode
+from ..codegen.target import Target
+from ..errors import InputError
+from ..program.kernels import Kernel
+from ..program.program import Foreign, Program, Step
+from ..program.sizes import evaluate
+from .packing import aligned, packed
+from .threads import default_threads, pool
+
+ForeignFunction = Callable[[Sequence[int], Mapping[str, int]], None]
+"""Runs a foreign step: gets the addresses of its inputs, then of its outputs, and the dims."""
+
+_OBJECTS: dict[tuple[Kernel, Target], bytes] = {}
+
+
+def _object_code(kernel: Kernel, target: Target) -> bytes:
+    key = (kernel, target)
+    if key not in _OBJECTS:
+        _OBJECTS[key] = compile_kernel(kernel, target)
+    return _OBJECTS[key]
+
+
+@dataclass
+class _Segment:
+    """Steps between two foreign calls, as rows of the step table, or one foreign call."""
+
+    first: int = 0
+    count: int = 0
+    foreign: Foreign | None = None
+
+
+@dataclass
+class _Instance:
+    """What one call needs to itself."""
+
+    dims: dict[str, int]
+    arena: npt.NDArray[np.uint8]
+    table: npt.NDArray[np.int64]
+    steps: npt.NDArray[np.int64]
+    bases: npt.NDArray[np.int64]
+    status: npt.NDArray[np.int64]
+    # Words of the table that depend on the call's own addresses: where, which value, how far into it.
+    words: npt.NDArray[np.int64]
+    values: npt.NDArray[np.int64]
+    offsets: npt.NDArray[np.int64]
+
+
+@dataclass
+class Executable:
+    """Compiles on construction. `run` may be called from several threads at once."""
+
+    program: Program
+    target: Target
+    foreign: Sequence[ForeignFunction] = ()
+    _free: list[_Instance] = field(default_factory=list, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def __post_init__(self) -> None:
+        program = self.program
+        self._constants = [packed(c, p) for c, p in zip(program.constants, program.packings, strict=True)]
+        self._code = LoadedCode([_object_code(kernel, self.target) for kernel in program.kernels])
+        self._addresses = [self._code.address(kernel_name(kernel)) for kernel in program.kernels]
+        self._layouts = [layout_of(kernel) for kernel in program.kernels]
+        self._segments = self._segmented()
+        self._io = [*program.inputs, *program.outputs]
+
+    def _segmented(self) -> list[_Segment]:
+        segments: list[_Segment] = []
+        row = 0
+        for step in self.program.steps:
+            if isinstance(step, Foreign):
+                segments.append(_Segment(foreign=step))
+                continue
+            if not segments or segments[-1].foreign is not None:
+                segments.append(_Segment(first=row))
+            segments[-1].count += 1
+            row += 1
+        return segments
+
+    @property
+    def regions(self) -> int:
+        """How many times a call crosses into native code."""
+        return sum(segment.foreign is None for segment in self._segments)
+
+    def run(self, addresses: Sequence[int], dims: Mapping[str, int], threads: int | None = None) -> None:
+        """Reads the inputs and writes the outputs at `addresses` (inputs first, each contiguous).
+
+        Raises InputError if the data hold an index out of range; the outputs are then undefined.
+        """
+        instance = self._take(dict(dims))
+        try:
+            instance.bases[self._io] = addresses
+            instance.table[instance.words] = instance.bases[instance.values] + instance.offsets
+            instance.status[0] = 0
+            workers = default_threads() if threads is None else threads
+            for segment in self._segments:
+                if segment.foreign is not None:
+                    involved = [*segment.foreign.inputs, *segment.foreign.outputs]
+                    self.foreign[segment.foreign.function]([int(instance.bases[v]) for v in involved], dims)
+                    continue
+                steps = instance.steps.ctypes.data + segment.first * 32
+                failed = pool().run(steps, segment.count, instance.status.ctypes.data, workers)
+                if failed >= 0:
+                    self._raise(segment.first + failed, instance.status)
+        finally:
+            with self._lock:
+                self._free.append(instance)
+
+    def _raise(self, row: int, status: npt.NDArray[np.int64]) -> None:
+        native = [step for step in self.program.steps if isinstance(step, Step)]
+        raise InputError(
+            f"index {int(status[1])} is out of range for a dimension of size {int(status[2])}",
+            where=native[row].label,
+            fix="check the values of integer inputs (token ids, positions) against the model's tables",
+        )
+
+    def _take(self, dims: dict[str, int]) -> _Instance:
+        with self._lock:
+            for i, instance in enumerate(self._free):
+                if instance.dims == dims:
+                    return self._free.pop(i)
+            self._free.clear()  # of other sizes: their arenas would only wait
+        return self._instance(dims)
+
+    def _instance(self, dims: dict[str, int]) -> _Instance:
+        program = self.program
+        arena = aligned(evaluate(program.arena_bytes, dims))
+        bases = np.zeros(len(program.values), np.int64)
+        for i, value in enumerate(program.values):
+            if value.place == "arena":
+                bases[i] = arena.ctypes.data + evaluate(value.offset, dims)
+            elif value.place == "constant":
+                bases[i] = self._constants[value.index].ctypes.data
+        native = [step for step in program.steps if isinstance(step, Step)]
+        table = np.zeros(sum(self._layouts[step.kernel].words for step in native), np.int64)
+        steps = np.zeros((len(native), 4), np.int64)
+        status = np.zeros(3, np.int64)
+        moving: list[tuple[int, int, int]] = []
+        word = 0
+        for row, step in enumerate(native):
+            kernel, layout = program.kernels[step.kernel], self._layouts[step.kernel]
+            local = {f"d{i}": evaluate(size, dims) for i, size in enumerate(step.dims)}
+            units = evaluate(kernel.units(), local)
+            steps[row] = (self._addresses[step.kernel], table.ctypes.data + 8 * word, units, 0)
+            table[word] = status.ctypes.data
+            for i, (value, offset) in enumerate(step.slots):
+                bytes_in = evaluate(offset, dims)
+                table[word + 1 + i] = bases[value] + bytes_in
+                if program.values[value].place in ("input", "output"):
+                    moving.append((word + 1 + i, value, bytes_in))
+            place = word + 1 + layout.slots
+            for name in layout.dims:
+                table[place] = local[name]
+                place += 1
+            for dtype, number in step.params:
+                table[place] = _word(dtype, number)
+                place += 1
+            word += layout.words
+        columns = np.array(moving, np.int64).reshape(-1, 3)
+        return _Instance(dims, arena, table, steps, bases, status, *(columns[:, i].copy() for i in range(3)))
+
+
+def _word(dtype: str, value: float) -> int:
+    """A param as the 64-bit word that kernels load it from."""
+    if dtype == "f32":
+        return int(struct.unpack("<I", struct.pack("<f", np.float32(value)))[0])
+    return int(value)
+
+
+def bind_dims(program: Program, shapes: Sequence[Sequence[int]], names: Sequence[str]) -> dict[str, int]:
+    """The dims' values from the inputs' shapes. Raises InputError for a wrong shape, naming the input and the bound."""
+    dims: dict[str, int] = {}
+    for dim in program.dims:
+        dims[dim.name] = shapes[dim.input][dim.axis]
+    for number, (value, shape) in enumerate(zip(program.inputs, shapes, strict=True)):
+        declared = program.values[value].shape
+        fits = len(shape) == len(declared) and all(
+            evaluate(size, dims) == given for size, given in zip(declared, shape, strict=True)
+        )
+        if not fits:
+            expected = ", ".join(str(size) for size in declared)
+            raise InputError(
+                f"{names[number]} has shape {list(shape)}, the program takes [{expected}]",
+                where=f"input {number}",
+                fix="pass the shape the model was lowered with, or lower it again with dynamic_shapes",
+            )
+    for dim in program.dims:
+        size = dims[dim.name]
+        if size < dim.low or (dim.high is not None and size > dim.high):
+            bound = f"{dim.low} … {'∞' if dim.high is None else dim.high}"
+            raise InputError(
+                f"{dim.name} is {size}, outside its range {bound}",
+                where=f"{names[dim.input]}, axis {dim.axis}",
+                fix="stay within the range given to dynamic_shapes, or lower again with a wider one",
+            )
+    return dims
+
+

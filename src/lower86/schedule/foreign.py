@@ -1,0 +1,124 @@
+"""Nodes that no kernel computes: called back into PyTorch on tensors that share the program's memory."""
+
+from __future__ import annotations
+
+import ctypes
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.fx import Node
+
+from ..errors import GraphError
+from ..graph.source import describe
+from ..program.dtypes import DTYPES
+from ..program.program import Foreign
+from ..program.sizes import Size, evaluate
+from .symbols import DTYPE_NAMES, TORCH_DTYPES, to_size, to_sizes
+from .views import View, contiguous
+
+if TYPE_CHECKING:
+    from .schedule import _Scheduler
+
+
+@dataclass(frozen=True)
+class _Hole:
+    """Where in the arguments operand number `number` goes."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class _Number:
+    """A size known only at the call."""
+
+    size: Size
+
+
+@dataclass(frozen=True)
+class ForeignCall:
+    """One call: `target(*args, **kwargs)` with tensors in the holes; its results are copied to `outputs`."""
+
+    name: str
+    operator: str
+    where: str
+    target: Any
+    args: Any
+    kwargs: Any
+    inputs: tuple[View, ...]
+    outputs: tuple[View, ...]
+
+    def __call__(self, addresses: Sequence[int], dims: Mapping[str, int]) -> None:
+        """Runs it on the memory at `addresses`: first the inputs', then the outputs'."""
+        count = len(self.inputs)
+        tensors = [_tensor(view, at, dims) for view, at in zip(self.inputs, addresses[:count], strict=True)]
+        fill = lambda leaf: (  # noqa: E731
+            tensors[leaf.number] if isinstance(leaf, _Hole) else evaluate(leaf.size, dims) if isinstance(leaf, _Number) else leaf
+        )
+        args, kwargs = torch.utils._pytree.tree_map(fill, (self.args, self.kwargs))
+        with torch.no_grad():
+            results = self.target(*args, **kwargs)
+        listed = [results] if isinstance(results, Tensor) else list(results)
+        for view, at, result in zip(self.outputs, addresses[count:], listed, strict=True):
+            _tensor(view, at, dims).copy_(result)
+
+
+def _tensor(view: View, address: int, dims: Mapping[str, int]) -> Tensor:
+    """A tensor over the program's own memory."""
+    shape = [evaluate(size, dims) for size in view.shape]
+    strides = [evaluate(stride, dims) for stride in view.strides]
+    dtype = DTYPES[view.dtype]
+    if 0 in shape:
+        return torch.empty(shape, dtype=TORCH_DTYPES[view.dtype])
+    reach = 1 + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
+    start = address + evaluate(view.offset, dims) * dtype.size
+    memory = (ctypes.c_char * (reach * dtype.size)).from_address(start)
+    flat = torch.from_numpy(np.frombuffer(memory, dtype=dtype.numpy))
+    return flat.as_strided(shape, strides)
+
+
+def foreign_call(scheduler: _Scheduler, node: Node, number: int) -> tuple[ForeignCall, Foreign]:
+    """The call of a foreign node and its step; the node's results get views."""
+    inputs: list[View] = []
+
+    def hole(operand: Node) -> Any:
+        value = operand.meta.get("val")
+        if isinstance(value, Tensor):
+            inputs.append(scheduler.view(operand))
+            return _Hole(len(inputs) - 1)
+        return _Number(to_size(value))
+
+    args = torch.fx.node.map_arg(node.args, hole)
+    kwargs = torch.fx.node.map_arg(node.kwargs, hole)
+    value = node.meta["val"]
+    results = [value] if isinstance(value, Tensor) else list(value)
+    outputs = []
+    for result in results:
+        if not isinstance(result, Tensor) or result.dtype not in DTYPE_NAMES:
+            kind = getattr(result, "dtype", type(result).__name__)
+            raise GraphError(
+                f"{node.target} gives {kind}, which programs do not hold",
+                where=describe(node),
+                fix="convert the model to float32, or keep this operator out of it",
+            )
+        try:
+            shape = to_sizes(result.shape)
+        except GraphError as problem:
+            raise GraphError(
+                f"{node.target} gives a shape that depends on data", where=describe(node), fix=problem.fix
+            ) from problem
+        dtype = DTYPE_NAMES[result.dtype]
+        outputs.append(contiguous(scheduler.plan.value(dtype, shape), dtype, shape))
+    if isinstance(value, Tensor):
+        scheduler.views[node] = outputs[0]
+    for user in node.users:
+        if user.target is operator.getitem and not isinstance(value, Tensor):
+            scheduler.views[user] = outputs[user.args[1]]  # type: ignore[index]
+    name = str(getattr(node.target, "_schema", node.target)).split("(")[0]
+    call = ForeignCall(node.name, name, describe(node), node.target, args, kwargs, tuple(inputs), tuple(outputs))
+    step = Foreign(number, tuple(v.value for v in inputs), tuple(v.value for v in outputs), node.name)
+    return call, step

@@ -1,0 +1,99 @@
+"""A Program under construction: values, constants, kernels and steps as they are decided."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..program.dtypes import DTYPES
+from ..program.kernels import Kernel
+from ..program.program import Foreign, Packing, Step, Value
+from ..program.sizes import Size, SizeExpr, dim_atom, names, product, rename
+from .symbols import DTYPE_NAMES
+
+
+class Plan:
+    """Collects the parts of a Program; equal kernels and equal constants are held once."""
+
+    def __init__(self) -> None:
+        self.values: list[Value] = []
+        self.kernels: list[Kernel] = []
+        self.steps: list[Step | Foreign] = []
+        self.constants: list[Any] = []
+        self.packings: list[Packing] = []
+        self._kernel_numbers: dict[Kernel, int] = {}
+        self._constant_values: dict[object, int] = {}
+        # Keeps tensors alive whose addresses are keys above.
+        self._tensors: list[torch.Tensor] = []
+
+    def value(self, dtype: str, shape: tuple[Size, ...], place: str = "arena", index: int = 0) -> int:
+        """A new value's number."""
+        self.values.append(Value(dtype, shape, place, index))
+        return len(self.values) - 1
+
+    def constant(self, tensor: torch.Tensor, packing: str = "none") -> int:
+        """The value that holds `tensor`, packed as named; the same tensor twice is one value."""
+        tensor = tensor.detach()
+        key = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype, packing)
+        if key not in self._constant_values or tensor.numel() == 0:
+            self._tensors.append(tensor)
+            self.constants.append(np.ascontiguousarray(tensor.numpy()))
+            self.packings.append(Packing(packing))
+            shape = tuple(int(s) for s in tensor.shape)
+            number = self.value(DTYPE_NAMES[tensor.dtype], shape, "constant", len(self.constants) - 1)
+            self._constant_values[key] = number
+        return self._constant_values[key]
+
+    def step(
+        self,
+        kernel: Kernel,
+        slots: Sequence[tuple[int, Size]],
+        params: Sequence[tuple[str, float]],
+        label: str,
+    ) -> None:
+        """Adds a step; the kernel's dims are renamed d0, d1, … so that kernels of different dims can be equal."""
+        used = _dim_names(kernel)
+        if used:
+            kernel = _renamed(kernel, {name: f"d{i}" for i, name in enumerate(used)})
+        number = self._kernel_numbers.setdefault(kernel, len(self.kernels))
+        if number == len(self.kernels):
+            self.kernels.append(kernel)
+        dims = tuple(dim_atom(name) for name in used)
+        self.steps.append(Step(number, tuple(slots), dims, tuple(params), label))
+
+    def bytes_of(self, value: int) -> Size:
+        """Bytes that a value takes."""
+        declared = self.values[value]
+        return product(declared.shape) * DTYPES[declared.dtype].size
+
+
+def _dim_names(part: object) -> list[str]:
+    found: dict[str, None] = {}
+
+    def walk(item: object) -> None:
+        if isinstance(item, SizeExpr):
+            found.update(dict.fromkeys(names(item)))
+        elif isinstance(item, tuple):
+            for inner in item:
+                walk(inner)
+        elif dataclasses.is_dataclass(item):
+            for field in dataclasses.fields(item):
+                walk(getattr(item, field.name))
+
+    walk(part)
+    return list(found)
+
+
+def _renamed(part: Any, to: Mapping[str, str]) -> Any:
+    if isinstance(part, SizeExpr):
+        return rename(part, to)
+    if isinstance(part, tuple):
+        return tuple(_renamed(item, to) for item in part)
+    if dataclasses.is_dataclass(part):
+        fields = {f.name: _renamed(getattr(part, f.name), to) for f in dataclasses.fields(part)}
+        return type(part)(**fields)  # type: ignore[operator,unused-ignore]
+    return part

@@ -1,0 +1,62 @@
+"""torch's sizes, dtypes and example tensors in the Program's terms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ..errors import GraphError
+from ..program.sizes import FloorDiv, Size, SizeExpr, dim_atom
+
+DTYPE_NAMES = {
+    torch.float32: "f32",
+    torch.float64: "f64",
+    torch.int64: "i64",
+    torch.int32: "i32",
+    torch.int16: "i16",
+    torch.int8: "i8",
+    torch.uint8: "u8",
+    torch.bool: "bool",
+}
+TORCH_DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items()}
+
+
+def to_size(size: Any) -> Size:
+    """An int or SymInt as a Size. Raises GraphError for arithmetic that sizes cannot express."""
+    if isinstance(size, int):
+        return size
+    return _from_expression(size.node.expr)
+
+
+def to_sizes(sizes: Any) -> tuple[Size, ...]:
+    """`to_size` of each."""
+    return tuple(to_size(size) for size in sizes)
+
+
+def _from_expression(expression: Any) -> Size:
+    if expression.is_Integer:
+        return int(expression)
+    if expression.is_Symbol:
+        return dim_atom(str(expression))
+    name = type(expression).__name__
+    if name in ("Add", "Mul"):
+        parts = [_from_expression(part) for part in expression.args]
+        total = parts[0]
+        for part in parts[1:]:
+            total = total + part if name == "Add" else total * part
+        return total
+    if name == "Pow" and expression.args[1].is_Integer and int(expression.args[1]) > 0:
+        base = _from_expression(expression.args[0])
+        power: Size = 1
+        for _ in range(int(expression.args[1])):
+            power = power * base
+        return power
+    if name == "FloorDiv":
+        top, bottom = (_from_expression(part) for part in expression.args)
+        return top // bottom if isinstance(top, SizeExpr) else dim_atom(FloorDiv(_as_expression(top), bottom))
+    raise GraphError(f"the size {expression} cannot be computed by a program", fix="simplify the shape arithmetic")
+
+
+def _as_expression(size: Size) -> SizeExpr:
+    return size if isinstance(size, SizeExpr) else SizeExpr((((), size),))

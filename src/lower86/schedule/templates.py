@@ -1,0 +1,208 @@
+"""Contractions and attention: which graph nodes they compute, and how their operands have to lie.
+
+`linear`, `matmul`, `mm`, `bmm` and `lower86::int8_linear` are one contraction kernel; `scaled_dot_product_attention` is
+the attention kernel. Everything after the product (scale, bias, what joined the group) is the kernel's body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import Node
+
+from ..graph.arguments import arguments
+from ..ops.linear import int8_linear
+from ..program.kernels import TILE_COLUMNS, TILE_ROWS, Attention, Contraction, Operand
+from ..program.sizes import Size
+from .emission import Emission, Space, coalesced
+from .symbols import to_sizes
+from .views import View, expanded, permuted
+
+_A = torch.ops.aten
+_PRODUCTS = (_A.linear.default, _A.matmul.default, _A.mm.default, _A.bmm.default)
+_WIDE_CHUNK = 32768
+"""Terms of 255 x 128 that surely fit an int32 sum."""
+
+Lay = Callable[[Node | View, bool], View]
+"""Gives a node's view; if asked, one whose last dim is contiguous, copied if need be."""
+ConstantOf = Callable[[Node], Tensor | None]
+"""The tensor of a constant node, or None."""
+
+
+def is_native_anchor(node: Node) -> bool:
+    """Whether a contraction or attention kernel computes this node."""
+    value = node.meta.get("val")
+    if not isinstance(value, Tensor) or value.dtype != torch.float32:
+        return False
+    if node.target is int8_linear:
+        return True
+    operands = [n.meta.get("val") for n in node.all_input_nodes]
+    if node.target is _A.scaled_dot_product_attention.default:
+        return _is_native_attention(node)
+    if node.target not in _PRODUCTS or not all(isinstance(o, Tensor) and o.dtype == torch.float32 for o in operands):
+        return False
+    left, right = node.args[0].meta["val"], node.args[1].meta["val"]  # type: ignore[union-attr]
+    if node.target is _A.linear.default:
+        return bool(right.dim() == 2 and left.dim() >= 1)
+    return bool(left.dim() >= 2 and right.dim() >= 2)
+
+
+def _is_native_attention(node: Node) -> bool:
+    given = arguments(node)
+    tensors = [given[name].meta["val"] for name in ("query", "key", "value")]
+    mask = given["attn_mask"]
+    if any(t.dtype != torch.float32 or t.dim() not in (3, 4) for t in tensors) or given["dropout_p"] != 0:
+        return False
+    if len({t.dim() for t in tensors}) != 1 or tensors[1].shape[:-1] != tensors[2].shape[:-1]:
+        return False
+    q, k, v = tensors
+    sizes = (q.shape[-1], v.shape[-1])
+    if not all(isinstance(size, int) and 0 < size <= 512 for size in sizes):
+        return False
+    if q.dim() == 4 and q.shape[1] != k.shape[1] and not (given["enable_gqa"] and q.shape[1] % k.shape[1] == 0):
+        return False
+    if q.shape[0] != k.shape[0]:
+        return False
+    return mask is None or mask.meta["val"].dtype in (torch.bool, torch.float32)
+
+
+def emit_product(
+    e: Emission, node: Node, lay: Lay, constant_of: ConstantOf, finish: Callable[[int, Space], None]
+) -> tuple[Contraction, str]:
+    """The contraction kernel of a product node. `finish(result, space)` adds the group's stores."""
+    integer = node.target is int8_linear
+    given = arguments(node)
+    names = [name for name in ("x", "input", "self") if name in given]
+    left = lay(given[names[0]], integer)
+    right_node = given.get("weight", given.get("mat2", given.get("other")))
+    shape = to_sizes(node.meta["val"].shape)
+    if len(shape) == 1:
+        left, shape = _with_row(left), (1, *shape)
+    space = Space.of(shape)
+    rank = len(shape)
+
+    result_space = space if len(node.meta["val"].shape) == rank else Space(shape[1:], tuple(range(1, rank)), rank)
+    if integer:
+        kind, right, start, wide, result = _int8_operands(e, node, constant_of, left, result_space)
+    else:
+        kind, start, wide = "f32", 0, 0
+        right = _float_right(e, node, right_node, lay, constant_of, rank)
+        result = e.body.add("value", (), "f32", (0,))
+        bias = given.get("bias")
+        if bias is not None:
+            result = e.call("add", result, e.operand(bias, "f32", result_space))
+    left_slot = e.view_slot(left)
+    finish(result, result_space)
+
+    leading = expanded(left, (*shape[:-2], *left.shape[-2:]))
+    left_strides = (*leading.strides[:-1],)
+    right_strides = (*right.batch, 0)
+    body, sizes, (left_strides, right_strides) = coalesced(
+        e.body.build(), shape, [left_strides, right_strides], barriers=[rank - 1]
+    )
+    m, n, k = sizes[-2], sizes[-1], left.shape[-1]
+    batch = sizes[:-2]
+    operand = Operand(left_slot, left_strides[:-1], (left_strides[-1], left.strides[-1]))
+    right = Operand(right.slot, right_strides[:-1], right.own, right.packed)
+    rows = 2 if wide else TILE_ROWS
+    kernel = Contraction(kind, batch, m, n, k, operand, right, start, wide, body, _tiles(m, n, rows))
+    return kernel, "int8" if integer else "f32"
+
+
+def _with_row(view: View) -> View:
+    return View(view.value, view.dtype, (1, *view.shape), (0, *view.strides), view.offset)
+
+
+def _tiles(m: Size, n: Size, rows: int) -> int:
+    """Register tiles a unit holds: enough units to share out, each long enough to be worth taking."""
+    if not isinstance(m, int) or not isinstance(n, int):
+        return 4
+    tiles, panels = max(1, -(-m // rows)), max(1, -(-n // TILE_COLUMNS))
+    blocks = min(tiles, -(-16 // panels))
+    return -(-tiles // blocks)
+
+
+def _int8_operands(
+    e: Emission, node: Node, constant_of: ConstantOf, left: View, space: Space
+) -> tuple[str, Operand, int, int, int]:
+    given = arguments(node)
+    weight, scale = constant_of(given["weight"]), constant_of(given["scale"])
+    assert weight is not None and scale is not None
+    kind = "s8s8" if left.dtype == "i8" else "u8s8"
+    zero_point = given["x_zero_point"] + (128 if kind == "s8s8" else 0)
+    start, wide = _start(weight, zero_point)
+    right = Operand(e.slot(e.plan.constant(weight, "int8_panels")), (0,) * (space.rank - 2), (0, 1), packed=True)
+    start_slot = e.slot(e.plan.constant(start))
+    exact = e.body.add("value", (), "f32", (0,))
+    result = e.call("mul", exact, e.operand(given["scale"], "f32", space))
+    if given["bias"] is not None:
+        result = e.call("add", result, e.operand(given["bias"], "f32", space))
+    return kind, right, start_slot, wide, result
+
+
+def _start(weight: Tensor, zero_point: int) -> tuple[Tensor, int]:
+    """What each column's sum begins with, -zero_point·Σ weight, and after how many terms it moves to 64 bits (0: never).
+
+    The sum itself wraps harmlessly; only its final value has to fit. Bounds are those of the weights at hand.
+    """
+    wide = weight.to(torch.int64)
+    start = -zero_point * wide.sum(1)
+    high = 255 * wide.clamp(min=0).sum(1) + start
+    low = 255 * wide.clamp(max=0).sum(1) + start
+    fits = weight.numel() == 0 or (int(high.max()) < 2**31 and int(low.min()) >= -(2**31))
+    padded = torch.zeros(-(-weight.shape[0] // TILE_COLUMNS) * TILE_COLUMNS, dtype=torch.int64)
+    padded[: weight.shape[0]] = start
+    return (padded.to(torch.int32), 0) if fits else (padded, _WIDE_CHUNK)
+
+
+def _float_right(
+    e: Emission, node: Node, right_node: Any, lay: Lay, constant_of: ConstantOf, rank: int
+) -> Operand:
+    constant = constant_of(right_node)
+    transposed = node.target is _A.linear.default
+    if constant is not None and constant.dim() == 2:
+        weight = constant if transposed else constant.T
+        return Operand(e.slot(e.plan.constant(weight, "float_panels")), (0,) * (rank - 2), (0, 1), packed=True)
+    view = lay(right_node, False)
+    view = lay(permuted(view, [1, 0]) if transposed else view, True)
+    view = expanded(view, (*to_sizes(node.meta["val"].shape)[: rank - 2], *view.shape[-2:]))
+    return Operand(e.view_slot(view), view.strides[:-2], (view.strides[-2], 1))
+
+
+def emit_attention(
+    e: Emission, node: Node, lay: Lay, lay_mask: Callable[[Node], View], finish: Callable[[int, Space], None]
+) -> Attention:
+    """The attention kernel of a `scaled_dot_product_attention` node."""
+    given = arguments(node)
+    views = [lay(given[name], True) for name in ("query", "key", "value")]
+    rank = len(views[0].shape)
+    if rank == 3:
+        views = [_with_row(view) for view in views]
+    q, k, v = views
+    for view in views:
+        # Not `slot`: the three have these numbers even where they are one buffer.
+        e.slots.append((view.value, view.offset * 4))
+    head_dim = q.shape[-1]
+    assert isinstance(head_dim, int) and isinstance(v.shape[-1], int)
+    scale = given["scale"] if given["scale"] is not None else head_dim**-0.5
+    e.params.append(("f32", float(scale)))
+    groups = 1
+    if isinstance(q.shape[1], int) and isinstance(k.shape[1], int) and k.shape[1]:
+        groups = q.shape[1] // k.shape[1]
+    mask_body, mask_node = None, 0
+    if given["attn_mask"] is not None:
+        scores = (*q.shape[:3], k.shape[2])
+        mask = e.load(lay_mask(given["attn_mask"]), Space(scores[4 - rank :], tuple(range(4 - rank, 4)), 4))
+        mask_body, mask_node = e.body.build(), mask
+    shape = (*q.shape[:3], v.shape[-1])
+    finish(e.body.add("value", (), "f32", (0,)), Space(shape[4 - rank :], tuple(range(4 - rank, 4)), 4))
+    strides = [(view.strides[0], view.strides[1], view.strides[2]) for view in views]
+    return Attention(
+        q.shape[0], q.shape[1], q.shape[2], k.shape[2], head_dim, v.shape[-1], *strides, groups,
+        bool(given["is_causal"]), mask_body, mask_node, e.body.build(),
+    )  # fmt: skip
+
+

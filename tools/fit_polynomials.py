@@ -1,0 +1,153 @@
+"""Prints the coefficient tables of `lower86.codegen.mathematics`: run `python tools/fit_polynomials.py` and compare.
+
+Each table is a minimax polynomial on an interval, found by Remez exchange on a grid of Chebyshev points in 40-digit
+arithmetic (Cheney, Introduction to Approximation Theory, chapter 3), with an error weighted to be that of the *result*
+relative to itself. Coefficients are rounded to float32 one at a time, lowest power first, and the rest is fitted again
+around each, so that later coefficients take up the rounding of earlier ones. Everything is mpmath: the same digits on
+every machine. Beside each table stands the largest weighted error that is left, in units of 2^-24.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from mpmath import cos, erfc, exp, expm1, log, log1p, mp, mpf, pi, sin, sqrt
+
+mp.dps = 40
+GRID = 300
+
+
+@dataclass(frozen=True)
+class Fit:
+    """`function(x)` ≈ Σ cᵢ·xⁱ for x in [low, high]; an error e there becomes e·weight(x) in the result."""
+
+    name: str
+    terms: int
+    low: mpf
+    high: mpf
+    function: Callable[[mpf], mpf]
+    weight: Callable[[mpf], mpf]
+
+
+LN4 = 2 * log(2)
+MARGIN = mpf("1.0001")
+"""Intervals are wider by this: the argument was rounded on its way there."""
+
+FITS = (
+    # exp(r) = 1 + r + r²·p(r), for |r| <= ln2
+    Fit("EXP", 6, -log(2) * MARGIN, log(2) * MARGIN, lambda r: (expm1(r) - r) / r**2, lambda r: r**2 / exp(r)),
+    # 1 - 4⁻ᶠ = f + f·p(f), for |f| <= 1/4
+    Fit(
+        "ONE_MINUS_POWER",
+        6,
+        -MARGIN / 4,
+        MARGIN / 4,
+        lambda f: -expm1(-f * LN4) / f - 1,
+        lambda f: f / -expm1(-f * LN4),
+    ),
+    # erf(y) = 1 - 4⁻ᶻ with z = y + y·p(y); from y = 3.92 on it rounds to 1. Evaluation rounds most near 0, so the last
+    # factor makes the fit's own error smaller there.
+    Fit(
+        "ERF",
+        8,
+        mpf(0),
+        mpf("3.95"),
+        lambda y: -log(erfc(y)) / (y * LN4) - 1,
+        lambda y: LN4 * y * erfc(y) / (1 - erfc(y)) * (1 + 3 * erfc(y)),
+    ),
+    # log(1 + f) = f + f²·p(f)
+    Fit("LOG", 8, -mpf(1) / 3, mpf(1) / 3, lambda f: (log1p(f) - f) / f**2, lambda f: f**2 / abs(log1p(f))),
+    # sin(r) = r·(1 + r²·p(r²)), for |r| <= π/4; the variable here is r²
+    Fit(
+        "SIN",
+        3,
+        mpf(0),
+        (MARGIN * pi / 4) ** 2,
+        lambda q: (sin(sqrt(q)) / sqrt(q) - 1) / q,
+        lambda q: q * sqrt(q) / sin(sqrt(q)),
+    ),
+    # cos(r) = 1 + r²·p(r²)
+    Fit("COS", 4, mpf(0), (MARGIN * pi / 4) ** 2, lambda q: (cos(sqrt(q)) - 1) / q, lambda q: q / cos(sqrt(q))),
+)
+
+
+def float32(x: mpf) -> float:
+    """The nearest float32."""
+    return float(struct.unpack("<f", struct.pack("<f", float(x)))[0])
+
+
+def shortest(x: float) -> str:
+    """The shortest decimal that rounds to this float32."""
+    return next(text for text in (f"{x:.{digits}g}" for digits in range(1, 10)) if float32(mpf(text)) == x)
+
+
+def grid(fit: Fit) -> list[mpf]:
+    """Chebyshev points of the interval: never an end, never the middle, where a removable 0/0 may sit."""
+    middle, half = (fit.low + fit.high) / 2, (fit.high - fit.low) / 2
+    return [middle - half * cos(pi * (2 * i + 1) / (2 * GRID)) for i in range(GRID)]
+
+
+def extremes(errors: Sequence[mpf], count: int) -> list[int]:
+    """Places of `count` errors of alternating sign, the largest among them."""
+    places = [0]
+    for i, error in enumerate(errors):
+        if error * errors[places[-1]] <= 0:
+            places.append(i)
+        elif abs(error) > abs(errors[places[-1]]):
+            places[-1] = i
+    while len(places) > count:
+        sizes = [abs(errors[i]) for i in places]
+        least = sizes.index(min(sizes))
+        if len(places) == count + 1:
+            places.pop(0 if sizes[0] < sizes[-1] else -1)
+        elif least in (0, len(places) - 1):
+            places.pop(least)
+        else:  # its neighbours have one sign: only the larger stays
+            places.pop(least)
+            places.pop(least - 1 if sizes[least - 1] < sizes[least + 1] else least)
+    return places
+
+
+def remez(points: Sequence[mpf], targets: Sequence[mpf], weights: Sequence[mpf], terms: int) -> list[mpf]:
+    """The coefficients whose largest weighted error over the points is as small as can be."""
+    count = terms + 1
+    chosen = [round(i * (len(points) - 1) / terms) for i in range(count)]
+    for _ in range(50):
+        rows = [[points[i] ** power for power in range(terms)] + [(-1) ** k / weights[i]] for k, i in enumerate(chosen)]
+        *coefficients, level = mp.lu_solve(mp.matrix(rows), mp.matrix([targets[i] for i in chosen]))
+        errors = [w * (mp.polyval(coefficients[::-1], x) - y) for x, y, w in zip(points, targets, weights, strict=True)]
+        chosen = extremes(errors, count)
+        if len(chosen) < count or max(abs(e) for e in errors) <= abs(level) * mpf("1.001"):
+            break
+    return list(coefficients)
+
+
+def rounded(fit: Fit) -> tuple[list[float], mpf]:
+    """The float32 coefficients, lowest power first, and the largest weighted error."""
+    points = grid(fit)
+    # What is left to fit after each coefficient, divided by x: error and weight are those of the result all the same.
+    rest, weights = [fit.function(x) for x in points], [fit.weight(x) for x in points]
+    done: list[float] = []
+    for terms in range(fit.terms, 0, -1):
+        done.append(float32(remez(points, rest, weights, terms)[0]))
+        rest = [(y - mpf(done[-1])) / x for x, y in zip(points, rest, strict=True)]
+        weights = [w * abs(x) for x, w in zip(points, weights, strict=True)]
+    return done, max(abs(w * y) for w, y in zip(weights, rest, strict=True))
+
+
+def tables() -> Iterator[str]:
+    """The lines of all tables, and of the constants that go with them, each a number and what it lacks."""
+    for fit in FITS:
+        coefficients, error = rounded(fit)
+        yield f"_{fit.name} = ({', '.join(shortest(c) for c in coefficients)})  # {mp.nstr(error * 2**24, 2)}"
+    for name, value in (("LN2", log(2)), ("LOG2_E", 1 / log(2)), ("LOG4_E", 1 / LN4)):
+        high = float32(value)
+        yield f"_{name} = ({shortest(high)}, {shortest(float32(value - mpf(high)))})"
+    yield f"_HALF_PI = ({float(pi / 2)}, {float(pi / 2 - mpf(float(pi / 2)))})"
+    yield f"_TWO_OVER_PI = {float(2 / pi)}"
+
+
+if __name__ == "__main__":
+    print("\n".join(tables()))
