@@ -4,7 +4,7 @@ Each table is a minimax polynomial on an interval, found by Remez exchange on a 
 arithmetic (Cheney, Introduction to Approximation Theory, chapter 3), with an error weighted to be that of the *result*
 relative to itself. Coefficients are rounded to float32 one at a time, lowest power first, and the rest is fitted again
 around each, so that later coefficients take up the rounding of earlier ones. Everything is mpmath: the same digits on
-every machine. Beside each table stands the largest weighted error that is left, in units of 2^-24.
+every machine. Above each table stands the largest weighted error that is left, in units of 2^-24.
 """
 
 from __future__ import annotations
@@ -19,11 +19,17 @@ mp.dps = 40
 GRID = 300
 
 
+LN4 = 2 * log(2)
+MARGIN = mpf("1.0001")
+"""Intervals are wider by this: the argument was rounded on its way there."""
+
+
 @dataclass(frozen=True)
 class Fit:
     """`function(x)` ≈ Σ cᵢ·xⁱ for x in [low, high]; an error e there becomes e·weight(x) in the result."""
 
     name: str
+    formula: str
     terms: int
     low: mpf
     high: mpf
@@ -31,45 +37,62 @@ class Fit:
     weight: Callable[[mpf], mpf]
 
 
-LN4 = 2 * log(2)
-MARGIN = mpf("1.0001")
-"""Intervals are wider by this: the argument was rounded on its way there."""
-
 FITS = (
-    # exp(r) = 1 + r + r²·p(r), for |r| <= ln2
-    Fit("EXP", 6, -log(2) * MARGIN, log(2) * MARGIN, lambda r: (expm1(r) - r) / r**2, lambda r: r**2 / exp(r)),
-    # 1 - 4⁻ᶠ = f + f·p(f), for |f| <= 1/4
+    Fit(
+        "EXP",
+        "exp(r) = 1 + r + r²·p(r) for |r| <= ln2",
+        6,
+        -log(2) * MARGIN,
+        log(2) * MARGIN,
+        lambda r: (expm1(r) - r) / r**2,
+        lambda r: r**2 / exp(r),
+    ),
     Fit(
         "ONE_MINUS_POWER",
+        "1 - 4⁻ᶠ = f + f·p(f) for |f| <= 1/4",
         6,
         -MARGIN / 4,
         MARGIN / 4,
         lambda f: -expm1(-f * LN4) / f - 1,
         lambda f: f / -expm1(-f * LN4),
     ),
-    # erf(y) = 1 - 4⁻ᶻ with z = y + y·p(y); from y = 3.92 on it rounds to 1. Evaluation rounds most near 0, so the last
-    # factor makes the fit's own error smaller there.
     Fit(
         "ERF",
+        "erf(y) = 1 - 4⁻ᶻ with z = y + y·p(y), for 0 <= y <= 3.95; erf rounds to 1 from 3.92 on",
         8,
         mpf(0),
         mpf("3.95"),
         lambda y: -log(erfc(y)) / (y * LN4) - 1,
+        # Evaluation rounds most near 0; the last factor makes the fit's own error smaller there.
         lambda y: LN4 * y * erfc(y) / (1 - erfc(y)) * (1 + 3 * erfc(y)),
     ),
-    # log(1 + f) = f + f²·p(f)
-    Fit("LOG", 8, -mpf(1) / 3, mpf(1) / 3, lambda f: (log1p(f) - f) / f**2, lambda f: f**2 / abs(log1p(f))),
-    # sin(r) = r·(1 + r²·p(r²)), for |r| <= π/4; the variable here is r²
+    Fit(
+        "LOG",
+        "log(1 + f) = f + f²·p(f) for |f| <= 1/3",
+        8,
+        -mpf(1) / 3,
+        mpf(1) / 3,
+        lambda f: (log1p(f) - f) / f**2,
+        lambda f: f**2 / abs(log1p(f)),
+    ),
     Fit(
         "SIN",
+        "sin(r) = r·(1 + q·p(q)) with q = r², for |r| <= π/4",
         3,
         mpf(0),
         (MARGIN * pi / 4) ** 2,
         lambda q: (sin(sqrt(q)) / sqrt(q) - 1) / q,
         lambda q: q * sqrt(q) / sin(sqrt(q)),
     ),
-    # cos(r) = 1 + r²·p(r²)
-    Fit("COS", 4, mpf(0), (MARGIN * pi / 4) ** 2, lambda q: (cos(sqrt(q)) - 1) / q, lambda q: q / cos(sqrt(q))),
+    Fit(
+        "COS",
+        "cos(r) = 1 + q·p(q) with q = r², for |r| <= π/4",
+        4,
+        mpf(0),
+        (MARGIN * pi / 4) ** 2,
+        lambda q: (cos(sqrt(q)) - 1) / q,
+        lambda q: q / cos(sqrt(q)),
+    ),
 )
 
 
@@ -138,10 +161,12 @@ def rounded(fit: Fit) -> tuple[list[float], mpf]:
 
 
 def tables() -> Iterator[str]:
-    """The lines of all tables, and of the constants that go with them, each a number and what it lacks."""
+    """The lines of all tables, and of the constants that go with them."""
     for fit in FITS:
         coefficients, error = rounded(fit)
-        yield f"_{fit.name} = ({', '.join(shortest(c) for c in coefficients)})  # {mp.nstr(error * 2**24, 2)}"
+        yield f"# {fit.formula}; error {float(error * 2**24):.1g}"
+        yield f"_{fit.name} = ({', '.join(shortest(c) for c in coefficients)})"
+    yield "# each a number and what it lacks of the exact one"
     for name, value in (("LN2", log(2)), ("LOG2_E", 1 / log(2)), ("LOG4_E", 1 / LN4)):
         high = float32(value)
         yield f"_{name} = ({shortest(high)}, {shortest(float32(value - mpf(high)))})"

@@ -17,27 +17,27 @@ from collections.abc import Callable, Mapping, Sequence
 
 from .builder import F64, I32, I64, Code, Type, Value, is_vector, vector
 
-# Printed by tools/fit_polynomials.py, which says what each is fitted to; after #, the error left in units of 2^-24.
-_EXP = (0.50000036, 0.16666618, 0.04166123, 0.00833593, 0.0014104752, 0.0001963056)  # 0.24
-_ONE_MINUS_POWER = (0.38629436, -0.96090597, 0.4440294, -0.15389298, 0.042839617, -0.009844635)  # 0.22
-_ERF = (
-    -0.18604648,
-    0.45922315,
-    0.07415037,
-    -0.0138841085,
-    5.9198817e-05,
-    0.0009755296,
-    -0.00030282754,
-    3.3433927e-05,
-)  # 1.0
-_LOG = (-0.49999937, 0.333332, -0.25007746, 0.2001108, -0.16417098, 0.13997005, -0.15383218, 0.14021274)  # 0.44
-_SIN = (-0.16666655, 0.008332189, -0.00019518286)  # 0.067
-_COS = (-0.5, 0.041666646, -0.001388731, 2.4432327e-05)  # 0.002
+# Printed by tools/fit_polynomials.py; the errors are what the fit leaves, relative to the result, in units of 2^-24.
+
+# exp(r) = 1 + r + r²·p(r) for |r| <= ln2; error 0.2
+_EXP = (0.50000036, 0.16666618, 0.04166123, 0.00833593, 0.0014104752, 0.0001963056)
+# 1 - 4⁻ᶠ = f + f·p(f) for |f| <= 1/4; error 0.2
+_ONE_MINUS_POWER = (0.38629436, -0.96090597, 0.4440294, -0.15389298, 0.042839617, -0.009844635)
+# erf(y) = 1 - 4⁻ᶻ with z = y + y·p(y), for 0 <= y <= 3.95; erf rounds to 1 from 3.92 on; error 1
+_ERF = (-0.18604648, 0.45922315, 0.07415037, -0.0138841085, 5.9198817e-05, 0.0009755296, -0.00030282754, 3.3433927e-05)
+# log(1 + f) = f + f²·p(f) for |f| <= 1/3; error 0.4
+_LOG = (-0.49999937, 0.333332, -0.25007746, 0.2001108, -0.16417098, 0.13997005, -0.15383218, 0.14021274)
+# sin(r) = r·(1 + q·p(q)) with q = r², for |r| <= π/4; error 0.07
+_SIN = (-0.16666655, 0.008332189, -0.00019518286)
+# cos(r) = 1 + q·p(q) with q = r², for |r| <= π/4; error 0.002
+_COS = (-0.5, 0.041666646, -0.001388731, 2.4432327e-05)
+# each a number and what it lacks of the exact one
 _LN2 = (0.6931472, -1.9046542e-09)
 _LOG2_E = (1.442695, 1.925963e-08)
 _LOG4_E = (0.7213475, 9.629815e-09)
 _HALF_PI = (1.5707963267948966, 6.123233995736766e-17)
 _TWO_OVER_PI = 0.6366197723675814
+
 _ROUND, _ROUND_HALVES, _ROUND64 = 1.5 * 2**23, 1.5 * 2**22, 1.5 * 2**52
 _BIAS = 127
 _INF, _NAN = float("inf"), float("nan")
@@ -119,8 +119,8 @@ def _one_minus_power_near_0(code: Code, f: Value) -> Value:
 
 def _one_minus_power(code: Code, z: Value) -> Value:
     """1 - 4⁻ᶻ for 0 <= z <= 60, accurate relative to itself."""
-    # With z = f - n/2 this is (1 - 2ⁿ) + 2ⁿ·(1 - 4⁻ᶠ), where 1 - 2ⁿ is exact or too close to 1 to matter. In base 4, f is
-    # exact and takes additions only, for which CPUs have other units than for fma; and the polynomial begins with f.
+    # With z = f - n/2 this is (1 - 2ⁿ) + 2ⁿ·(1 - 4⁻ᶠ), where 1 - 2ⁿ is exact or too close to 1 to matter. In base 4, f
+    # is exact and takes additions only, for which CPUs have other units than for fma; and the polynomial begins with f.
     rounded = code.b.fsub(_number(code, z, _ROUND_HALVES + _BIAS / 2), z)
     f = code.b.fsub(z, code.b.fsub(_number(code, z, _ROUND_HALVES + _BIAS / 2), rounded))
     power = _power_of_two(code, rounded)
@@ -157,7 +157,7 @@ def tanh(code: Code, x: Value) -> Value:
 
 
 def sigmoid(code: Code, x: Value) -> Value:
-    """1 / (1 + e⁻ˣ) within 3 ulp; for negative x it is eˣ / (1 + eˣ), which goes on where e⁻ˣ overflows."""
+    """1 / (1 + e⁻ˣ) within 4 ulp; for negative x it is eˣ / (1 + eˣ), which goes on where e⁻ˣ overflows."""
     one = _number(code, x, 1.0)
     power = _exp(code, _at_least(code, code.b.fneg(code.intrinsic("fabs", x)), -104.0))
     top = code.b.select(code.b.fcmp_ordered("<", x, _number(code, x, 0.0)), power, one)

@@ -55,6 +55,7 @@ def _hoist(quantize: Node) -> None:
         earlier = insert(move, quantize.target, (move.args[0], *quantize.args[1:]), dict(quantize.kwargs), like=quantize)
         moved = insert(quantize, move.target, (earlier, *move.args[1:]), dict(move.kwargs), like=move)
         replace(quantize, moved)
+        move.graph.erase_node(move)  # its last user is gone; left behind, it would hold back the next move
         quantize = earlier
 
 

@@ -7,8 +7,6 @@ share machine code. Every kernel splits its work into independent units that thr
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Union
-
 from .body import Body
 from .sizes import Size, ceil_div, product
 
@@ -133,5 +131,5 @@ class Attention:
         return self.batch * self.heads * ceil_div(self.queries, TILE_COLUMNS)
 
 
-Kernel = Union[Pointwise, Rows, Contraction, Attention]
+Kernel = Pointwise | Rows | Contraction | Attention
 KINDS = (Pointwise, Rows, Contraction, Attention)

@@ -9,7 +9,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -84,7 +84,7 @@ class Program:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     kernels: tuple[Kernel, ...]
-    steps: tuple[Union[Step, Foreign], ...]
+    steps: tuple[Step | Foreign, ...]
     arena_bytes: Size
     packings: tuple[Packing, ...]
     constants: tuple[npt.NDArray[Any], ...] = dataclasses.field(compare=False, repr=False)

@@ -22,7 +22,7 @@ class FloorDiv:
     denominator: Size
 
 
-Atom = Union[str, FloorDiv]
+Atom = str | FloorDiv
 Monomial = tuple[Atom, ...]
 
 

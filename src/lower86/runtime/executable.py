@@ -10,7 +10,6 @@ import struct
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -161,17 +160,17 @@ class Executable:
             units = evaluate(kernel.units(), local)
             steps[row] = (self._addresses[step.kernel], table.ctypes.data + 8 * word, units, 0)
             table[word] = status.ctypes.data
-            for i, (value, offset) in enumerate(step.slots):
+            for i, (number, offset) in enumerate(step.slots):
                 bytes_in = evaluate(offset, dims)
-                table[word + 1 + i] = bases[value] + bytes_in
-                if program.values[value].place in ("input", "output"):
-                    moving.append((word + 1 + i, value, bytes_in))
+                table[word + 1 + i] = bases[number] + bytes_in
+                if program.values[number].place in ("input", "output"):
+                    moving.append((word + 1 + i, number, bytes_in))
             place = word + 1 + layout.slots
             for name in layout.dims:
                 table[place] = local[name]
                 place += 1
-            for dtype, number in step.params:
-                table[place] = _word(dtype, number)
+            for dtype, parameter in step.params:
+                table[place] = _word(dtype, parameter)
                 place += 1
             word += layout.words
         columns = np.array(moving, np.int64).reshape(-1, 3)
@@ -212,5 +211,3 @@ def bind_dims(program: Program, shapes: Sequence[Sequence[int]], names: Sequence
                 fix="stay within the range given to dynamic_shapes, or lower again with a wider one",
             )
     return dims
-
-

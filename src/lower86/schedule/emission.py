@@ -120,7 +120,7 @@ def coalesced(
     """The same work over fewer dims: neighbours merge where every access walks them as one.
 
     `operands` are strides (of leading dims; missing ones never merge) that the kernel itself uses. A dim in `barriers`
-    is never merged into the one before it. Dims of size 1 go away, but not to leave fewer than one dim between barriers.
+    is never merged into the one before it. Dims of size 1 go away, but one dim is left between barriers.
     """
     sizes = list(sizes)
     accesses: list[list[Size]] = [list(o) for o in operands]
@@ -163,5 +163,3 @@ def _merges(access: Sequence[Size], dim: int, sizes: Sequence[Size]) -> bool:
     if sizes[dim] == 1 or (dim + 1 < len(access) and sizes[dim + 1] == 1):
         return True
     return dim + 1 < len(access) and access[dim] == access[dim + 1] * sizes[dim + 1]
-
-

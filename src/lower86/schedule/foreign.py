@@ -6,7 +6,7 @@ import ctypes
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,11 +18,9 @@ from ..graph.source import describe
 from ..program.dtypes import DTYPES
 from ..program.program import Foreign
 from ..program.sizes import Size, evaluate
+from .memory import Memory
 from .symbols import DTYPE_NAMES, TORCH_DTYPES, to_size, to_sizes
 from .views import View, contiguous
-
-if TYPE_CHECKING:
-    from .schedule import _Scheduler
 
 
 @dataclass(frozen=True)
@@ -56,9 +54,12 @@ class ForeignCall:
         """Runs it on the memory at `addresses`: first the inputs', then the outputs'."""
         count = len(self.inputs)
         tensors = [_tensor(view, at, dims) for view, at in zip(self.inputs, addresses[:count], strict=True)]
-        fill = lambda leaf: (  # noqa: E731
-            tensors[leaf.number] if isinstance(leaf, _Hole) else evaluate(leaf.size, dims) if isinstance(leaf, _Number) else leaf
-        )
+
+        def fill(leaf: Any) -> Any:
+            if isinstance(leaf, _Hole):
+                return tensors[leaf.number]
+            return evaluate(leaf.size, dims) if isinstance(leaf, _Number) else leaf
+
         args, kwargs = torch.utils._pytree.tree_map(fill, (self.args, self.kwargs))
         with torch.no_grad():
             results = self.target(*args, **kwargs)
@@ -77,18 +78,18 @@ def _tensor(view: View, address: int, dims: Mapping[str, int]) -> Tensor:
     reach = 1 + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
     start = address + evaluate(view.offset, dims) * dtype.size
     memory = (ctypes.c_char * (reach * dtype.size)).from_address(start)
-    flat = torch.from_numpy(np.frombuffer(memory, dtype=dtype.numpy))
+    flat = torch.from_numpy(np.frombuffer(memoryview(memory), dtype=dtype.numpy))
     return flat.as_strided(shape, strides)
 
 
-def foreign_call(scheduler: _Scheduler, node: Node, number: int) -> tuple[ForeignCall, Foreign]:
+def foreign_call(memory: Memory, node: Node, number: int) -> tuple[ForeignCall, Foreign]:
     """The call of a foreign node and its step; the node's results get views."""
     inputs: list[View] = []
 
     def hole(operand: Node) -> Any:
         value = operand.meta.get("val")
         if isinstance(value, Tensor):
-            inputs.append(scheduler.view(operand))
+            inputs.append(memory.view(operand))
             return _Hole(len(inputs) - 1)
         return _Number(to_size(value))
 
@@ -112,12 +113,12 @@ def foreign_call(scheduler: _Scheduler, node: Node, number: int) -> tuple[Foreig
                 f"{node.target} gives a shape that depends on data", where=describe(node), fix=problem.fix
             ) from problem
         dtype = DTYPE_NAMES[result.dtype]
-        outputs.append(contiguous(scheduler.plan.value(dtype, shape), dtype, shape))
+        outputs.append(contiguous(memory.plan.value(dtype, shape), dtype, shape))
     if isinstance(value, Tensor):
-        scheduler.views[node] = outputs[0]
+        memory.views[node] = outputs[0]
     for user in node.users:
         if user.target is operator.getitem and not isinstance(value, Tensor):
-            scheduler.views[user] = outputs[user.args[1]]  # type: ignore[index]
+            memory.views[user] = outputs[user.args[1]]  # type: ignore[index]
     name = str(getattr(node.target, "_schema", node.target)).split("(")[0]
     call = ForeignCall(node.name, name, describe(node), node.target, args, kwargs, tuple(inputs), tuple(outputs))
     step = Foreign(number, tuple(v.value for v in inputs), tuple(v.value for v in outputs), node.name)

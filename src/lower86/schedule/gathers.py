@@ -1,7 +1,7 @@
 """Reads at computed places: embedding, index, gather, index_select. Every index is checked as it is read.
 
-    out[i…, d] = table[index[i…], d]                 embedding
-    out[i…]    = x[a[i…], b[i…], …]                  index with tensors for leading dims
+out[i…, d] = table[index[i…], d]                 embedding
+out[i…]    = x[a[i…], b[i…], …]                  index with tensors for leading dims
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ def _read(
 
 def _embedding(e: Emission, node: Node, space: Space) -> int:
     table, indices = node.args[0], node.args[1]
-    assert isinstance(table, Node) and isinstance(indices, Node)
+    assert isinstance(table, Node)
+    assert isinstance(indices, Node)
     view = e.view(table)
     index = _index(e, indices, _part(space, slice(0, -1), space.shape[:-1]))
     return _read(e, view, space, {1: space.positions[-1]}, {0: index})

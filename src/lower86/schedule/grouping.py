@@ -1,8 +1,8 @@
 """Which nodes become one kernel.
 
-An anchor (a contraction, a row operation, an attention) starts a group; pointwise nodes of its result's shape join it as
-its epilogue, along whatever edges lead there, and a row operation takes in the pointwise nodes that feed it alone. A node
-joins only if no other input of it waits for the group. Movement belongs to no group: it is how results are read.
+An anchor (a contraction, a row operation, an attention) starts a group; pointwise nodes of its result's shape join it
+as its epilogue, along whatever edges lead there, and a row operation takes in the pointwise nodes that feed it alone. A
+node joins only if no other input of it waits for the group. Movement belongs to no group: it is how results are read.
 """
 
 from __future__ import annotations
@@ -165,5 +165,3 @@ def _is_costly(node: Node) -> bool:
     """Whether computing the node again in every pass over a row would cost more than writing it down."""
     name = str(node.target._schema.name).removeprefix("aten::")  # type: ignore[union-attr]
     return name in _COSTLY
-
-

@@ -93,7 +93,7 @@ def _renamed(part: Any, to: Mapping[str, str]) -> Any:
         return rename(part, to)
     if isinstance(part, tuple):
         return tuple(_renamed(item, to) for item in part)
-    if dataclasses.is_dataclass(part):
+    if dataclasses.is_dataclass(part) and not isinstance(part, type):
         fields = {f.name: _renamed(getattr(part, f.name), to) for f in dataclasses.fields(part)}
-        return type(part)(**fields)  # type: ignore[operator,unused-ignore]
+        return dataclasses.replace(part, **fields)
     return part

@@ -1,7 +1,7 @@
-"""ATen's pointwise operators as expressions, one visible table: `POINTWISE`.
+"""ATen's pointwise operators as expressions, in one visible table.
 
-Each entry gives the body node of an FX node from its operands. What is not in the table, or has a dtype that programs do
-not hold, is foreign.
+Each entry gives the body node of an FX node from its operands. What is not in the table, or has a dtype that programs
+do not hold, is foreign.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def _isnan(e: Emission, node: Node, space: Space) -> int:
 def _full(e: Emission, node: Node, space: Space) -> int:
     given = arguments(node)
     name = str(getattr(node.target, "_schema", "")).split("(")[0]
-    value = 1 if "ones" in name else given.get("fill_value", given.get("value", 0))
+    value = 1 if "ones" in name else given.get("fill_value", given.get("s", 0))
     return e.const(_result(node), value)
 
 
@@ -190,6 +190,11 @@ def _dequantize(e: Emission, node: Node, space: Space) -> int:
     given = arguments(node)
     q = e.read(given["input"], space)
     return e.call("dequantize", q, e.param("f32", given["scale"]), e.param("f32", given["zero_point"]), dtype="f32")
+
+
+def _square(e: Emission, node: Node, space: Space) -> int:
+    x = e.operand(node.args[0], _result(node), space)
+    return e.call("mul", x, x)
 
 
 _TABLE: Mapping[Any, Emit] = {
@@ -220,20 +225,14 @@ _TABLE: Mapping[Any, Emit] = {
     _A._to_copy.default: _cast, _A.to.dtype: _cast,
     _A.clamp.default: _clamp, _A.clamp.Tensor: _clamp, _A.clamp_min.default: _clamp, _A.clamp_max.default: _clamp,
     _A.hardtanh.default: _clamp, _A.relu.default: _relu, _A.relu6.default: _relu6, _A.gelu.default: _gelu,
-    _A.pow.Tensor_Scalar: _pow, _A.square.default: lambda e, n, s: _square(e, n, s), _A.reciprocal.default: _reciprocal,
+    _A.pow.Tensor_Scalar: _pow, _A.square.default: _square, _A.reciprocal.default: _reciprocal,
     _A.isnan.default: _isnan,
     _A.full.default: _full, _A.full_like.default: _full, _A.ones.default: _full, _A.zeros.default: _full,
     _A.ones_like.default: _full, _A.zeros_like.default: _full, _A.new_ones.default: _full, _A.new_zeros.default: _full,
-    _A.new_full.default: _full, _A.scalar_tensor.default: lambda e, n, s: e.const(_result(n), n.args[0]),
+    _A.new_full.default: _full, _A.scalar_tensor.default: _full,
     _A.arange.default: _arange, _A.arange.start: _arange, _A.arange.start_step: _arange,
     **GATHERS,
 }  # fmt: skip
-
-
-def _square(e: Emission, node: Node, space: Space) -> int:
-    x = e.operand(node.args[0], _result(node), space)
-    return e.call("mul", x, x)
-
 
 
 def pointwise_of(node: Node) -> Emit | None:
@@ -278,5 +277,3 @@ def _is_covered(node: Node) -> bool:
         return isinstance(value, (int, float, bool)) and not (isinstance(value, float) and math.isnan(value))
     scalars = [v for v in given.values() if isinstance(v, Node) and not isinstance(v.meta.get("val"), torch.Tensor)]
     return not scalars
-
-

@@ -101,15 +101,17 @@ def _cumsum(row: RowBody) -> int:
     here = e.body.add("index", (), "i64", (row.kept.positions[dim] or 0,))
     there = e.body.add("index", (), "i64", (row.full.rank - 1,))
     x = row.x(dtype)
-    return row.reduce("sum", e.call("select", e.call("le", there, here, dtype="bool"), x, e.const(dtype, 0), dtype=dtype))
+    counts = e.call("le", there, here, dtype="bool")
+    return row.reduce("sum", e.call("select", counts, x, e.const(dtype, 0), dtype=dtype))
 
 
 @dataclass(frozen=True)
 class RowOperation:
-    """How to compute it, and whether its result has the input's shape."""
+    """How to compute it, whether its result needs every element again, and whether it keeps the dim it runs over."""
 
     emit: Callable[[RowBody], int]
     full: bool
+    keeps_reduced: bool = False
 
 
 ROWS: Mapping[Any, RowOperation] = {
@@ -128,7 +130,7 @@ ROWS: Mapping[Any, RowOperation] = {
     _A.mean.dim: RowOperation(_mean, False),
     _A.mean.default: RowOperation(_mean, False),
     _A.linalg_vector_norm.default: RowOperation(_norm, False),
-    _A.cumsum.default: RowOperation(_cumsum, False),
+    _A.cumsum.default: RowOperation(_cumsum, False, keeps_reduced=True),
 }
 
 

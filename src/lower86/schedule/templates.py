@@ -7,7 +7,6 @@ the attention kernel. Everything after the product (scale, bias, what joined the
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +17,7 @@ from ..ops.linear import int8_linear
 from ..program.kernels import TILE_COLUMNS, TILE_ROWS, Attention, Contraction, Operand
 from ..program.sizes import Size
 from .emission import Emission, Space, coalesced
+from .memory import Memory
 from .symbols import to_sizes
 from .views import View, expanded, permuted
 
@@ -26,10 +26,8 @@ _PRODUCTS = (_A.linear.default, _A.matmul.default, _A.mm.default, _A.bmm.default
 _WIDE_CHUNK = 32768
 """Terms of 255 x 128 that surely fit an int32 sum."""
 
-Lay = Callable[[Node | View, bool], View]
-"""Gives a node's view; if asked, one whose last dim is contiguous, copied if need be."""
-ConstantOf = Callable[[Node], Tensor | None]
-"""The tensor of a constant node, or None."""
+Finish = Callable[[int, Space], None]
+"""Takes the product's result and its space, and adds the group's stores."""
 
 
 def is_native_anchor(node: Node) -> bool:
@@ -69,15 +67,13 @@ def _is_native_attention(node: Node) -> bool:
     return mask is None or mask.meta["val"].dtype in (torch.bool, torch.float32)
 
 
-def emit_product(
-    e: Emission, node: Node, lay: Lay, constant_of: ConstantOf, finish: Callable[[int, Space], None]
-) -> tuple[Contraction, str]:
-    """The contraction kernel of a product node. `finish(result, space)` adds the group's stores."""
+def emit_product(e: Emission, node: Node, memory: Memory, finish: Finish) -> Contraction:
+    """The contraction kernel of a product node."""
     integer = node.target is int8_linear
     given = arguments(node)
     names = [name for name in ("x", "input", "self") if name in given]
-    left = lay(given[names[0]], integer)
-    right_node = given.get("weight", given.get("mat2", given.get("other")))
+    left = memory.rows_of(given[names[0]]) if integer else memory.view(given[names[0]])
+    right_node: Node = next(given[name] for name in ("weight", "mat2", "other") if name in given)
     shape = to_sizes(node.meta["val"].shape)
     if len(shape) == 1:
         left, shape = _with_row(left), (1, *shape)
@@ -86,10 +82,10 @@ def emit_product(
 
     result_space = space if len(node.meta["val"].shape) == rank else Space(shape[1:], tuple(range(1, rank)), rank)
     if integer:
-        kind, right, start, wide, result = _int8_operands(e, node, constant_of, left, result_space)
+        kind, right, start, wide, result = _int8_operands(e, node, memory, left, result_space)
     else:
         kind, start, wide = "f32", 0, 0
-        right = _float_right(e, node, right_node, lay, constant_of, rank)
+        right = _float_right(e, node, right_node, memory, rank)
         result = e.body.add("value", (), "f32", (0,))
         bias = given.get("bias")
         if bias is not None:
@@ -108,8 +104,7 @@ def emit_product(
     operand = Operand(left_slot, left_strides[:-1], (left_strides[-1], left.strides[-1]))
     right = Operand(right.slot, right_strides[:-1], right.own, right.packed)
     rows = 2 if wide else TILE_ROWS
-    kernel = Contraction(kind, batch, m, n, k, operand, right, start, wide, body, _tiles(m, n, rows))
-    return kernel, "int8" if integer else "f32"
+    return Contraction(kind, batch, m, n, k, operand, right, start, wide, body, _tiles(m, n, rows))
 
 
 def _with_row(view: View) -> View:
@@ -126,11 +121,11 @@ def _tiles(m: Size, n: Size, rows: int) -> int:
 
 
 def _int8_operands(
-    e: Emission, node: Node, constant_of: ConstantOf, left: View, space: Space
+    e: Emission, node: Node, memory: Memory, left: View, space: Space
 ) -> tuple[str, Operand, int, int, int]:
     given = arguments(node)
-    weight, scale = constant_of(given["weight"]), constant_of(given["scale"])
-    assert weight is not None and scale is not None
+    weight = memory.constant(given["weight"])
+    assert weight is not None
     kind = "s8s8" if left.dtype == "i8" else "u8s8"
     zero_point = given["x_zero_point"] + (128 if kind == "s8s8" else 0)
     start, wide = _start(weight, zero_point)
@@ -144,7 +139,7 @@ def _int8_operands(
 
 
 def _start(weight: Tensor, zero_point: int) -> tuple[Tensor, int]:
-    """What each column's sum begins with, -zero_point·Σ weight, and after how many terms it moves to 64 bits (0: never).
+    """What each column's sum begins with, -zero_point·Σ weight; after how many terms it moves to 64 bits (0: never).
 
     The sum itself wraps harmlessly; only its final value has to fit. Bounds are those of the weights at hand.
     """
@@ -158,26 +153,22 @@ def _start(weight: Tensor, zero_point: int) -> tuple[Tensor, int]:
     return (padded.to(torch.int32), 0) if fits else (padded, _WIDE_CHUNK)
 
 
-def _float_right(
-    e: Emission, node: Node, right_node: Any, lay: Lay, constant_of: ConstantOf, rank: int
-) -> Operand:
-    constant = constant_of(right_node)
+def _float_right(e: Emission, node: Node, right_node: Node, memory: Memory, rank: int) -> Operand:
+    constant = memory.constant(right_node)
     transposed = node.target is _A.linear.default
     if constant is not None and constant.dim() == 2:
         weight = constant if transposed else constant.T
         return Operand(e.slot(e.plan.constant(weight, "float_panels")), (0,) * (rank - 2), (0, 1), packed=True)
-    view = lay(right_node, False)
-    view = lay(permuted(view, [1, 0]) if transposed else view, True)
+    view = memory.view(right_node)
+    view = memory.rows_of(permuted(view, [1, 0]) if transposed else view)
     view = expanded(view, (*to_sizes(node.meta["val"].shape)[: rank - 2], *view.shape[-2:]))
     return Operand(e.view_slot(view), view.strides[:-2], (view.strides[-2], 1))
 
 
-def emit_attention(
-    e: Emission, node: Node, lay: Lay, lay_mask: Callable[[Node], View], finish: Callable[[int, Space], None]
-) -> Attention:
+def emit_attention(e: Emission, node: Node, memory: Memory, finish: Finish) -> Attention:
     """The attention kernel of a `scaled_dot_product_attention` node."""
     given = arguments(node)
-    views = [lay(given[name], True) for name in ("query", "key", "value")]
+    views = [memory.rows_of(given[name]) for name in ("query", "key", "value")]
     rank = len(views[0].shape)
     if rank == 3:
         views = [_with_row(view) for view in views]
@@ -186,7 +177,9 @@ def emit_attention(
         # Not `slot`: the three have these numbers even where they are one buffer.
         e.slots.append((view.value, view.offset * 4))
     head_dim = q.shape[-1]
-    assert isinstance(head_dim, int) and isinstance(v.shape[-1], int)
+    value_dim = v.shape[-1]
+    assert isinstance(head_dim, int)
+    assert isinstance(value_dim, int)
     scale = given["scale"] if given["scale"] is not None else head_dim**-0.5
     e.params.append(("f32", float(scale)))
     groups = 1
@@ -195,14 +188,12 @@ def emit_attention(
     mask_body, mask_node = None, 0
     if given["attn_mask"] is not None:
         scores = (*q.shape[:3], k.shape[2])
-        mask = e.load(lay_mask(given["attn_mask"]), Space(scores[4 - rank :], tuple(range(4 - rank, 4)), 4))
+        mask = e.load(memory.mask_of(given["attn_mask"]), Space(scores[4 - rank :], tuple(range(4 - rank, 4)), 4))
         mask_body, mask_node = e.body.build(), mask
-    shape = (*q.shape[:3], v.shape[-1])
+    shape = (*q.shape[:3], value_dim)
     finish(e.body.add("value", (), "f32", (0,)), Space(shape[4 - rank :], tuple(range(4 - rank, 4)), 4))
-    strides = [(view.strides[0], view.strides[1], view.strides[2]) for view in views]
+    q_strides, k_strides, v_strides = ((view.strides[0], view.strides[1], view.strides[2]) for view in views)
     return Attention(
-        q.shape[0], q.shape[1], q.shape[2], k.shape[2], head_dim, v.shape[-1], *strides, groups,
+        q.shape[0], q.shape[1], q.shape[2], k.shape[2], head_dim, value_dim, q_strides, k_strides, v_strides, groups,
         bool(given["is_causal"]), mask_body, mask_node, e.body.build(),
     )  # fmt: skip
-
-

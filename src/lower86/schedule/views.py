@@ -118,10 +118,10 @@ def _start(start: Any, size: Size) -> Size | None:
     if not isinstance(position, int):
         return position
     if position < 0:
-        position = position + size  # type: ignore[assignment]
-    if isinstance(position, int) and isinstance(size, int):
-        return min(max(position, 0), size)
-    return position
+        from_end: Size = position + size
+        return max(from_end, 0) if isinstance(from_end, int) else from_end
+    return min(position, size) if isinstance(size, int) else position
 
 
-MOVEMENT = (_A.view.default, _A.permute.default, _A.expand.default, _A.slice.Tensor)
+PERMUTE = _A.permute.default
+MOVEMENT = (_A.view.default, PERMUTE, _A.expand.default, _A.slice.Tensor)
