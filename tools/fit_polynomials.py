@@ -77,7 +77,7 @@ FITS = (
     ),
     Fit(
         "SIN",
-        "sin(r) = r·(1 + q·p(q)) with q = r², for |r| <= π/4",
+        "sin(r) = r + r·q·p(q) with q = r², for |r| <= π/4",
         3,
         mpf(0),
         (MARGIN * pi / 4) ** 2,

@@ -27,7 +27,7 @@ _ONE_MINUS_POWER = (0.38629436, -0.96090597, 0.4440294, -0.15389298, 0.042839617
 _ERF = (-0.18604648, 0.45922315, 0.07415037, -0.0138841085, 5.9198817e-05, 0.0009755296, -0.00030282754, 3.3433927e-05)
 # log(1 + f) = f + f²·p(f) for |f| <= 1/3; error 0.4
 _LOG = (-0.49999937, 0.333332, -0.25007746, 0.2001108, -0.16417098, 0.13997005, -0.15383218, 0.14021274)
-# sin(r) = r·(1 + q·p(q)) with q = r², for |r| <= π/4; error 0.07
+# sin(r) = r + r·q·p(q) with q = r², for |r| <= π/4; error 0.07
 _SIN = (-0.16666655, 0.008332189, -0.00019518286)
 # cos(r) = 1 + q·p(q) with q = r², for |r| <= π/4; error 0.002
 _COS = (-0.5, 0.041666646, -0.001388731, 2.4432327e-05)
@@ -216,7 +216,7 @@ def _wave(code: Code, x: Value, ahead: int) -> Value:
     n = code.b.fsub(rounded, _number(code, wide, _ROUND64))
     r = code.b.fptrunc(_fma(code, n, -_HALF_PI[1], _fma(code, n, -_HALF_PI[0], wide)), x.type)
     square = code.b.fmul(r, r)
-    sine = code.b.fmul(r, _fma(code, square, _polynomial(code, square, _SIN), 1.0))
+    sine = _signed_as(code, _fma(code, code.b.fmul(r, square), _polynomial(code, square, _SIN), r), r)  # -0 stays -0
     cosine = _fma(code, square, _polynomial(code, square, _COS), 1.0)
     quarter = code.b.trunc(code.b.bitcast(rounded, _like(x, I64)), _like(x, I32))
     quarter = code.b.add(quarter, code.constant(quarter.type, ahead))

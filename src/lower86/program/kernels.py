@@ -7,6 +7,7 @@ share machine code. Every kernel splits its work into independent units that thr
 from __future__ import annotations
 
 from dataclasses import dataclass
+
 from .body import Body
 from .sizes import Size, ceil_div, product
 

@@ -18,7 +18,7 @@ def _uses(step: Step | Foreign) -> set[int]:
 def place_values(plan: Plan) -> Size:
     """Gives every arena value its offset; returns the arena's size in bytes.
 
-    A freed place serves the next value of the same size, or, where sizes are numbers, one that needs no more. Places lie
+    A freed place serves the next value of its size, or, where sizes are numbers, one that needs no more. Places lie
     one after another, so offsets are sums of sizes and hold for dynamic shapes too.
     """
     first: dict[int, int] = {}

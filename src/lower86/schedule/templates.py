@@ -104,14 +104,14 @@ def emit_product(e: Emission, node: Node, memory: Memory, finish: Finish) -> Con
     operand = Operand(left_slot, left_strides[:-1], (left_strides[-1], left.strides[-1]))
     right = Operand(right.slot, right_strides[:-1], right.own, right.packed)
     rows = 2 if wide else TILE_ROWS
-    return Contraction(kind, batch, m, n, k, operand, right, start, wide, body, _tiles(m, n, rows))
+    return Contraction(kind, batch, m, n, k, operand, right, start, wide, body, register_tiles(m, n, rows))
 
 
 def _with_row(view: View) -> View:
     return View(view.value, view.dtype, (1, *view.shape), (0, *view.strides), view.offset)
 
 
-def _tiles(m: Size, n: Size, rows: int) -> int:
+def register_tiles(m: Size, n: Size, rows: int) -> int:
     """Register tiles a unit holds: enough units to share out, each long enough to be worth taking."""
     if not isinstance(m, int) or not isinstance(n, int):
         return 4
