@@ -25,6 +25,7 @@ from lower86.runtime.executable import Executable
 from lower86.runtime.threads import default_threads
 from lower86.schedule.templates import register_tiles
 
+
 def linear_program(m: int, n: int, k: int, repeats: int) -> Program:
     """`repeats` times the same u8 x s8 linear of [m, k] and [n, k] with a u8 result."""
     body = BodyBuilder()
@@ -85,7 +86,9 @@ def main() -> None:
         peak = vnni_peak(threads)
         best, median = measure(m, n, k, threads)
         rate = m * n * k / median
-        rows.append({"m": m, "n": n, "k": k, "us": median * 1e6, "min_us": best * 1e6, "peak": peak, "share": rate / peak})
+        rows.append(
+            {"m": m, "n": n, "k": k, "us": median * 1e6, "min_us": best * 1e6, "peak": peak, "share": rate / peak}
+        )
         print(
             f"{m:4d} x {n:4d} x {k:4d}: {median * 1e6:8.1f} us (min {best * 1e6:8.1f})  {rate / 1e9:5.0f} GMAC/s, "
             f"{100 * rate / peak:5.1f} % of {peak / 1e9:.0f}",

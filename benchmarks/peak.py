@@ -1,6 +1,6 @@
 """What this CPU can do at most: the integer dot product on registers alone, on one thread and on all.
 
-    python benchmarks/peak.py
+python benchmarks/peak.py
 """
 
 from __future__ import annotations

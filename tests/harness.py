@@ -1,4 +1,4 @@
-"""Runs one kernel by itself, on buffers that end where a page begins that nobody may touch."""
+"""Runs one kernel by itself, on buffers that border pages that nobody may touch; and says how near is near enough."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import ctypes
 import mmap
 import struct
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from hypothesis import settings
 
 from lower86.codegen.compile import compile_kernel, kernel_name, layout_of
 from lower86.codegen.llvm import LoadedCode
@@ -15,28 +17,41 @@ from lower86.codegen.target import Target
 from lower86.program.kernels import Kernel
 from lower86.program.sizes import evaluate
 
+Array = np.ndarray[Any, np.dtype[Any]]
+
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _PAGE = mmap.PAGESIZE
+_LOADED: dict[tuple[str, Target], LoadedCode] = {}
+
+POISON = 0x55
+"""Every byte of what `run_kernel` returns that the kernel has not written."""
+
+
+def examples(count: int) -> settings:
+    """The same `count` examples on every run; no deadline, as the first one of a kernel compiles it."""
+    return settings(max_examples=count, deadline=None, derandomize=True, database=None)
 
 
 class Guarded:
     """An array whose last byte (or, with `front`, first byte) borders a page that faults on any access."""
 
-    def __init__(self, like: np.ndarray, *, front: bool = False, poison: int | None = None) -> None:
-        length = max(like.nbytes, 1)
-        pages = -(-length // _PAGE)
+    def __init__(self, like: Array, *, front: bool = False, poison: int | None = None) -> None:
+        pages = -(-max(like.nbytes, 1) // _PAGE)
         self._map = mmap.mmap(-1, (pages + 2) * _PAGE)
         base = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
         for page in (0, pages + 1):
             assert _LIBC.mprotect(ctypes.c_void_p(base + page * _PAGE), ctypes.c_size_t(_PAGE), 0) == 0
-        start = _PAGE if front else (pages + 1) * _PAGE - like.nbytes
-        raw = (ctypes.c_char * max(like.nbytes, 1)).from_address(base + start) if like.nbytes else b""
+        # An empty array lies in the guard page itself: not even its first byte may be read.
+        start = _PAGE if front and like.nbytes else (pages + 1) * _PAGE - like.nbytes
         self.address = base + start
-        self.array = np.frombuffer(raw, dtype=like.dtype, count=like.size).reshape(like.shape)
+        self.array: Array = np.empty(like.shape, like.dtype)
+        if like.nbytes:
+            raw = (ctypes.c_char * like.nbytes).from_address(self.address)
+            self.array = np.frombuffer(raw, dtype=like.dtype, count=like.size).reshape(like.shape)
         if poison is None:
             self.array[...] = like
-        elif like.nbytes:
-            self.array.view(np.uint8).reshape(-1)[:] = poison
+        else:
+            self.array.reshape(-1).view(np.uint8)[:] = poison
 
 
 def bits(dtype: str, value: float) -> int:
@@ -48,40 +63,72 @@ def bits(dtype: str, value: float) -> int:
 
 def run_kernel(
     kernel: Kernel,
-    inputs: Mapping[int, np.ndarray],
+    inputs: Mapping[int, Array],
     outputs: Mapping[int, tuple[Sequence[int], str]],
     *,
     dims: Mapping[str, int] | None = None,
     params: Sequence[tuple[str, float]] = (),
     target: Target | None = None,
-    front: bool = False,
-    expect_status: bool = False,
-) -> dict[int, np.ndarray]:
-    """The outputs, by slot. Inputs must come back unchanged; two runs over differently poisoned outputs must agree."""
-    layout, dims = layout_of(kernel), dims or {}
-    code = LoadedCode([compile_kernel(kernel, target or Target.host())])
-    function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(code.address(kernel_name(kernel)))
+    expect_status: tuple[int, int] | None = None,
+) -> dict[int, Array]:
+    """The outputs, by slot.
+
+    The kernel runs twice, on buffers that end and that begin at a guard page, over outputs poisoned with different
+    bytes: both runs must write the same bytes. Inputs must come back unchanged. `expect_status`: the index and the
+    bound that the kernel has to complain of.
+    """
+    layout, dims, target = layout_of(kernel), dims or {}, target or Target.host()
+    name = kernel_name(kernel)
+    if (name, target) not in _LOADED:
+        _LOADED[name, target] = LoadedCode([compile_kernel(kernel, target)])
+    function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(_LOADED[name, target].address(name))
     results = []
-    for poison in (0x55, 0xFF):
+    for poison, front in ((POISON, False), (0xFF, True)):
         given = {slot: Guarded(array, front=front) for slot, array in inputs.items()}
         made = {
-            slot: Guarded(np.empty(shape, dtype), front=front, poison=poison) for slot, (shape, dtype) in outputs.items()
+            slot: Guarded(np.empty(shape, dtype), front=front, poison=poison)
+            for slot, (shape, dtype) in outputs.items()
         }
         status = np.zeros(3, np.int64)
-        table = np.zeros(layout.words, np.int64)
-        table[0] = status.ctypes.data
+        table = Guarded(np.zeros(layout.words, np.int64), front=front)
+        table.array[0] = status.ctypes.data
         for slot, buffer in {**given, **made}.items():
-            table[1 + slot] = buffer.address
-        for i, name in enumerate(layout.dims):
-            table[1 + layout.slots + i] = dims[name]
+            table.array[1 + slot] = buffer.address
+        for i, dim in enumerate(layout.dims):
+            table.array[1 + layout.slots + i] = dims[dim]
         for i, (dtype, value) in enumerate(params):
-            table[1 + layout.slots + len(layout.dims) + i] = bits(dtype, value)
+            table.array[1 + layout.slots + len(layout.dims) + i] = bits(dtype, value)
         for unit in reversed(range(evaluate(kernel.units(), dims))):
-            function(table.ctypes.data, unit)
-        assert bool(status[0]) == expect_status
+            function(table.address, unit)
+        assert (tuple(status[1:]) if status[0] else None) == expect_status
         for slot, array in inputs.items():
             np.testing.assert_array_equal(given[slot].array, array)
         results.append({slot: buffer.array.copy() for slot, buffer in made.items()})
-    for slot, array in results[0].items():
-        np.testing.assert_array_equal(array, results[1][slot])
+    for slot in results[0]:
+        one, two = (result[slot].reshape(-1).view(np.uint8) for result in results)
+        written = (one != POISON) | (two != 0xFF)
+        np.testing.assert_array_equal(one[written], two[written])
     return results[0]
+
+
+def unwritten(shape: Sequence[int], dtype: str) -> Array:
+    """What `run_kernel` returns of an output that the kernel does not touch."""
+    return np.frombuffer(bytes([POISON]) * int(np.prod(shape) * np.dtype(dtype).itemsize), dtype).reshape(shape).copy()
+
+
+def assert_near(got: Array, want: Array, ulps: float, scale: Array | float = 0.0) -> None:
+    """float32 `got` within `ulps` of float64 `want`; an ulp is that of the larger of |want| and `scale`.
+
+    `scale` says what the computation has added up on its way: rounding that is as large as the terms may be.
+    NaN and infinities must be the same.
+    """
+    assert got.dtype == np.float32
+    assert got.shape == want.shape
+    with np.errstate(over="ignore"):
+        rounded = want.astype(np.float32)
+    finite = np.isfinite(rounded)
+    np.testing.assert_array_equal(got[~finite], rounded[~finite])
+    size = np.broadcast_to(np.maximum(np.abs(want), np.abs(scale)), want.shape)[finite]
+    ulp = np.ldexp(1.0, np.frexp(np.maximum(size, 2.0**-126))[1] - 24)
+    off = np.abs(got[finite].astype(np.float64) - want[finite]) / ulp
+    assert off.size == 0 or off.max() <= ulps, f"{off.max():.2f} ulp off"

@@ -13,6 +13,7 @@ from .errors import (
     TargetError,
     UnsupportedError,
 )
+from .lowered import LoweredModule
 from .lowering import lower_pt2e_quantized_to_x86
 from .report.explain import explain
 from .runtime.threads import set_num_threads
@@ -22,6 +23,7 @@ __all__ = [
     "FallbackError",
     "GraphError",
     "InputError",
+    "LoweredModule",
     "Lower86Error",
     "Lower86Warning",
     "Target",

@@ -38,8 +38,8 @@ def own_dequantize(module: GraphModule, node: Node) -> bool:
 
 
 def one_movement_spelling(module: GraphModule, node: Node) -> bool:
-    """No t, transpose, reshape or unsqueeze."""
-    return not is_call(node, _A.t.default, _A.transpose.int, _A._unsafe_view.default)
+    """No t, transpose or view: permute and reshape stand for them."""
+    return not is_call(node, _A.t.default, _A.transpose.int, _A.view.default, _A._unsafe_view.default)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ class Signature:
 
     def flatten(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
         """The flat inputs of a call. Raises InputError if it is not nested as the example was."""
-        positional, named = self.inputs.children_specs[0], self.inputs.children_specs[1]
+        positional, named = self.inputs.children()
         count, wanted = positional.num_children, list(named.context or [])
         given = list(args)
         extra = dict(kwargs)

@@ -30,6 +30,16 @@ def _overloads(*names: str) -> tuple[Any, ...]:
     return tuple(found)
 
 
+def is_plain_quantize(node: object) -> bool:
+    """Whether the node quantizes a whole tensor with one scale and zero point, both numbers."""
+    return is_call(node, *_overloads("quantize_per_tensor.default"))
+
+
+def is_plain_dequantize(node: object) -> bool:
+    """Whether the node dequantizes a whole tensor with one scale and zero point, both numbers."""
+    return is_call(node, *_overloads("dequantize_per_tensor.default"))
+
+
 def is_quantize(node: object) -> bool:
     """Whether the node turns floats into quantized integers."""
     return is_call(node, *_overloads("quantize_per_tensor.default", "quantize_per_tensor.tensor", "quantize_per_channel.default"))

@@ -1,6 +1,6 @@
 """Dequantize moves down past movement, quantize moves up: integers flow, and both stand beside what computes.
 
-    view(dequantize(q))       ->  dequantize(view(q))          quantize(view(x))   ->  view(quantize(x))
+    reshape(dequantize(q))    ->  dequantize(reshape(q))       quantize(reshape(x))  ->  reshape(quantize(x))
     permute(dequantize(w))    ->  dequantize(permute(w))       with the axis moved along
 
 A dequantize moves only if the movement is its only user; a quantize only if it is the movement's only user.
@@ -18,7 +18,7 @@ from ..graph.edit import insert, replace
 from ..graph.qparams import is_dequantize, is_quantize, qparams_of
 
 _A = torch.ops.aten
-MOVEMENT = (_A.view.default, _A.permute.default, _A.expand.default, _A.slice.Tensor)
+MOVEMENT = (_A.reshape.default, _A.permute.default, _A.expand.default, _A.slice.Tensor)
 
 
 def move_dequantize(module: GraphModule) -> None:

@@ -1,7 +1,9 @@
 """One spelling for each movement.
 
-    t, transpose, movedim       ->  permute          reshape, _unsafe_view, unsqueeze, squeeze, flatten, unflatten  ->  view
-    select                      ->  slice + view     nested permutes                                       ->  one permute
+    t, transpose                ->  permute          view, _unsafe_view, unsqueeze, squeeze, flatten    ->  reshape
+    select                      ->  slice + reshape  nested permutes                                    ->  one permute
+
+A view becomes a reshape because a graph whose copies are gone may have to copy where the view did not.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from ..graph.edit import insert, replace
 
 _A = torch.ops.aten
 _VIEWS = (
-    _A.reshape.default, _A._unsafe_view.default, _A.unsqueeze.default, _A.squeeze.default, _A.squeeze.dim,
+    _A.view.default, _A._unsafe_view.default, _A.unsqueeze.default, _A.squeeze.default, _A.squeeze.dim,
     _A.squeeze.dims, _A.flatten.using_ints, _A.unflatten.int, _A.view_copy.default, _A.unsqueeze_copy.default,
 )  # fmt: skip
 
@@ -28,7 +30,7 @@ def spell_movement(module: GraphModule) -> None:
         if is_call(node, _A.t.default, _A.transpose.int, _A.numpy_T.default):
             replace(node, insert(node, _A.permute.default, (source, _order(node)), like=node))
         elif is_call(node, *_VIEWS) and all(isinstance(size, int) for size in shape_of(node)):
-            replace(node, insert(node, _A.view.default, (source, list(shape_of(node))), like=node, value=node.meta["val"]))
+            replace(node, insert(node, _A.reshape.default, (source, list(shape_of(node))), like=node, value=node.meta["val"]))
         elif is_call(node, _A.select.int, _A.select_copy.int):
             _spell_select(node, source)
     for node in list(module.graph.nodes):
@@ -58,4 +60,4 @@ def _spell_select(node: Node, source: Node) -> None:
         return
     index += size if index < 0 else 0
     piece = insert(node, _A.slice.Tensor, (source, dim, index, index + 1, 1), like=node)
-    replace(node, insert(node, _A.view.default, (piece, list(shape_of(node))), like=node, value=node.meta["val"]))
+    replace(node, insert(node, _A.reshape.default, (piece, list(shape_of(node))), like=node, value=node.meta["val"]))

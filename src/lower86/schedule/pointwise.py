@@ -14,7 +14,7 @@ import torch
 from torch.fx import Node
 
 from ..graph.arguments import arguments
-from ..graph.qparams import operators
+from ..graph.qparams import is_plain_dequantize, is_plain_quantize
 from .emission import Emission, Space
 from .gathers import GATHERS, is_leading_index
 from .symbols import DTYPE_NAMES
@@ -239,9 +239,9 @@ def pointwise_of(node: Node) -> Emit | None:
     """How to compute `node` element by element, or None if that is not known for this operator and these dtypes."""
     if node.op != "call_function" or not _dtypes_are_known(node):
         return None
-    if node.target is operators().quantize_per_tensor.default:
+    if is_plain_quantize(node):
         return _quantize
-    if node.target is operators().dequantize_per_tensor.default:
+    if is_plain_dequantize(node):
         return _dequantize
     emit = _TABLE.get(node.target)
     return emit if emit is not None and _is_covered(node) else None

@@ -124,4 +124,4 @@ def _start(start: Any, size: Size) -> Size | None:
 
 
 PERMUTE = _A.permute.default
-MOVEMENT = (_A.view.default, PERMUTE, _A.expand.default, _A.slice.Tensor)
+MOVEMENT = (_A.reshape.default, PERMUTE, _A.expand.default, _A.slice.Tensor)

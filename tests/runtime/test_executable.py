@@ -1,0 +1,146 @@
+"""Whole programs: calls from several threads, across a fork, any number of threads, saved and read back as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import lower86
+from lower86.program.program import Program
+from lower86.runtime.executable import Executable, bind_dims
+
+
+class Block(nn.Module):
+    """An attention layer over gathered embeddings: every kind of kernel, and one foreign step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(50, 48)
+        self.layer = nn.TransformerEncoderLayer(48, 3, 80, batch_first=True)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        x = self.layer(self.table(tokens))
+        return torch.flip(x, [1]).sum(1) + x.mean(1)
+
+
+@pytest.fixture(scope="module")
+def lowered() -> lower86.LoweredModule:
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", lower86.Lower86Warning)
+        return lower86.lower_pt2e_quantized_to_x86(Block().eval(), (torch.arange(40).reshape(2, 20),))
+
+
+def tokens(seed: int) -> torch.Tensor:
+    return torch.randint(0, 50, (2, 20), generator=torch.Generator().manual_seed(seed))
+
+
+def test_result_matches_the_reference_and_outlives_the_next_call(lowered: lower86.LoweredModule) -> None:
+    first = lowered(tokens(1))
+    kept = first.clone()
+    second = lowered(tokens(2))
+    assert torch.equal(first, kept)
+    assert not torch.equal(first, second)
+    torch.testing.assert_close(first, lowered.run_reference(tokens(1)), rtol=1e-5, atol=1e-5)
+
+
+def test_calls_from_many_threads_are_those_of_one(lowered: lower86.LoweredModule) -> None:
+    expected = [lowered(tokens(seed)) for seed in range(6)]
+    wrong: list[int] = []
+
+    def work(seed: int) -> None:
+        for _ in range(100):
+            if not torch.equal(lowered(tokens(seed)), expected[seed]):
+                wrong.append(seed)
+
+    workers = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert wrong == []
+
+
+def test_a_forked_child_runs_what_the_parent_ran(lowered: lower86.LoweredModule) -> None:
+    expected = lowered(tokens(3)).numpy().tobytes()
+    reader, writer = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python's, about forking with threads: that is the point
+        child = os.fork()
+    if child == 0:
+        try:
+            got = lowered(tokens(3)).numpy().tobytes() == expected
+            os.write(writer, b"same" if got else b"other")
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(reader, 10) == b"same"
+
+
+def run(executable: Executable, inputs: list[np.ndarray], threads: int) -> list[np.ndarray]:
+    program = executable.program
+    dims = bind_dims(program, [x.shape for x in inputs], ["x"] * len(inputs))
+    shapes = [program.values[v].shape for v in program.outputs]
+    outputs = [np.full(shape, 7, np.float32) for shape in shapes]
+    executable.run([a.ctypes.data for a in (*inputs, *outputs)], dims, threads)
+    return outputs
+
+
+@pytest.fixture(scope="module")
+def native() -> lower86.LoweredModule:
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(48, 3, 80, batch_first=True).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", lower86.Lower86Warning)
+        return lower86.lower_pt2e_quantized_to_x86(layer, (torch.randn(2, 20, 48),))
+
+
+def test_the_number_of_threads_does_not_change_a_bit(native: lower86.LoweredModule) -> None:
+    executable = Executable(native.program, lower86.Target.host())
+    x = np.random.default_rng(0).standard_normal((2, 20, 48), np.float32)
+    (alone,) = run(executable, [x], 1)
+    for threads in (2, 3):
+        assert np.array_equal(alone, run(executable, [x], threads)[0])
+
+
+def test_a_program_read_back_from_json_runs_the_same(native: lower86.LoweredModule) -> None:
+    program = native.program
+    again = Program.from_json(json.loads(json.dumps(program.to_json())), program.constants)
+    assert again == program
+    x = np.random.default_rng(1).standard_normal((2, 20, 48), np.float32)
+    results = [run(Executable(p, lower86.Target.host()), [x], 2)[0] for p in (program, again)]
+    assert np.array_equal(*results)
+
+
+def test_an_index_out_of_range_is_an_error_and_the_next_call_is_right(lowered: lower86.LoweredModule) -> None:
+    good = lowered(tokens(4))
+    bad = tokens(4)
+    bad[1, 7] = 50
+    with pytest.raises(lower86.InputError, match=r"index 50 is out of range for a dimension of size 50"):
+        lowered(bad)
+    bad[1, 7] = -1
+    with pytest.raises(lower86.InputError, match=r"index -1 is out of range"):
+        lowered(bad)
+    assert torch.equal(lowered(tokens(4)), good)
+
+
+def test_memory_does_not_grow(native: lower86.LoweredModule) -> None:
+    x = torch.randn(2, 20, 48)
+
+    def resident() -> int:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    for _ in range(200):
+        native(x)
+    before = resident()
+    for _ in range(3000):
+        native(x)
+    assert resident() - before < 1 << 20
