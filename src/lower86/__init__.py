@@ -1,29 +1,34 @@
-"""lower86: int8 inference for PyTorch models on x86, in machine code made for the model and the CPU."""
+"""lower86: int8 inference for PyTorch models on x86, in machine code made for the model and the CPU.
+
+Names are imported when they are first used, so that what needs no torch (`lower86.runtime`) comes without it.
+"""
 
 from __future__ import annotations
 
-from .codegen.target import Target
-from .errors import (
-    ExportError,
-    FallbackError,
-    GraphError,
-    InputError,
-    Lower86Error,
-    Lower86Warning,
-    TargetError,
-    UnsupportedError,
-)
-from .lowered import LoweredModule
-from .lowering import lower_pt2e_quantized_to_x86
-from .report.explain import explain
-from .runtime.threads import set_num_threads
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .codegen.target import Target
+    from .errors import (
+        ExportError,
+        FallbackError,
+        GraphError,
+        InputError,
+        Lower86Error,
+        Lower86Warning,
+        TargetError,
+        UnsupportedError,
+    )
+    from .lowering import lower_pt2e_quantized_to_x86
+    from .report.explain import explain
+    from .runtime.threads import set_num_threads
 
 __all__ = [
     "ExportError",
     "FallbackError",
     "GraphError",
     "InputError",
-    "LoweredModule",
     "Lower86Error",
     "Lower86Warning",
     "Target",
@@ -33,3 +38,23 @@ __all__ = [
     "lower_pt2e_quantized_to_x86",
     "set_num_threads",
 ]
+
+_HOMES = {
+    "Target": "codegen.target",
+    "explain": "report.explain",
+    "lower_pt2e_quantized_to_x86": "lowering",
+    "set_num_threads": "runtime.threads",
+}
+"""The module of each public name that is not an error."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_HOMES.get(name, 'errors')}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 import pytest
-from harness import examples
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -23,6 +22,8 @@ from lower86.program.sizes import (
     rename,
     to_json,
 )
+
+from ..harness import examples
 
 A, B, C = (dim_atom(name) for name in "abc")
 DIMS = st.fixed_dictionaries({name: st.integers(1, 50) for name in "abc"})
@@ -106,9 +107,8 @@ def test_rename_can_join_two_dims() -> None:
 @pytest.mark.parametrize(
     ("size", "text"),
     [
-        (A + 1, "1 + a"),
-        (A * B * 2 - 3, "-3 + 2*a*b"),
-        ((A + 7) // 8, "(7 + a // 8)"),
+        (1 + A, "a + 1"),
+        (A * B * 2 - 3, "2*a*b + -3"),
         (0 - A, "-1*a"),
     ],
 )
@@ -122,7 +122,9 @@ def test_names_are_found_in_quotients_too() -> None:
 
 
 @examples(50)
-@given(shape=st.lists(st.one_of(st.integers(1, 9), st.sampled_from([A, B])), max_size=4), by=st.integers(1, 9), dims=DIMS)
+@given(
+    shape=st.lists(st.one_of(st.integers(1, 9), st.sampled_from([A, B])), max_size=4), by=st.integers(1, 9), dims=DIMS
+)
 def test_products_strides_and_rounding_up(shape: list[Size], by: int, dims: dict[str, int]) -> None:
     numbers = [evaluate(size, dims) for size in shape]
     total = evaluate(product(shape), dims)
@@ -131,6 +133,16 @@ def test_products_strides_and_rounding_up(shape: list[Size], by: int, dims: dict
     assert strides == [evaluate(product(numbers[i + 1 :]), {}) for i in range(len(numbers))]
 
 
-@pytest.mark.parametrize("data", [7, [[1, ["a"]]], [[2, ["a", "b"]], [-1, []]], [[1, [[[[1, ["a"]]], 4]]]]])
-def test_json_form_is_stable(data: Any) -> None:
-    assert evaluate(from_json(data), {"a": 9, "b": 5}) == {7: 7}.get(str(data) == "7" and 7 or 0, evaluate(from_json(data), {"a": 9, "b": 5}))
+@pytest.mark.parametrize(
+    ("data", "size"),
+    [
+        (7, 7),
+        ([[1, ["a"]]], A),
+        ([[2, ["a", "b"]], [-1, []]], A * B * 2 - 1),
+        ([[1, [[[[1, ["a"]], [3, []]], 4]]]], (A + 3) // 4),
+        ([[5, []]], 5),
+        ([], 0),
+    ],
+)
+def test_json_form_stays_readable(data: Any, size: Size) -> None:
+    assert from_json(data) == size

@@ -1,25 +1,25 @@
 """Contractions: the register tile that reaches the CPU's dot-product peak, and the epilogue on its results.
 
-A tile is up to 6 rows by 64 columns: 24 accumulators of 16 lanes stay in registers while k runs. Each step of k loads 4
-vectors of the right matrix, and for every row broadcasts one word of the left one (4 bytes of int8, or one float):
+A tile is up to 6 rows by 64 columns: 24 accumulators of 16 lanes stay in registers while k runs. Each step of k loads
+4 vectors of the right matrix, and for every row broadcasts one word of the left one (4 bytes of int8, or one float):
 
     acc[row][j] += dot4(broadcast(left[row, k..k+3]), right[k..k+3, 16 j .. 16 j + 15])          j = 0..3
 
 10 loads for 24 multiply-accumulate instructions: the arithmetic is the bottleneck, as it should be. The right matrix is
-packed in panels of 64 columns, so that it streams in order. The accumulators then go to a small buffer in the first cache
-level, and one epilogue function, the same for all tile heights, computes the kernel's body row by row: 24 stores against
-thousands of cycles of arithmetic, for a sixth of the code to compile.
+packed in panels of 64 columns, so that it streams in order. The accumulators then go to a small buffer in the first
+cache level, and one epilogue function, the same for all tile heights, computes the kernel's body row by row: 24 stores
+against thousands of cycles of arithmetic, for a sixth of the code to compile.
 
 Rows are shared out evenly: 128 rows are 18 tiles of 6 and 4 of 5, never 21 of 6 and one of 2.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ..program.body import Body
 from ..program.kernels import TILE_COLUMNS, Contraction
-from .builder import F32, I8, I32, I64, LANES, PTR, VOID, Code, Module, Type, Value, vector
+from .builder import F32, I8, I32, I64, LANES, PTR, VOID, Code, Module, Type, Value, Variable, vector
 from .frame import Frame, Layout
 from .pointwise import LEAVES, BodyEmitter, Point
 
@@ -56,6 +56,9 @@ class _Tiles:
 def emit_contraction(frame: Frame, kernel: Contraction) -> None:
     """The whole kernel: one panel of columns by a block of tiles, for one point of the batch dims."""
     code = frame.code
+    if kernel.m == 0:
+        code.ret()  # there are no units either, and no rows to share out
+        return
     tiles = _Tiles(code.module, frame.layout, kernel)
     m, n = frame.size(kernel.m), frame.size(kernel.n)
     rows = kernel.tile_rows
@@ -91,7 +94,7 @@ def emit_contraction(frame: Frame, kernel: Contraction) -> None:
 
         def run(vectors: int, masked: bool) -> None:
             k_and_n = [code.i64(frame.size(kernel.k)), code.i64(code.sub(n, column))]
-            strides = [code.i64(left_row), code.i64(code.mul(frame.size(right.own[0]), size))]
+            strides = [code.i64(code.mul(frame.size(stride), size)) for stride in (*left.own, right.own[0])]
             for h in _heights(kernel):
                 with code.when(code.b.icmp_signed("==", code.i64(height), code.i64(h))):
                     arguments = [tile_left, right_at, start, scratch, *k_and_n, *strides]
@@ -103,34 +106,32 @@ def emit_contraction(frame: Frame, kernel: Contraction) -> None:
     code.ret()
 
 
-def _by_width(code: Code, kernel: Contraction, panel: Value | int, panels: Value | int, run: object) -> None:
+def _by_width(
+    code: Code, kernel: Contraction, panel: Value | int, panels: Value | int, run: Callable[[int, bool], None]
+) -> None:
     """Runs the full-width code on all panels, but the last one's own code on the last if it is narrower."""
-    call = run
-    assert callable(call)
     if isinstance(kernel.n, int):
         rest = kernel.n % TILE_COLUMNS
         narrow = (-(-rest // LANES), rest % LANES != 0)
         if rest == 0:
-            call(_VECTORS, False)
+            run(_VECTORS, False)
             return
         if kernel.n < TILE_COLUMNS:
-            call(*narrow)
+            run(*narrow)
             return
     else:
         narrow = (_VECTORS, True)
     last = code.b.icmp_signed("==", code.i64(panel), code.i64(code.sub(panels, 1)))
     with code.b.if_else(last) as (then, otherwise):
         with then:
-            call(*narrow)
+            run(*narrow)
         with otherwise:
-            call(_VECTORS, False)
+            run(_VECTORS, False)
 
 
 def _heights(kernel: Contraction) -> Sequence[int]:
     if not isinstance(kernel.m, int):
         return range(1, kernel.tile_rows + 1)
-    if kernel.m == 0:
-        return ()
     count = -(-kernel.m // kernel.tile_rows)
     base, extra = divmod(kernel.m, count)
     return (base, base + 1) if extra else (base,)
@@ -146,33 +147,40 @@ def _panel_bytes(frame: Frame, kernel: Contraction) -> Value | int:
 
 
 def _emit_tile(tiles: _Tiles, height: int, vectors: int, masked: bool) -> Value:
-    """`void(left, right, start, scratch, k, columns left, left row bytes, right row bytes)`: fills the scratch tile."""
+    """`void(left, right, start, scratch, k, columns left, strides in bytes…)`: fills the scratch tile.
+
+    The strides are the left operand's along m and k, and the right one's along k.
+    """
     kernel = tiles.kernel
     name = f"tile_{height}x{vectors}{'_masked' if masked else ''}"
-    code = tiles.module.function(name, VOID, PTR, PTR, PTR, PTR, I64, I64, I64, I64, internal=True)
-    left, right, start, scratch, k, columns, left_row, right_row = code.arguments
+    code = tiles.module.function(name, VOID, *[PTR] * 4, *[I64] * 5, internal=True)
+    left, right, start, scratch, k, columns, *strides = code.arguments
     if isinstance(kernel.k, int):
         k = kernel.k
-    if isinstance(kernel.left.own[0], int):
-        left_row = kernel.left.own[0] * (4 if kernel.kind == "f32" else 1)
+    size = 4 if kernel.kind == "f32" else 1
+    for i, known in enumerate((*kernel.left.own, kernel.right.own[0])):
+        if isinstance(known, int):
+            strides[i] = known * size
     if kernel.kind == "f32":
-        if isinstance(kernel.right.own[0], int):
-            right_row = kernel.right.own[0] * 4
-        accumulators = _float_tile(code, kernel, (left, right, k, columns, left_row, right_row), (height, vectors, masked))
+        sums = _float_tile(code, kernel, (left, right, k, columns), strides, (height, vectors, masked))
     else:
-        accumulators = _int8_tile(code, kernel, (left, right, start, k, left_row), (height, vectors))
-    for i, accumulator in enumerate(accumulators):
+        sums = _int8_tile(code, kernel, (left, right, start, k), strides[0], (height, vectors))
+    for i, total in enumerate(sums):
         row, j = divmod(i, vectors)
-        value = accumulator.get()
-        code.store(value, code.at(scratch, (row * _VECTORS + j) * LANES * (8 if kernel.wide else 4)), align=64)
+        place = code.at(scratch, (row * _VECTORS + j) * LANES * (8 if kernel.wide else 4))
+        code.store(total.get(), place, align=64)
     code.ret()
     return code.function
 
 
 def _int8_tile(
-    code: Code, kernel: Contraction, places: tuple[Value, Value, Value, Value | int, Value | int], shape: tuple[int, int]
-) -> list[object]:
-    left, right, start, k, left_row = places
+    code: Code,
+    kernel: Contraction,
+    places: tuple[Value, Value, Value, Value | int],
+    left_row: Value | int,
+    shape: tuple[int, int],
+) -> list[Variable]:
+    left, right, start, k = places
     height, vectors = shape
     int32, bytes64 = vector(I32), vector(I8, 4 * LANES)
     # Sums begin with the zero point's share of each column, so that the epilogue need not subtract it.
@@ -183,12 +191,11 @@ def _int8_tile(
     dot4 = code.module.declare("llvm.x86.avx512.vpdpbusd.512", int32, int32, bytes64, bytes64)
     flip = code.i32(-0x7F7F7F80)  # 0x80808080: s8 as u8, 128 higher; `start` takes the 128 back
 
-    def step(k_word: Value | int, word_of: object) -> None:
-        assert callable(word_of)
+    def step(k_word: Value | int, word_at: Callable[[Value], Value]) -> None:
         weights_at = code.at(right, code.mul(k_word, 4 * TILE_COLUMNS))
         weights = [code.load(bytes64, code.at(weights_at, 64 * j), align=64) for j in range(vectors)]
         for row in range(height):
-            word = word_of(code.at(left, code.add(code.mul(left_row, row), code.mul(k_word, 4))))
+            word = word_at(code.at(left, code.add(code.mul(left_row, row), code.mul(k_word, 4))))
             if kernel.kind == "s8s8":
                 word = code.b.xor(word, flip)
             broadcast = code.b.bitcast(code.splat(word), bytes64)
@@ -196,15 +203,12 @@ def _int8_tile(
                 total = sums[row * vectors + j]
                 total.set(code.call(dot4, [total.get(), broadcast, weights[j]]))
 
-    def whole_word(pointer: Value) -> Value:
-        return code.load(I32, pointer)
-
     def words(first: Value | int, last: Value | int) -> None:
         with code.loop(first, last) as word:
-            step(word, whole_word)
+            step(word, lambda pointer: code.load(I32, pointer))
 
     full = code.div(k, 4)
-    wide_sums: list[object] = []
+    wide_sums: list[Variable] = []
     if kernel.wide:
         wide = vector(I64)
         wide_starts = [code.load(wide, code.at(start, 128 * j)) for j in range(vectors)]
@@ -212,8 +216,8 @@ def _int8_tile(
         with code.loop(0, full, kernel.wide // 4) as chunk:
             words(chunk, code.minimum(full, code.add(chunk, kernel.wide // 4)))
             for narrow, total in zip(sums, wide_sums, strict=True):
-                total.set(code.b.add(total.get(), code.b.sext(narrow.get(), wide)))  # type: ignore[attr-defined]
-                narrow.set(code.constant(int32, 0))
+                total.set(code.b.add(total.get(), code.b.sext(narrow.get(), wide)))
+                narrow.set(zero)
     else:
         words(0, full)
     for rest in (1, 2, 3):
@@ -225,11 +229,11 @@ def _int8_tile(
             with code.when(code.b.icmp_signed("==", code.i64(code.rem(k, 4)), code.i64(rest))):
                 step(full, partial)
     for narrow, total in zip(sums, wide_sums, strict=False):
-        total.set(code.b.add(total.get(), code.b.sext(narrow.get(), vector(I64))))  # type: ignore[attr-defined]
-    return wide_sums or list(sums)
+        total.set(code.b.add(total.get(), code.b.sext(narrow.get(), vector(I64))))
+    return wide_sums or sums
 
 
-def _rest_of_word(code: Code, count: int) -> object:
+def _rest_of_word(code: Code, count: int) -> Callable[[Value], Value]:
     """Loads `count` bytes, never one beyond, as the low bytes of a word."""
 
     def load(pointer: Value) -> Value:
@@ -245,13 +249,13 @@ def _rest_of_word(code: Code, count: int) -> object:
 def _float_tile(
     code: Code,
     kernel: Contraction,
-    places: tuple[Value, Value, Value | int, Value, Value | int, Value | int],
+    places: tuple[Value, Value, Value | int, Value],
+    strides: Sequence[Value | int],
     shape: tuple[int, int, bool],
-) -> list[object]:
-    left, right, k, columns, left_row, right_row = places
+) -> list[Variable]:
+    left, right, k, columns = places
+    left_row, left_step, right_row = strides
     height, vectors, masked = shape
-    left_step = kernel.left.own[1]
-    assert isinstance(left_step, int)
     masks = [code.lanes_below(code.sub(columns, LANES * j)) if masked else None for j in range(vectors)]
     sums = [code.variable(code.constant(vector(F32), 0.0)) for _ in range(height * vectors)]
     with code.loop(0, k) as i:
@@ -262,12 +266,12 @@ def _float_tile(
             at = code.at(right, code.mul(i, right_row))
             values = [code.masked_load(F32, code.at(at, 64 * j), masks[j]) for j in range(vectors)]
         for row in range(height):
-            pointer = code.at(left, code.add(code.mul(left_row, row), code.mul(i, 4 * left_step)))
+            pointer = code.at(left, code.add(code.mul(left_row, row), code.mul(i, left_step)))
             broadcast = code.splat(code.load(F32, pointer))
             for j in range(vectors):
                 total = sums[row * vectors + j]
                 total.set(code.intrinsic("fma", broadcast, values[j], total.get()))
-    return list(sums)
+    return sums
 
 
 def _emit_epilogue(tiles: _Tiles, vectors: int, masked: bool) -> Value:
@@ -289,9 +293,7 @@ def _emit_epilogue(tiles: _Tiles, vectors: int, masked: bool) -> Value:
     steady = _row_independent(kernel.body, lane)
     columns_only = []
     for j in range(vectors):
-        emitter = BodyEmitter(
-            frame, kernel.body, Point([*batch, row, code.add(column, LANES * j)], lane, masks[j], {})
-        )
+        emitter = BodyEmitter(frame, kernel.body, Point([*batch, row, code.add(column, LANES * j)], lane, masks[j], {}))
         columns_only.append({position: emitter.node(position) for position in steady})
     with code.loop(0, height) as r:
         for j in range(vectors):

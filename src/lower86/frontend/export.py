@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch.fx import GraphModule
 
 from ..errors import ExportError
+from ..graph.pytrees import specs_copied_quietly
 from .decompositions import table
+from .dynamic import kept_dims, larger_examples
 
 _LOG = logging.getLogger("lower86")
 
@@ -22,8 +25,23 @@ def export_module(
 ) -> GraphModule:
     """A functional graph of `model` over composite operators, its weights as attributes, its pytrees kept.
 
-    The graph shares the model's tensors and never writes to them. Raises ExportError if the model cannot be traced.
+    The graph shares the model's tensors and never writes to them. Dims that are symbolic in the model stay so. Raises
+    ExportError if the model cannot be traced.
     """
+    _check(model, example_inputs, example_kwargs)
+    args, kwargs = tuple(example_inputs), dict(example_kwargs or {})
+    if isinstance(dynamic_shapes, torch.export.ShapesCollection):
+        dynamic_shapes = dynamic_shapes.dynamic_shapes(model, args, kwargs)
+    with torch.no_grad(), specs_copied_quietly():
+        if dynamic_shapes is None:
+            dynamic_shapes = kept_dims(model, args, kwargs)
+        if dynamic_shapes is not None:
+            args, kwargs = larger_examples(model, args, kwargs, dynamic_shapes)
+        program = _export(model, args, kwargs, dynamic_shapes)
+        return program.run_decompositions(table()).module(check_guards=False)  # type: ignore[return-value,unused-ignore]
+
+
+def _check(model: object, example_inputs: object, example_kwargs: object) -> None:
     if not isinstance(model, torch.nn.Module):
         raise ExportError(
             f"expected a torch.nn.Module, got {type(model).__name__}",
@@ -36,13 +54,16 @@ def export_module(
             where="example_inputs",
             fix="wrap a single tensor in a tuple: (x,)",
         )
-    with torch.no_grad():
-        program = _export(model, tuple(example_inputs), example_kwargs, dynamic_shapes)
-        return program.run_decompositions(table()).module(check_guards=False)  # type: ignore[return-value,unused-ignore]
+    if example_kwargs is not None and not isinstance(example_kwargs, Mapping):
+        raise ExportError(
+            f"example_kwargs is a {type(example_kwargs).__name__}, not a dict",
+            where="example_kwargs",
+            fix='pass the keyword arguments of one call: {"mask": mask}',
+        )
 
 
 def _export(
-    model: torch.nn.Module, inputs: tuple[Any, ...], kwargs: dict[str, Any] | None, dynamic_shapes: Any
+    model: torch.nn.Module, inputs: tuple[Any, ...], kwargs: dict[str, Any], dynamic_shapes: Any
 ) -> torch.export.ExportedProgram:
     problems: list[Exception] = []
     for strict in (True, False):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,29 +23,35 @@ class Signature:
     outputs: Any
 
     def flatten(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
-        """The flat inputs of a call. Raises InputError if it is not nested as the example was."""
-        positional, named = self.inputs.children()
-        count, wanted = positional.num_children, list(named.context or [])
-        given = list(args)
-        extra = dict(kwargs)
-        for name in self.names[len(given) : count]:
-            if name in extra:
-                given.append(extra.pop(name))
-        ordered = {name: extra.pop(name) for name in wanted if name in extra}
-        leaves, spec = pytree.tree_flatten((tuple(given), ordered))
-        if extra or spec != self.inputs:
-            unknown = f"; unknown: {', '.join(extra)}" if extra else ""
-            expected = ", ".join([*self.names[:count], *(f"{n}=" for n in wanted)])
+        """The flat inputs of a call; positional arguments may come by name, names and dict keys in any order.
+
+        Raises InputError if the call is not nested as the example was.
+        """
+        positional, named = self.inputs.child(0), self.inputs.child(1)
+        given, extra = list(args), dict(kwargs)
+        for name in self.names[len(given) : positional.num_children]:
+            if name not in extra:
+                break
+            given.append(extra.pop(name))
+        try:
+            return [*positional.flatten_up_to(tuple(given)), *named.flatten_up_to(extra)]
+        except ValueError as problem:
+            wanted = list(named.context or [])
+            expected = ", ".join([*self.names[: positional.num_children], *(f"{name}=" for name in wanted)])
+            by_name = f" and by name: {', '.join(kwargs)}" if kwargs else ""
             raise InputError(
-                f"the call does not fit: got {len(args)} positional arguments and {sorted(kwargs)} by name{unknown}",
+                f"the call does not fit: got {len(args)} positional arguments{by_name} ({_first_line(problem)})",
                 where=f"the lowered module takes ({expected})",
                 fix="call it as the quantized model was called with example_inputs: same arguments, same nesting",
-            )
-        return leaves
+            ) from problem
 
     def unflatten(self, leaves: Sequence[Any]) -> Any:
         """The result nested as the model's."""
         return pytree.tree_unflatten(list(leaves), self.outputs)
+
+
+def _first_line(problem: Exception) -> str:
+    return str(problem).splitlines()[0].rstrip(".") if str(problem) else type(problem).__name__
 
 
 def signature_of(graph: Graph) -> Signature:
@@ -51,12 +59,19 @@ def signature_of(graph: Graph) -> Signature:
     info = getattr(graph._codegen, "pytree_info", None)
     if info is None:
         names = tuple(str(n.target) for n in graph.nodes if n.op == "placeholder")
-        (output,) = [n for n in graph.nodes if n.op == "output"]
-        spec = pytree.tree_structure((tuple(names), {}))
-        return Signature(names, spec, pytree.tree_structure(output.args[0]))
+        return Signature(names, pytree.tree_structure((names, {})), _nesting(graph))
     names = tuple(name for name in info.orig_args if name != "self")
-    outputs = info.out_spec
-    if outputs is None:
-        (output,) = [n for n in graph.nodes if n.op == "output"]
-        outputs = pytree.tree_structure(output.args[0])
-    return Signature(names, info.in_spec, outputs)
+    return Signature(names, info.in_spec, info.out_spec if info.out_spec is not None else _nesting(graph))
+
+
+def _nesting(graph: Graph) -> Any:
+    (output,) = [n for n in graph.nodes if n.op == "output"]
+    return pytree.tree_structure(output.args[0])
+
+
+@contextmanager
+def specs_copied_quietly() -> Iterator[None]:
+    """Without the warning that torch gives of itself whenever it copies a spec."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r".isinstance\(treespec, LeafSpec\). is deprecated", FutureWarning)
+        yield

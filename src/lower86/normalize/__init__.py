@@ -14,6 +14,7 @@ from .move_dequantize import move_dequantize, unshare_dequantize
 from .scalar_qparams import scalar_qparams
 from .spell_composites import spell_composites
 from .spell_movement import spell_movement
+from .spell_pieces import spell_pieces
 
 __all__ = ["PASSES", "fold_dequantized_weights"]
 
@@ -23,6 +24,7 @@ PASSES: tuple[Pass, ...] = (
     drop_guards,
     inline_regions,
     drop_identities,
+    spell_pieces,  # before the movements it is made of
     spell_movement,
     scalar_qparams,
     unshare_dequantize,

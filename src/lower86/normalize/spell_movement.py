@@ -8,6 +8,8 @@ A view becomes a reshape because a graph whose copies are gone may have to copy 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch.fx import GraphModule, Node
 
@@ -29,8 +31,8 @@ def spell_movement(module: GraphModule) -> None:
             continue
         if is_call(node, _A.t.default, _A.transpose.int, _A.numpy_T.default):
             replace(node, insert(node, _A.permute.default, (source, _order(node)), like=node))
-        elif is_call(node, *_VIEWS) and all(isinstance(size, int) for size in shape_of(node)):
-            replace(node, insert(node, _A.reshape.default, (source, list(shape_of(node))), like=node, value=node.meta["val"]))
+        elif is_call(node, *_VIEWS):
+            _reshape(node, source)
         elif is_call(node, _A.select.int, _A.select_copy.int):
             _spell_select(node, source)
     for node in list(module.graph.nodes):
@@ -39,6 +41,25 @@ def spell_movement(module: GraphModule) -> None:
             rank = len(node.args[1])
             order = [inner.args[1][d % rank] % rank for d in node.args[1]]
             replace(node, insert(node, _A.permute.default, (inner.args[0], order), like=node, value=node.meta["val"]))
+
+
+def _reshape(node: Node, source: Node) -> None:
+    """The node as a reshape of `source`: dynamic sizes are read off the source where it has them, one may be -1."""
+    if is_call(node, _A.view.default, _A._unsafe_view.default):
+        shape = list(node.args[1])  # type: ignore[arg-type]
+    else:
+        shape = [_size(node, source, size) for size in shape_of(node)]
+    if shape.count(-1) <= 1:
+        replace(node, insert(node, _A.reshape.default, (source, shape), like=node, value=node.meta["val"]))
+
+
+def _size(node: Node, source: Node, size: Any) -> Any:
+    if isinstance(size, int):
+        return size
+    for dim, other in enumerate(shape_of(source)):
+        if not isinstance(other, int) and other.node.expr == size.node.expr:
+            return insert(node, _A.sym_size.int, (source, dim), like=node, value=other)
+    return -1
 
 
 def _order(node: Node) -> list[int]:
@@ -56,8 +77,7 @@ def _spell_select(node: Node, source: Node) -> None:
     given = arguments(node)
     dim, index = given["dim"], given["index"]
     size = shape_of(source)[dim]
-    if not isinstance(index, int) or not all(isinstance(s, int) for s in (size, *shape_of(node))):
+    if not isinstance(index, int) or not isinstance(size, int):
         return
     index += size if index < 0 else 0
-    piece = insert(node, _A.slice.Tensor, (source, dim, index, index + 1, 1), like=node)
-    replace(node, insert(node, _A.reshape.default, (piece, list(shape_of(node))), like=node, value=node.meta["val"]))
+    _reshape(node, insert(node, _A.slice.Tensor, (source, dim, index, index + 1, 1), like=node))

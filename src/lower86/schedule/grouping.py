@@ -15,6 +15,7 @@ from torch.fx import Node
 
 from ..program.sizes import Size
 from .gathers import tables_of
+from .joins import is_native_join
 from .pointwise import pointwise_of
 from .rows import is_native_row
 from .symbols import to_sizes
@@ -37,7 +38,7 @@ class Group:
 
 
 def kind_of(node: Node) -> str:
-    """What a node is to the scheduler: movement, pointwise, rows, anchor, foreign, or leaf."""
+    """What a node is to the scheduler: movement, pointwise, rows, anchor, join, foreign, or leaf."""
     if node.op != "call_function":
         return "leaf"
     value = node.meta.get("val")
@@ -51,6 +52,8 @@ def kind_of(node: Node) -> str:
         return "rows"
     if is_native_anchor(node):
         return "anchor"
+    if is_native_join(node):
+        return "join"
     return "foreign"
 
 
@@ -76,7 +79,7 @@ class Grouping:
                     self._start(node, kind, None)
             elif kind == "rows":
                 self._start_rows(node)
-            elif kind in ("anchor", "foreign"):
+            elif kind in ("anchor", "join", "foreign"):
                 self._start(node, kind, node if kind == "anchor" else None)
 
     def in_order(self) -> list[Group]:
@@ -104,7 +107,7 @@ class Grouping:
 
     def _start(self, node: Node, kind: str, anchor: Node | None) -> Group:
         value = node.meta.get("val")
-        shape = to_sizes(value.shape) if isinstance(value, torch.Tensor) and kind != "foreign" else None
+        shape = to_sizes(value.shape) if isinstance(value, torch.Tensor) and kind not in ("foreign", "join") else None
         number = len(self.of) and max(self.groups) + 1
         group = Group(number, kind, anchor, [node], shape, self._needs(node))
         self.groups[number] = group
@@ -116,7 +119,7 @@ class Grouping:
         direct = {self.of[n] for n in node.all_input_nodes if n in self.of and n not in tables_of(node)}
         for number in sorted(direct, reverse=True):
             group = self.groups[number]
-            if group.shape != shape or group.kind == "foreign":
+            if group.shape != shape:
                 continue
             inside = set(group.nodes)
             read_whole = [n for n in node.all_input_nodes if n not in inside and origin(n) in inside]

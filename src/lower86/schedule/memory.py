@@ -55,19 +55,19 @@ class Memory:
 
     def packed(self, view: View, label: str) -> View:
         """A contiguous copy of a view."""
-        value = self.plan.value(view.dtype, view.shape)
-        self.copy(view, value, label)
-        return contiguous(value, view.dtype, view.shape)
+        place = contiguous(self.plan.value(view.dtype, view.shape), view.dtype, view.shape)
+        self.copy(view, place, label)
+        return place
 
-    def copy(self, view: View, value: int, label: str) -> None:
-        """A step that copies a view into the whole of a value."""
+    def copy(self, view: View, place: View, label: str) -> None:
+        """A step that copies a view into another of the same shape."""
 
         def nothing_else(e: Emission, node: Node, space: Space) -> int:
             raise AssertionError
 
         e = Emission(self.plan, nothing_else, self.view)
-        strides = contiguous(value, view.dtype, view.shape).strides
-        e.body.store(e.slot(value), strides, e.load(view, Space.of(view.shape)))
+        space = Space.of(view.shape)
+        e.body.store(e.view_slot(place), e.strides(place, space), e.load(view, space))
         add_pointwise(e, view.shape, label)
 
     def rows_of(self, what: Node | View) -> View:

@@ -15,6 +15,7 @@ from ..program.program import Dim, Program, Step
 from .buffers import place_values
 from .foreign import ForeignCall, foreign_call
 from .grouping import Group, Grouping
+from .joins import emit_join
 from .kernels import emit_group
 from .memory import Memory
 from .plan import Plan
@@ -57,13 +58,17 @@ def schedule(module: GraphModule) -> Scheduled:
         if group.kind == "foreign":
             _emit_foreign(memory, group, foreign)
             continue
-        emit_group(memory, group)
+        if group.kind == "join":
+            emit_join(memory, group.nodes[0])
+        else:
+            emit_group(memory, group)
         last = plan.steps[-1]
         assert isinstance(last, Step)
         kernel_of.update({node.name: last.kernel for node in group.nodes})
     for node, value in outputs:
         if memory.outputs.get(node) != value:
-            memory.copy(memory.view(node), value, f"copy of {node.name}")
+            view = memory.view(node)
+            memory.copy(view, contiguous(value, view.dtype, view.shape), f"copy of {node.name}")
     arena = place_values(plan)
     program = Program(
         tuple(dims), tuple(plan.values), tuple(inputs), tuple(value for _, value in outputs), tuple(plan.kernels),

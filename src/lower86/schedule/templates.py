@@ -96,8 +96,10 @@ def emit_product(e: Emission, node: Node, memory: Memory, finish: Finish) -> Con
     leading = expanded(left, (*shape[:-2], *left.shape[-2:]))
     left_strides = (*leading.strides[:-1],)
     right_strides = (*right.batch, 0)
+    # Rows of several batches are rows of one product only if all meet the same right matrix.
+    shared = all(stride == 0 for stride in right.batch)
     body, sizes, (left_strides, right_strides) = coalesced(
-        e.body.build(), shape, [left_strides, right_strides], barriers=[rank - 1]
+        e.body.build(), shape, [left_strides, right_strides], barriers=[rank - 1] if shared else [rank - 2, rank - 1]
     )
     m, n, k = sizes[-2], sizes[-1], left.shape[-1]
     batch = sizes[:-2]

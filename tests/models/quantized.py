@@ -1,0 +1,30 @@
+"""torchao's PT2E flow on a tiny model, in one call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torchao.quantization.pt2e.quantizer.x86_inductor_quantizer as xiq
+from torch import nn
+from torch.fx import GraphModule
+from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+
+def quantize(
+    model: nn.Module,
+    inputs: tuple[Any, ...],
+    kwargs: dict[str, Any] | None = None,
+    *,
+    dynamic_shapes: Any = None,
+    strict: bool = True,
+    fold_quantize: bool = True,
+) -> GraphModule:
+    """The model as X86InductorQuantizer and `convert_pt2e` leave it, calibrated on `inputs` alone."""
+    quantizer = xiq.X86InductorQuantizer()
+    quantizer.set_global(xiq.get_default_x86_inductor_quantization_config())
+    exported = torch.export.export(model.eval(), inputs, kwargs, dynamic_shapes=dynamic_shapes, strict=strict)
+    prepared = prepare_pt2e(exported.module(), quantizer)
+    with torch.no_grad():
+        prepared(*inputs, **(kwargs or {}))
+    return convert_pt2e(prepared, fold_quantize=fold_quantize)

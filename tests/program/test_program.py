@@ -1,0 +1,141 @@
+"""A program survives JSON: every kind of kernel, step, size and number."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lower86.codegen.compile import kernel_name, layout_of
+from lower86.program.body import Attribute, Body, BodyBuilder, Node, Store
+from lower86.program.kernels import KINDS, Attention, Contraction, Operand, Pointwise, Reduction, Rows
+from lower86.program.program import Dim, Foreign, Packing, Program, Step, Value, constant_bytes
+from lower86.program.sizes import Size, ceil_div, dim_atom, evaluate, names
+
+D0, D1 = dim_atom("d0"), dim_atom("d1")
+
+
+def body(*numbers: Attribute, strides: tuple[Size, ...] = (D1, 1)) -> Body:
+    """Loads, gathers, constants, params, sizes and two stores."""
+    e = BodyBuilder()
+    total = e.add("load", (), "f32", (0, strides))
+    for number in numbers:
+        total = e.add("add", (total, e.add("const", (), "f32", (number,))), "f32")
+    place = e.add("load", (), "i64", (3, (1, 0)))
+    total = e.add("mul", (total, e.add("gather", (place,), "f32", (1, (0, 1), ((D1, D0 + 1),), True))), "f32")
+    total = e.add("mul", (total, e.add("param", (), "f32", (2,))), "f32")
+    size = e.add("cast", (e.add("extent", (), "i64", (ceil_div(D0 * D1, 64),)),), "f32")
+    e.store(2, strides, e.add("sub", (total, size), "f32"))
+    e.store(4, (0, 1), e.add("lt", (total, size), "bool"))
+    return e.build()
+
+
+KERNELS = {
+    "pointwise": Pointwise((D0, D1), body(math.inf, -math.inf, 0.1, -0.0, 5e-324, 1e38), 8, 4096),
+    "rows": Rows((D0,), (D1,), False, (Reduction("max", 0), Reduction("sum", 2)), body(-math.inf), 4),
+    "vertical": Rows((3, D0), (7, D1), True, (Reduction("sum", 0),), body(), 1),
+    "int8": Contraction(
+        "u8s8", (D0,), D1, 100, 384, Operand(0, (D1 * 384,), (384, 1)), Operand(1, (0,), (0, 1), True), 2, 0, body(), 4
+    ),
+    "wide": Contraction(
+        "s8s8", (), 1, D0, 70_000, Operand(0, (), (70_000, 1)), Operand(1, (), (0, 1), True), 2, 32768, body(), 1
+    ),
+    "float": Contraction(
+        "f32", (2, D0), 7, 9, D1, Operand(0, (0, D1), (D1, 1)), Operand(1, (D1, 9 * D1), (9, 1)), 0, 0, body(), 4
+    ),
+    "attention": Attention(
+        D0, 12, D1, (D1 + 5) // 6, 64, 32, (768 * D1, 64, 768), (768 * D1, 64, 768), (0, 32, 384), 3, True,
+        body(), 3, body(1.5),
+    ),
+    "unmasked": Attention(
+        1, 1, 1, 1, 1, 1, (1, 1, 1), (1, 1, 1), (1, 1, 1), 1, False, None, 0, Body((), (Store(3, (0, 0, 0, 1), 0),))
+    ),
+}  # fmt: skip
+
+
+def program(**changes: Any) -> Program:
+    tokens = dim_atom("tokens")
+    whole = Program(
+        dims=(Dim("tokens", 0, None, 0, 1), Dim("batch", 1, 64, 0, 0)),
+        values=(
+            Value("i64", (dim_atom("batch"), tokens), "input"),
+            Value("f32", (30_522, 384), "constant", 0),
+            Value("u8", (tokens * 4, 384), "arena", 0, (tokens * 1536 + 63) // 64 * 64),
+            Value("bool", (), "output", 0),
+        ),
+        inputs=(0,),
+        outputs=(3, 3),
+        kernels=tuple(KERNELS.values()),
+        steps=(
+            Step(
+                0, ((0, 0), (1, tokens * 4)), (tokens, 7), (("f32", 0.1), ("i64", 3), ("f32", -math.inf)), "add + mul"
+            ),
+            Foreign(0, (0, 1), (2,), "topk"),
+            Step(6, (), (), (), "Aufmerksamkeit ∞"),
+        ),
+        arena_bytes=tokens * 1536 + 64,
+        packings=(Packing("int8_panels"), Packing()),
+        constants=(np.zeros((2, 3), np.float32), np.zeros(5, np.int8)),
+    )
+    return dataclasses.replace(whole, **changes)
+
+
+def through_json(one: Program) -> Program:
+    return Program.from_json(json.loads(json.dumps(one.to_json(), allow_nan=False)), one.constants)
+
+
+def test_round_trip() -> None:
+    one = program()
+    two = through_json(one)
+    assert two == one
+    assert repr(two) == repr(one)  # -0.0 and 0.0, 1 and 1.0 and True compare equal
+    assert all(a is b for a, b in zip(one.constants, two.constants, strict=True))
+    assert constant_bytes(two) == 29
+
+
+def test_every_kind_of_kernel_is_covered() -> None:
+    assert {type(kernel) for kernel in KERNELS.values()} == set(KINDS)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_kernel_is_the_same_to_the_code_generator(name: str) -> None:
+    one = KERNELS[name]
+    (two,) = through_json(program(kernels=(one,))).kernels
+    assert two == one
+    assert hash(two) == hash(one)
+    assert kernel_name(two) == kernel_name(one)
+    assert layout_of(two) == layout_of(one)
+    dims = dict.fromkeys(names(one.units()), 77)
+    assert evaluate(two.units(), dims) == evaluate(one.units(), dims)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -0.0, 5e-324, True, 1, 1.0, 2**63 - 1, -(2**63)])
+def test_constants_keep_value_and_type(value: float) -> None:
+    kernel = Pointwise((1,), Body((Node("const", (), "f32", (value,)),), (Store(0, (1,), 0),)), 1, 16)
+    assert repr(through_json(program(kernels=(kernel,))).kernels) == repr((kernel,))
+
+
+def test_other_versions_are_refused() -> None:
+    data = {**program().to_json(), "version": 0}
+    with pytest.raises(ValueError, match="program version 0, this lower86 reads 1"):
+        Program.from_json(data, ())
+
+
+@pytest.mark.parametrize(
+    ("name", "units"),
+    [
+        ("pointwise", 2 * 1),  # 10 rows by 8, one chunk
+        ("rows", 3),
+        ("vertical", 3),
+        ("int8", 10 * 2 * 1),  # 10 of the batch, 2 panels, 1 block of 4 tiles
+        ("wide", 1),
+        ("attention", 10 * 12),
+        ("unmasked", 1),
+    ],
+)
+def test_units_cover_the_work(name: str, units: int) -> None:
+    assert evaluate(KERNELS[name].units(), {"d0": 10, "d1": 20}) == units
