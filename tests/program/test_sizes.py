@@ -22,8 +22,7 @@ from lower86.program.sizes import (
     rename,
     to_json,
 )
-
-from ..harness import examples
+from tests.harness import examples
 
 A, B, C = (dim_atom(name) for name in "abc")
 DIMS = st.fixed_dictionaries({name: st.integers(1, 50) for name in "abc"})
