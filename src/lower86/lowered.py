@@ -3,111 +3,117 @@
 from __future__ import annotations
 
 import copy
+import threading
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.fx import Graph, GraphModule
 
+from .call import CompiledGraph, without_autocast
 from .codegen.target import Target
-from .errors import FallbackError, InputError, Lower86Warning, UnsupportedError
-from .graph.edit import example
+from .errors import FallbackError, Lower86Warning, UnsupportedError
+from .graph.edit import add_examples
 from .graph.forms import INT8, check
-from .graph.pytrees import Signature, signature_of
+from .graph.interpret import interpret, is_interpreted
+from .graph.pytrees import specs_copied_quietly
 from .int8.record import Record
-from .program.sizes import evaluate
+from .program.program import Program
 from .report.explain import Explanation
-from .runtime.executable import Executable, bind_dims
-from .schedule.schedule import Scheduled, schedule
-from .schedule.symbols import TORCH_DTYPES
+from .schedule.schedule import schedule
 
 _FROZEN = "lower the quantized model again: its weights are packed constants of the compiled program"
-
-
-@dataclass
-class _Compiled:
-    """The program of a graph and its machine code."""
-
-    scheduled: Scheduled
-    executable: Executable
-    signature: Signature
 
 
 class LoweredModule(GraphModule):
     """What `lower_pt2e_quantized_to_x86` returns.
 
     Calling it runs native code. With fake tensors, and inside torch.compile and torch.export, the graph is interpreted.
-    After an edit of the graph, `recompile()` discards the program; the next call compiles the edited graph.
+    After an edit of the graph, `recompile()` discards the program; the next call compiles the edited graph. Copies have
+    graphs of their own; a deep copy has tensors of its own, too.
     """
 
     _interpreted: Callable[..., Any]
 
-    def __init__(self, root: torch.nn.Module, graph: Graph, target: Target, records: tuple[Record, ...] = ()) -> None:
+    def __init__(
+        self, root: torch.nn.Module | dict[str, Any], graph: Graph, target: Target, records: tuple[Record, ...] = ()
+    ) -> None:
         # Plain attributes: nn.Module's own bookkeeping is for parameters and submodules.
-        self.__dict__["_compiled"] = None
+        self.__dict__.update(_compiled=None, _lock=threading.Lock(), _target=target, _records=records, timings={})
         super().__init__(root, graph, class_name="LoweredModule")
-        self.__dict__.update(_target=target, _records=records, timings={})
+        self.__dict__["_edited"] = False
         self.eval()
 
     def recompile(self) -> Any:
         """Regenerates the Python code of the graph, and discards the compiled program."""
         code = super().recompile()
-        kind = type(self)
+        kind = type(self)  # torch.fx gives every graph module a class of its own
         kind._interpreted = kind.forward
         kind.forward = _forward  # type: ignore[method-assign]
-        self.__dict__["_compiled"] = None
+        self.__dict__.update(_compiled=None, _edited=True)
         return code
 
-    def _ensure_compiled(self) -> _Compiled:
-        compiled: _Compiled | None = self.__dict__["_compiled"]
-        if compiled is None:
-            for node in self.graph.nodes:
-                if node.op == "call_function" and "val" not in node.meta:
-                    node.meta["val"] = example(node)
-            check(self, INT8)
-            start = time.perf_counter()
-            scheduled = schedule(self)
-            middle = time.perf_counter()
-            executable = Executable(scheduled.program, self._target, scheduled.foreign)
-            self.timings.update(schedule=middle - start, compile=time.perf_counter() - middle)
-            compiled = _Compiled(scheduled, executable, signature_of(self.graph))
-            self.__dict__["_compiled"] = compiled
-        return compiled
+    def compiled(self) -> CompiledGraph:
+        """The graph's program and machine code, made now if there is none. Raises GraphError for a graph beyond them."""
+        found: CompiledGraph | None = self.__dict__["_compiled"]
+        if found is not None:
+            return found
+        with self.__dict__["_lock"]:
+            found = self.__dict__["_compiled"]
+            if found is None:
+                found = self.__dict__["_compiled"] = self._compile()
+        return found
+
+    def _compile(self) -> CompiledGraph:
+        if self.__dict__["_edited"]:
+            add_examples(self)
+        check(self, INT8)
+        start = time.perf_counter()
+        scheduled = schedule(self)
+        middle = time.perf_counter()
+        made = CompiledGraph(self, scheduled, self._target)
+        self.timings.update(schedule=middle - start, compile=time.perf_counter() - middle)
+        return made
 
     @property
-    def program(self) -> Any:
+    def program(self) -> Program:
         """The compiled Program, as plain data."""
-        return self._ensure_compiled().scheduled.program
+        return self.compiled().scheduled.program
 
     @property
     def explanation(self) -> Explanation:
         """What `lower86.explain` shows."""
-        compiled = self._ensure_compiled()
-        return Explanation.of(self._records, compiled.scheduled, compiled.executable.regions)
+        compiled = self.compiled()
+        present = {node.name for node in self.graph.nodes}
+        records = [record for record in self._records if record.node in present]
+        return Explanation.of(records, compiled.scheduled, compiled.executable.regions)
 
     def run_reference(self, *args: Any, **kwargs: Any) -> Any:
         """The same result from the graph's reference operators, in plain PyTorch."""
-        compiled = self._ensure_compiled()
-        leaves = compiled.signature.flatten(args, kwargs)
-        with torch.no_grad():
-            flat = torch.fx.Interpreter(self).run(*leaves, enable_io_processing=False)
-        return compiled.signature.unflatten(torch.utils._pytree.tree_leaves(flat, is_leaf=lambda leaf: leaf is None))
+        with torch.no_grad(), without_autocast():
+            return interpret(self, args, kwargs)
 
     def __copy__(self) -> LoweredModule:
-        return LoweredModule(self, copy.copy(self.graph), self._target, self._records)
+        return self._twin(self)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> LoweredModule:
-        root = torch.nn.Module()
-        for name, tensor in self.named_buffers():
-            _set_tensor(root, name, tensor.detach().clone())
-        for name, tensor in self.named_parameters():
-            _set_tensor(root, name, tensor.detach().clone())
-        twin = LoweredModule(root, copy.deepcopy(self.graph), self._target, self._records)
+        held = {**dict(self.named_parameters()), **dict(self.named_buffers())}
+        copies: dict[int, Tensor] = {}  # tensors that are one stay one
+        for tensor in held.values():
+            copies.setdefault(id(tensor), tensor.detach().clone())
+        twin = self._twin({name: copies[id(tensor)] for name, tensor in held.items()})
         memo[id(self)] = twin
+        return twin
+
+    def _twin(self, root: torch.nn.Module | dict[str, Any]) -> LoweredModule:
+        with specs_copied_quietly():
+            twin = LoweredModule(root, copy.deepcopy(self.graph), self._target, self._records)
+        # A program never changes, so both may run the same one.
+        twin.__dict__.update(_compiled=self.__dict__["_compiled"], _edited=self.__dict__["_edited"])
+        twin.timings.update(self.timings)
         return twin
 
     def __reduce__(self) -> Any:
@@ -124,7 +130,7 @@ class LoweredModule(GraphModule):
                 raise UnsupportedError(
                     f"a lowered module runs on the CPU in the precision it was lowered with, not {moved.dtype} on "
                     f"{moved.device}",
-                    where=".to()",
+                    where="moving or converting the module (.to(), .half(), …)",
                     fix=_FROZEN,
                 )
         return self
@@ -134,68 +140,13 @@ class LoweredModule(GraphModule):
         raise UnsupportedError("a lowered module is frozen", where="load_state_dict", fix=_FROZEN)
 
 
-def _set_tensor(root: torch.nn.Module, name: str, tensor: Tensor) -> None:
-    *path, last = name.split(".")
-    for part in path:
-        if not hasattr(root, part):
-            root.add_module(part, torch.nn.Module())
-        root = getattr(root, part)
-    root.register_buffer(last, tensor)
-
-
 def _forward(self: LoweredModule, *args: Any, **kwargs: Any) -> Any:
     """Runs the program; interprets the graph where there are no real tensors to run on."""
     if torch.compiler.is_compiling():
         return self._interpreted(*args, **kwargs)
-    leaves = torch.utils._pytree.tree_leaves((args, kwargs))
-    if any(isinstance(leaf, Tensor) and type(leaf) not in (Tensor, torch.nn.Parameter) for leaf in leaves):
-        return self._interpreted(*args, **kwargs)
-    return _run(self, self._ensure_compiled(), args, kwargs)
-
-
-def _run(module: LoweredModule, compiled: _Compiled, args: Any, kwargs: Any) -> Any:
-    leaves = compiled.signature.flatten(args, kwargs)
-    program = compiled.scheduled.program
-    names = [node.name for node in module.graph.nodes if node.op == "placeholder"]
-    tensors, shapes = [], []
-    for number, (leaf, value) in enumerate(zip(leaves, program.inputs, strict=True)):
-        tensor = _checked(leaf, names[number], module, number, program.values[value].dtype)
-        tensors.append(tensor)
-        shapes.append(tuple(tensor.shape))
-    dims = bind_dims(program, shapes, names)
-    outputs = [
-        torch.empty(
-            [evaluate(size, dims) for size in program.values[value].shape],
-            dtype=TORCH_DTYPES[program.values[value].dtype],
-        )
-        for value in program.outputs
-    ]
-    addresses = [t.data_ptr() for t in tensors] + [t.data_ptr() for t in outputs]
-    compiled.executable.run(addresses, dims)
-    made = iter(outputs)
-    results = [next(made) if literal is None else literal.value for literal in compiled.scheduled.outputs]
-    return compiled.signature.unflatten(results)
-
-
-def _checked(leaf: Any, name: str, module: LoweredModule, number: int, dtype: str) -> Tensor:
-    """The input as a contiguous CPU tensor of the right dtype."""
-    if not isinstance(leaf, Tensor):
-        node = [n for n in module.graph.nodes if n.op == "placeholder"][number]
-        expected = node.meta.get("val")
-        if not isinstance(expected, Tensor) and leaf == expected:
-            return torch.empty(0, dtype=torch.bool)
-        wanted = "a torch.Tensor" if isinstance(expected, Tensor) else repr(expected)
-        hint = "torch.from_numpy(array)" if type(leaf).__module__ == "numpy" else "the value of the example inputs"
-        raise InputError(f"{name} is a {type(leaf).__name__}, expected {wanted}", where=f"input {number}", fix=f"pass {hint}")
-    if leaf.device.type != "cpu":
-        raise InputError(f"{name} is on {leaf.device}", where=f"input {number}", fix="pass a CPU tensor: .cpu()")
-    if leaf.dtype != TORCH_DTYPES[dtype]:
-        raise InputError(
-            f"{name} has dtype {leaf.dtype}, expected {TORCH_DTYPES[dtype]}",
-            where=f"input {number}",
-            fix=f"convert it: .to({TORCH_DTYPES[dtype]})",
-        )
-    return leaf.detach().contiguous()
+    if is_interpreted(args, kwargs):
+        return interpret(self, args, kwargs)
+    return self.compiled()(args, kwargs)
 
 
 def report_fallbacks(module: LoweredModule, on_fallback: str) -> None:
@@ -207,4 +158,4 @@ def report_fallbacks(module: LoweredModule, on_fallback: str) -> None:
         return
     if on_fallback == "raise":
         raise FallbackError(message, fix='see lower86.explain with on_fallback="warn" for the whole table')
-    warnings.warn(Lower86Warning(message), stacklevel=4)
+    warnings.warn(Lower86Warning(message), stacklevel=3)

@@ -10,11 +10,9 @@ import torch
 from .codegen.target import Target, resolve_target
 from .errors import Lower86Error
 from .frontend.export import export_module
-from .graph.edit import remove_dead
-from .graph.forms import NORMAL, check
-from .int8 import apply_rules
+from .int8 import to_int8
 from .lowered import LoweredModule, report_fallbacks
-from .normalize import PASSES, fold_dequantized_weights
+from .normalize import normalize
 
 _FALLBACKS = ("warn", "raise", "ignore")
 
@@ -54,14 +52,9 @@ def lower_pt2e_quantized_to_x86(
 
     module = export_module(model, example_inputs, example_kwargs, dynamic_shapes)
     clock.stop("export")
-    for normalize in PASSES:
-        normalize(module)
-        remove_dead(module)
-    check(module, NORMAL)
+    normalize(module)
     clock.stop("normalize")
-    records = apply_rules(module)
-    fold_dequantized_weights(module)
-    remove_dead(module)
+    records = to_int8(module)
     clock.stop("int8")
     lowered = LoweredModule(module, module.graph, chosen, tuple(records))
     lowered.timings.update(timings)

@@ -1,8 +1,8 @@
 """The only place that writes LLVM IR: a small structured builder over llvmlite.
 
 Loops, branches and mutable variables instead of blocks and phis (LLVM's SROA turns the variables back into registers);
-vectors of `LANES` elements on every target, which LLVM splits to the width the CPU has, so that results do not depend on
-it. llvmlite carries no types: here, and only here, its objects appear under the name `Value`.
+vectors of `LANES` elements on every target, which LLVM splits to the width the CPU has, so that results do not depend
+on it. llvmlite carries no types: here, and only here, its objects appear under the name `Value`.
 """
 
 from __future__ import annotations
@@ -123,7 +123,9 @@ class Code:
             return self.constant(vector(value.type, lanes), value.constant)
         undefined = self.undefined(vector(value.type, lanes))
         return self.b.shuffle_vector(
-            self.b.insert_element(undefined, value, self.i32(0)), undefined, ir.Constant(vector(I32, lanes), [0] * lanes)
+            self.b.insert_element(undefined, value, self.i32(0)),
+            undefined,
+            ir.Constant(vector(I32, lanes), [0] * lanes),
         )
 
     def iota(self) -> Value:
@@ -157,7 +159,7 @@ class Code:
         kind = vector(element)
         if mask is None:
             return self.load(kind, pointer)
-        name = f"llvm.masked.load.{_suffix(kind)}.p0"
+        name = f"llvm.masked.load.{suffix(kind)}.p0"
         load = self.module.declare(name, kind, PTR, I32, vector(I1), kind)
         return self.b.call(load, [pointer, self.i32(1), mask, self.constant(kind, 0)])
 
@@ -166,7 +168,7 @@ class Code:
         if mask is None:
             self.store(value, pointer)
             return
-        name = f"llvm.masked.store.{_suffix(value.type)}.p0"
+        name = f"llvm.masked.store.{suffix(value.type)}.p0"
         store = self.module.declare(name, VOID, value.type, PTR, I32, vector(I1))
         self.b.call(store, [value, pointer, self.i32(1), mask])
 
@@ -175,7 +177,7 @@ class Code:
         kind, pointers = vector(element), vector(PTR)
         addresses = self.b.gep(pointer, [offsets], source_etype=I8)
         addresses.type = pointers
-        name = f"llvm.masked.gather.{_suffix(kind)}.v{LANES}p0"
+        name = f"llvm.masked.gather.{suffix(kind)}.v{LANES}p0"
         gather = self.module.declare(name, kind, pointers, I32, vector(I1), kind)
         every = self.constant(vector(I1), 1) if mask is None else mask
         return self.b.call(gather, [addresses, self.i32(1), every, self.constant(kind, 0)])
@@ -185,7 +187,7 @@ class Code:
         pointers = vector(PTR)
         addresses = self.b.gep(pointer, [offsets], source_etype=I8)
         addresses.type = pointers
-        name = f"llvm.masked.scatter.{_suffix(value.type)}.v{LANES}p0"
+        name = f"llvm.masked.scatter.{suffix(value.type)}.v{LANES}p0"
         scatter = self.module.declare(name, VOID, value.type, pointers, I32, vector(I1))
         every = self.constant(vector(I1), 1) if mask is None else mask
         self.b.call(scatter, [value, addresses, self.i32(1), every])
@@ -319,12 +321,14 @@ class Code:
     def intrinsic(self, name: str, *arguments: Value) -> Value:
         """An LLVM intrinsic whose result and arguments share one type: `fma`, `rint`, `minnum`, …"""
         kind = arguments[0].type
-        function = self.module.declare(f"llvm.{name}.{_suffix(kind)}", kind, *(a.type for a in arguments))
+        function = self.module.declare(f"llvm.{name}.{suffix(kind)}", kind, *(a.type for a in arguments))
         return self.b.call(function, list(arguments))
 
     def reduce(self, name: str, value: Value) -> Value:
         """All lanes combined by `fmax`, `fmin`, `or`, `add`, `smax`, …; floats are added in pairs, in a fixed order."""
-        function = self.module.declare(f"llvm.vector.reduce.{name}.{_suffix(value.type)}", value.type.element, value.type)
+        function = self.module.declare(
+            f"llvm.vector.reduce.{name}.{suffix(value.type)}", value.type.element, value.type
+        )
         return self.b.call(function, [value])
 
     def halves(self, value: Value, combine: Callable[[Value, Value], Value]) -> Value:
@@ -352,7 +356,8 @@ class Code:
         return rows
 
 
-def _suffix(kind: Type) -> str:
+def suffix(kind: Type) -> str:
+    """The type as the names of intrinsics spell it."""
     if isinstance(kind, ir.VectorType):
-        return f"v{kind.count}{_suffix(kind.element)}"
+        return f"v{kind.count}{suffix(kind.element)}"
     return {F32: "f32", F64: "f64"}.get(kind) or f"i{kind.width}"

@@ -12,7 +12,7 @@ from ..program.body import Body, Node
 from ..program.dtypes import DTYPES
 from ..program.kernels import Pointwise
 from ..program.sizes import Size
-from .builder import ELEMENT, F32, I8, I64, LANES, Code, Type, Value, is_vector, vector
+from .builder import ELEMENT, I8, I32, I64, LANES, Code, Type, Value, is_vector, suffix, vector
 from .frame import Frame
 from .mathematics import FLOAT32_FUNCTIONS
 
@@ -175,7 +175,9 @@ _LEAVES: Mapping[str, Callable[[BodyEmitter, Node], Value]] = {
 LEAVES = tuple(_LEAVES)
 
 
-def lane_loop(frame: Frame, extent: Value | int, start: Value | int, emit: Callable[[Value, Value | None], None]) -> None:
+def lane_loop(
+    frame: Frame, extent: Value | int, start: Value | int, emit: Callable[[Value, Value | None], None]
+) -> None:
     """`emit(first index, mask)` for every vector of [start, extent): full vectors without a mask, then the rest."""
     code = frame.code
     if isinstance(extent, int) and isinstance(start, int):
@@ -240,6 +242,12 @@ def _arithmetic(float_name: str, int_name: str) -> Operation:
     return emit
 
 
+def _add(code: Code, operand: str, result: str, a: Value, b: Value) -> Value:
+    if operand == "bool":
+        return code.b.or_(a, b)  # one bit would wrap
+    return _arithmetic("fadd", "add")(code, operand, result, a, b)
+
+
 def _compare(symbol: str, float_ordered: bool = True) -> Operation:
     def emit(code: Code, operand: str, result: str, a: Value, b: Value) -> Value:
         kind = DTYPES[operand].kind
@@ -276,6 +284,8 @@ def _negate(code: Code, operand: str, result: str, a: Value) -> Value:
 def _absolute(code: Code, operand: str, result: str, a: Value) -> Value:
     if _is_float(operand):
         return code.intrinsic("fabs", a)
+    if DTYPES[operand].kind == "uint":
+        return a
     return code.b.select(code.b.icmp_signed("<", a, code.constant(a.type, 0)), code.b.neg(a), a)
 
 
@@ -304,9 +314,7 @@ def _cast(code: Code, operand: str, result: str, a: Value) -> Value:
         if target.kind == "float":
             return code.b.fpext(a, kind) if target.size > source.size else code.b.fptrunc(a, kind)
         # As the CPU's own conversion does, by way of 64 bits where the target is narrower: wraps, never undefined.
-        wide = _like(a, I64)
-        name = f"llvm.fptosi.sat.{_type_suffix(wide)}.{_type_suffix(a.type)}"
-        exact = code.call(code.module.declare(name, wide, a.type), [a])
+        exact = _saturated(code, a, I64)
         return exact if target.size == 8 else code.b.trunc(exact, kind)
     if target.kind == "float":
         return code.b.sitofp(a, kind) if source.kind == "int" else code.b.uitofp(a, kind)
@@ -317,23 +325,25 @@ def _cast(code: Code, operand: str, result: str, a: Value) -> Value:
     return code.b.sext(a, kind) if source.kind == "int" else code.b.zext(a, kind)
 
 
-def _type_suffix(kind: Type) -> str:
-    if kind == F32 or kind == I64:
-        return "f32" if kind == F32 else "i64"
-    return f"v{kind.count}{_type_suffix(kind.element)}" if hasattr(kind, "count") else "f64"
+def _saturated(code: Code, x: Value, element: Type) -> Value:
+    """A float as an integer: the nearest one that there is where it is out of range, 0 for NaN."""
+    kind = _like(x, element)
+    name = f"llvm.fptosi.sat.{suffix(kind)}.{suffix(x.type)}"
+    return code.call(code.module.declare(name, kind, x.type), [x])
 
 
 def _quantize(
     code: Code, operand: str, result: str, x: Value, inverse: Value, zero: Value, low: Value, high: Value
 ) -> Value:
-    """clamp(rint(x·inverse) + zero, low, high) as an integer; NaN gives `zero`. The clamp comes before the conversion."""
+    """clamp(rint(x·inverse) + zero, low, high), converted after the clamp; NaN gives `zero`."""
     q = code.intrinsic("rint", code.b.fmul(x, inverse))
     q = code.b.select(code.b.fcmp_ordered("ord", q, q), q, code.constant(q.type, 0.0))
     q = code.b.fadd(q, zero)
     q = code.b.select(code.b.fcmp_ordered(">", q, low), q, low)
     q = code.b.select(code.b.fcmp_ordered("<", q, high), q, high)
-    wide = code.b.fptosi(q, _like(q, ELEMENT["i32"]))
-    return wide if result == "i32" else code.b.trunc(wide, _like(q, ELEMENT[result]))
+    if result == "i32":
+        return _saturated(code, q, I32)  # the highest i32, as a float, is one too high
+    return code.b.trunc(code.b.fptosi(q, _like(q, I32)), _like(q, ELEMENT[result]))
 
 
 def _dequantize(code: Code, operand: str, result: str, q: Value, scale: Value, zero: Value) -> Value:
@@ -345,7 +355,7 @@ def _function(emit: Callable[[Code, Value], Value]) -> Operation:
 
 
 OPERATIONS: Mapping[str, Operation] = {
-    "add": _arithmetic("fadd", "add"),
+    "add": _add,
     "sub": _arithmetic("fsub", "sub"),
     "mul": _arithmetic("fmul", "mul"),
     "div": _arithmetic("fdiv", "fdiv"),  # integers have no division here: a zero would trap

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -41,6 +41,28 @@ def example(node: Node) -> Any:
         return node.target(*args, **kwargs)  # type: ignore[operator,misc,unused-ignore]
 
 
+def add_examples(module: GraphModule) -> None:
+    """Computes the example value of every constant and call anew, as after an edit by the user."""
+    mode = _mode_of(module.graph.nodes)
+    for node in module.graph.nodes:
+        if node.op == "get_attr" and "val" not in node.meta:
+            tensor = constant_of(module, node)
+            if tensor is not None:
+                node.meta["val"] = _as_example(tensor, mode)
+        elif node.op == "call_function":
+            node.meta["val"] = example(node)
+
+
+def _mode_of(nodes: Iterable[Node]) -> Any:
+    """The mode of the graph's fake tensors."""
+    values = (node.meta.get("val") for node in nodes)
+    return next((value.fake_mode for value in values if hasattr(value, "fake_mode")), None)
+
+
+def _as_example(tensor: torch.Tensor, mode: Any) -> Any:
+    return mode.from_tensor(tensor.detach(), static_shapes=True) if mode is not None else tensor.detach()
+
+
 def _tensors(tree: Any) -> list[torch.Tensor]:
     return [leaf for leaf in torch.utils._pytree.tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
 
@@ -70,8 +92,7 @@ def insert_constant(module: GraphModule, before: Node, tensor: torch.Tensor, ste
     module.register_buffer(name, tensor.detach().contiguous(), persistent=True)
     with before.graph.inserting_before(before):
         node = before.graph.get_attr(name)
-    mode = next((v.fake_mode for n in before.graph.nodes for v in [n.meta.get("val")] if hasattr(v, "fake_mode")), None)
-    node.meta["val"] = mode.from_tensor(tensor.detach(), static_shapes=True) if mode is not None else tensor.detach()
+    node.meta["val"] = _as_example(tensor, _mode_of(before.graph.nodes))
     return node
 
 

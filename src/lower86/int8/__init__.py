@@ -10,6 +10,9 @@ from collections.abc import Callable
 
 from torch.fx import GraphModule, Node
 
+from ..graph.edit import remove_dead
+from ..graph.forms import INT8, check
+from ..normalize import fold_dequantized_weights, share_constants
 from .linear import lower_linear
 from .record import Lowered, Record, Refusal
 from .refused import refuse_others
@@ -28,4 +31,14 @@ def apply_rules(module: GraphModule) -> list[Record]:
             if outcome is not None:
                 records.append(outcome.record)
                 break
+    return records
+
+
+def to_int8(module: GraphModule) -> list[Record]:
+    """Brings a NORMAL graph to INT8 form, in place; returns what became of each quantized contraction."""
+    records = apply_rules(module)
+    fold_dequantized_weights(module)
+    share_constants(module)
+    remove_dead(module)
+    check(module, INT8)
     return records

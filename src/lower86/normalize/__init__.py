@@ -6,17 +6,20 @@ from collections.abc import Callable
 
 from torch.fx import GraphModule
 
+from ..graph.edit import remove_dead
+from ..graph.forms import NORMAL, check
 from .drop_guards import drop_guards
 from .drop_identities import drop_identities
 from .fold_constants import fold_constants, fold_dequantized_weights
 from .inline_regions import inline_regions
 from .move_dequantize import move_dequantize, unshare_dequantize
 from .scalar_qparams import scalar_qparams
+from .share_constants import share_constants
 from .spell_composites import spell_composites
 from .spell_movement import spell_movement
 from .spell_pieces import spell_pieces
 
-__all__ = ["PASSES", "fold_dequantized_weights"]
+__all__ = ["PASSES", "fold_dequantized_weights", "normalize", "share_constants"]
 
 Pass = Callable[[GraphModule], None]
 
@@ -31,5 +34,14 @@ PASSES: tuple[Pass, ...] = (
     spell_composites,  # after the movements have one spelling, before dequantize moves past the views it looks for
     move_dequantize,
     drop_identities,  # movements that cancelled out
-    fold_constants,  # last: the weights' own movements have come to stand before their dequantize
+    fold_constants,  # the weights' own movements have come to stand before their dequantize
+    share_constants,
 )
+
+
+def normalize(module: GraphModule) -> None:
+    """Brings a QUANTIZED graph to NORMAL form, in place. Raises GraphError where that cannot be done."""
+    for apply in PASSES:
+        apply(module)
+        remove_dead(module)
+    check(module, NORMAL)

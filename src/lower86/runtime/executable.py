@@ -14,27 +14,18 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from ..codegen.compile import compile_kernel, kernel_name, layout_of
+from ..codegen.compile import kernel_name, layout_of
 from ..codegen.llvm import LoadedCode
 from ..codegen.target import Target
 from ..errors import InputError
-from ..program.kernels import Kernel
 from ..program.program import Foreign, Program, Step
 from ..program.sizes import evaluate
+from .code_cache import object_for
 from .packing import aligned, packed
 from .threads import default_threads, pool
 
 ForeignFunction = Callable[[Sequence[int], Mapping[str, int]], None]
 """Runs a foreign step: gets the addresses of its inputs, then of its outputs, and the dims."""
-
-_OBJECTS: dict[tuple[Kernel, Target], bytes] = {}
-
-
-def _object_code(kernel: Kernel, target: Target) -> bytes:
-    key = (kernel, target)
-    if key not in _OBJECTS:
-        _OBJECTS[key] = compile_kernel(kernel, target)
-    return _OBJECTS[key]
 
 
 @dataclass
@@ -75,7 +66,7 @@ class Executable:
     def __post_init__(self) -> None:
         program = self.program
         self._constants = [packed(c, p) for c, p in zip(program.constants, program.packings, strict=True)]
-        self._code = LoadedCode([_object_code(kernel, self.target) for kernel in program.kernels])
+        self._code = LoadedCode([object_for(kernel, self.target) for kernel in program.kernels])
         self._addresses = [self._code.address(kernel_name(kernel)) for kernel in program.kernels]
         self._layouts = [layout_of(kernel) for kernel in program.kernels]
         self._segments = self._segmented()

@@ -1,0 +1,111 @@
+"""A compiled graph, and how a call's arguments become addresses for its program."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule
+
+from .codegen.target import Target
+from .errors import GraphError, InputError
+from .graph.pytrees import signature_of
+from .graph.source import describe
+from .program.sizes import evaluate
+from .runtime.executable import Executable, bind_dims
+from .schedule.schedule import Scheduled
+from .schedule.symbols import TORCH_DTYPES
+
+
+@dataclass(frozen=True)
+class _Input:
+    """What a flat input has to be: a tensor of `dtype`, or, if that is None, `literal` itself."""
+
+    number: int
+    name: str
+    dtype: torch.dtype | None
+    literal: Any = None
+
+
+class CompiledGraph:
+    """The program of a graph, its machine code, and its calling convention. May be called from several threads at once."""
+
+    def __init__(self, module: GraphModule, scheduled: Scheduled, target: Target) -> None:
+        self.scheduled = scheduled
+        self.executable = Executable(scheduled.program, target, scheduled.foreign)
+        self._signature = signature_of(module.graph)
+        values = [scheduled.program.values[value] for value in scheduled.program.inputs]
+        placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
+        self._inputs: list[_Input] = []
+        for number, (node, value) in enumerate(zip(placeholders, values, strict=True)):
+            example = node.meta.get("val")
+            if isinstance(example, (torch.SymInt, torch.SymFloat, torch.SymBool)):
+                raise GraphError(
+                    f"input {node.name} is a Python number that varies between calls",
+                    where=describe(node),
+                    fix="pass it as a tensor, or leave it out of dynamic_shapes so that it is fixed",
+                )
+            is_tensor = isinstance(example, Tensor)
+            dtype, literal = (TORCH_DTYPES[value.dtype], None) if is_tensor else (None, example)
+            self._inputs.append(_Input(number, str(node.target), dtype, literal))
+        self._names = [wanted.name for wanted in self._inputs]
+        outputs = [scheduled.program.values[value] for value in scheduled.program.outputs]
+        self._outputs = [(value.shape, TORCH_DTYPES[value.dtype]) for value in outputs]
+
+    def __call__(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Runs the program; results are fresh tensors. Raises InputError for arguments that do not fit."""
+        leaves = self._signature.flatten(args, kwargs)
+        tensors = [_checked(leaf, wanted) for leaf, wanted in zip(leaves, self._inputs, strict=True)]
+        dims = bind_dims(self.scheduled.program, [tuple(t.shape) for t in tensors], self._names)
+        outputs = [torch.empty([evaluate(size, dims) for size in shape], dtype=dtype) for shape, dtype in self._outputs]
+        with without_autocast():
+            self.executable.run([t.data_ptr() for t in tensors] + [t.data_ptr() for t in outputs], dims)
+        made = iter(outputs)
+        results = [next(made) if literal is None else literal.value for literal in self.scheduled.outputs]
+        return self._signature.unflatten(results)
+
+
+def without_autocast() -> contextlib.AbstractContextManager[Any]:
+    """What a lowered module computes is fixed: autocast around the call changes nothing."""
+    return torch.autocast("cpu", enabled=False) if torch.is_autocast_enabled("cpu") else contextlib.nullcontext()
+
+
+_NO_TENSOR = torch.empty(0, dtype=torch.bool)
+
+
+def _checked(leaf: Any, wanted: _Input) -> Tensor:
+    """The input as a contiguous CPU tensor of the right dtype."""
+    where = f"input {wanted.number}"
+    if wanted.dtype is None:
+        if type(leaf) is type(wanted.literal) and leaf == wanted.literal:
+            return _NO_TENSOR
+        given = type(leaf).__name__ if isinstance(leaf, Tensor) or type(leaf).__module__ == "numpy" else repr(leaf)
+        raise InputError(
+            f"{wanted.name} is {given}, the model was lowered with {wanted.literal!r}",
+            where=where,
+            fix=f"pass {wanted.literal!r}, or lower the model again with the other value as its example",
+        )
+    if not isinstance(leaf, Tensor):
+        numpy = type(leaf).__module__ == "numpy"
+        raise InputError(
+            f"{wanted.name} is a {type(leaf).__module__ + '.' if numpy else ''}{type(leaf).__name__}, not a torch.Tensor",
+            where=where,
+            fix=f"pass torch.from_numpy({wanted.name})" if numpy else "pass a tensor, as in the example inputs",
+        )
+    if leaf.device.type != "cpu" or leaf.layout != torch.strided:
+        raise InputError(
+            f"{wanted.name} is a {str(leaf.layout).removeprefix('torch.')} tensor on {leaf.device}",
+            where=where,
+            fix="pass a dense CPU tensor: .cpu(), .to_dense()",
+        )
+    if leaf.dtype != wanted.dtype:
+        raise InputError(
+            f"{wanted.name} has dtype {leaf.dtype}, expected {wanted.dtype}",
+            where=where,
+            fix=f"convert it: {wanted.name}.to({wanted.dtype})",
+        )
+    return leaf.detach().resolve_neg().contiguous()

@@ -1,0 +1,237 @@
+"""Every scalar operation against NumPy and PyTorch: all dtypes, extreme values, the full vectors and the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lower86.codegen.mathematics import FLOAT32_FUNCTIONS
+from lower86.codegen.pointwise import OPERATIONS
+from lower86.graph.qparams import operators
+from lower86.program.dtypes import DTYPES
+from lower86.program.kernels import Pointwise
+from tests.codegen.expressions import Expression, stored
+from tests.harness import Array, run_kernel
+
+FLOATS, INTS, BOOL = ("f32", "f64"), ("i64", "i32", "i16", "i8", "u8"), ("bool",)
+SIGNED = INTS[:-1]
+Reference = Callable[..., Any]
+
+
+def numbers(dtype: str) -> Array:
+    """The ends and the middle of what a dtype holds, and some of what is in between."""
+    kind = DTYPES[dtype]
+    rng = np.random.default_rng(5)
+    if kind.kind == "bool":
+        return np.array([False, True])
+    if kind.kind == "float":
+        limits = np.finfo(kind.numpy)  # type: ignore[arg-type]
+        some = [0, 1, 1.5, 2.5, 3, 0.49999997, 0.5, 1e-3, 1e10, limits.max, limits.tiny, limits.smallest_subnormal]
+        positive = np.array([*some, np.inf, *rng.normal(0, 100, 5)], kind.numpy)
+        return np.concatenate([positive, -positive, np.array([np.nan], kind.numpy)])
+    span = np.iinfo(kind.numpy)  # type: ignore[arg-type]
+    ends = [span.min, span.min + 1, span.max // 2, span.max - 1, span.max]
+    return np.unique(np.array([*ends, 0, 1, 2, 3, *rng.integers(span.min, span.max, 5)], kind.numpy))
+
+
+def every_pair(dtype: str) -> tuple[Array, Array]:
+    values = numbers(dtype)
+    return np.repeat(values, values.size), np.tile(values, values.size)
+
+
+def apply(op: str, dtype: str, result: str, *operands: Array) -> Array:
+    """The operation over flat arrays, the first of which has the operation's operand dtype."""
+    e = Expression()
+    loads = [e.load(i, (1,), dtype if o.dtype == DTYPES[dtype].numpy else "bool") for i, o in enumerate(operands)]
+    size, out = operands[0].size, len(operands)
+    kernel = Pointwise((size,), stored(e, e.call(op, *loads, dtype=result), out, (size,)), 1, 4096)
+    return run_kernel(kernel, dict(enumerate(operands)), {out: ((size,), DTYPES[result].numpy.str)})[out]
+
+
+def check_equal(got: Array, want: Array) -> None:
+    """The same numbers, with the same sign of zero; NaN is NaN."""
+    np.testing.assert_array_equal(got, want)
+    if got.dtype.kind == "f":
+        real = ~np.isnan(want)
+        np.testing.assert_array_equal(np.signbit(got[real]), np.signbit(want[real]))
+
+
+def _extreme(name: str) -> Reference:
+    """PyTorch's: NaN if either is NaN; the first of two zeros."""
+
+    def reference(a: Array, b: Array) -> Any:
+        if a.dtype.kind != "f":
+            return getattr(np, name)(a, b)
+        return np.where(a == b, a, getattr(np, name)(a, b))
+
+    return reference
+
+
+def _wrapped_absolute(a: Array) -> Any:
+    return np.where(a < 0, -a if a.dtype.kind != "u" else a, a) if a.dtype.kind != "f" else np.abs(a)
+
+
+def _rounding(name: str) -> Reference:
+    return lambda a: getattr(np, name)(a) if a.dtype.kind == "f" else a
+
+
+EVERY = (*FLOATS, *INTS, *BOOL)
+BINARY: Mapping[str, tuple[Sequence[str], Reference]] = {
+    "add": (EVERY, np.add),
+    "sub": ((*FLOATS, *INTS), np.subtract),
+    "mul": (EVERY, np.multiply),
+    "div": (FLOATS, np.divide),
+    "max": (EVERY, _extreme("maximum")),
+    "min": (EVERY, _extreme("minimum")),
+    "and": ((*INTS, *BOOL), np.bitwise_and),
+    "or": ((*INTS, *BOOL), np.bitwise_or),
+    "xor": ((*INTS, *BOOL), np.bitwise_xor),
+}
+UNARY: Mapping[str, tuple[Sequence[str], Reference]] = {
+    "neg": ((*FLOATS, *INTS), np.negative),
+    "abs": ((*FLOATS, *INTS), _wrapped_absolute),
+    "sqrt": (FLOATS, np.sqrt),
+    "rint": ((*FLOATS, *INTS), _rounding("rint")),
+    "floor": ((*FLOATS, *INTS), _rounding("floor")),
+    "ceil": ((*FLOATS, *INTS), _rounding("ceil")),
+    "trunc": ((*FLOATS, *INTS), _rounding("trunc")),
+    "not": ((*INTS, *BOOL), np.invert),
+}
+COMPARISONS: Mapping[str, Reference] = {
+    "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal,
+}  # fmt: skip
+OTHERS = ("select", "cast", "quantize", "dequantize", *FLOAT32_FUNCTIONS)
+
+
+def test_every_operation_is_tested() -> None:
+    assert {*BINARY, *UNARY, *COMPARISONS, *OTHERS} == set(OPERATIONS)
+
+
+def cases(table: Mapping[str, tuple[Sequence[str], Reference]]) -> list[tuple[str, str]]:
+    return [(op, dtype) for op, (dtypes, _) in table.items() for dtype in dtypes]
+
+
+@pytest.mark.parametrize(("op", "dtype"), cases(BINARY))
+def test_binary(op: str, dtype: str) -> None:
+    a, b = every_pair(dtype)
+    with np.errstate(all="ignore"):
+        want = BINARY[op][1](a, b)
+    check_equal(apply(op, dtype, dtype, a, b), want)
+
+
+@pytest.mark.parametrize(("op", "dtype"), cases(UNARY))
+def test_unary(op: str, dtype: str) -> None:
+    a = np.resize(numbers(dtype), 47)
+    with np.errstate(all="ignore"):
+        want = UNARY[op][1](a).astype(a.dtype)
+    check_equal(apply(op, dtype, dtype, a), want)
+
+
+@pytest.mark.parametrize("dtype", EVERY)
+def test_comparisons(dtype: str) -> None:
+    a, b = every_pair(dtype)
+    e = Expression()
+    left, right = e.load(0, (1,), dtype), e.load(1, (1,), dtype)
+    for slot, op in enumerate(COMPARISONS, 2):
+        e.store(slot, (1,), e.call(op, left, right, dtype="bool"))
+    got = run_kernel(
+        Pointwise((a.size,), e.build(), 1, 4096), {0: a, 1: b}, {slot: ((a.size,), "?") for slot in range(2, 8)}
+    )
+    for slot, reference in enumerate(COMPARISONS.values(), 2):
+        np.testing.assert_array_equal(got[slot], reference(a, b))
+
+
+@pytest.mark.parametrize("dtype", EVERY)
+def test_select(dtype: str) -> None:
+    a, b = every_pair(dtype)
+    condition = np.random.default_rng(0).random(a.size) < 0.5
+    e = Expression()
+    chosen = e.call("select", e.load(0, (1,), "bool"), e.load(1, (1,), dtype), e.load(2, (1,), dtype), dtype=dtype)
+    kernel = Pointwise((a.size,), stored(e, chosen, 3, (a.size,)), 1, 4096)
+    got = run_kernel(kernel, {0: condition, 1: a, 2: b}, {3: ((a.size,), a.dtype.str)})[3]
+    check_equal(got, np.where(condition, a, b))
+
+
+@pytest.mark.parametrize("source", DTYPES)
+def test_cast_to_every_dtype(source: str) -> None:
+    """As PyTorch does; from floats, for what the result can hold (beyond, PyTorch too does whatever the CPU does)."""
+    values = np.resize(numbers(source), 63)
+    for target in DTYPES:
+        kind = DTYPES[target]
+        fits = values
+        if DTYPES[source].kind == "float" and kind.kind in ("int", "uint"):
+            span = np.iinfo(kind.numpy)  # type: ignore[arg-type]
+            fits = values[(values > float(span.min) - 1) & (values < float(span.max))]
+            fits = np.concatenate([fits, np.array([0.99, -0.99, span.max // 2, 100.5, -0.0], fits.dtype)])
+        want = torch.from_numpy(fits).to(getattr(torch, kind.numpy.name)).numpy()
+        check_equal(apply("cast", source, target, fits), want)
+
+
+@pytest.mark.parametrize("name", FLOAT32_FUNCTIONS)
+def test_functions_are_the_right_ones(name: str) -> None:
+    """Their accuracy is tested with them."""
+    x = np.linspace(-2.5, 6, 37, dtype=np.float32)
+    functional = torch.nn.functional
+    own: Mapping[str, Reference] = {
+        "gelu": functional.gelu,
+        "gelu_tanh": lambda t: functional.gelu(t, approximate="tanh"),
+        "silu": functional.silu,
+        "softplus": functional.softplus,
+    }
+    want = own.get(name, getattr(torch, name, None))(torch.from_numpy(x)).numpy()  # type: ignore[misc]
+    np.testing.assert_allclose(apply(name, "f32", "f32", x), want, rtol=1e-5, atol=1e-6)
+
+
+# Quantize: (dtype, zero point, lowest, highest)
+
+
+QUANTIZED = [
+    ("u8", 0, 0, 255), ("u8", 255, 0, 255), ("u8", 128, 0, 255), ("u8", 100, 3, 250), ("u8", 5, 0, 127), ("u8", 7, 9, 9),
+    ("i8", 0, -128, 127), ("i8", -128, -128, 127), ("i8", 127, -128, 127), ("i8", 0, -127, 127), ("i8", 3, -8, 7),
+    ("i16", 0, -32768, 32767), ("i16", -300, -32768, 32767), ("i32", 0, -(2**31), 2**31 - 1), ("i32", 9, -5, 70_000),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("dtype", "zero", "low", "high"), QUANTIZED)
+def test_quantize_and_dequantize(dtype: str, zero: int, low: int, high: int) -> None:
+    scale = 0.05
+    inverse = np.float32(1 / scale)
+    halves = (np.arange(low - 3, low + 60) + 0.5 - zero).astype(np.float32) / inverse
+    x = np.concatenate([numbers("f32"), halves, np.arange(-9, 9, 0.5, np.float32) / inverse]).astype(np.float32)
+    e = Expression()
+    q = e.quantize(e.load(0, (1,)), 0, dtype)
+    e.store(1, (1,), q)
+    e.store(2, (1,), e.call("dequantize", q, e.param(4), e.param(1), dtype="f32"))
+    kernel = Pointwise((x.size,), e.build(), 1, 4096)
+    params = [("f32", float(v)) for v in (inverse, zero, low, high, scale)]
+    got = run_kernel(kernel, {0: x}, {1: ((x.size,), DTYPES[dtype].numpy.str), 2: ((x.size,), "f4")}, params=params)
+
+    with np.errstate(all="ignore"):
+        real = np.rint(x * inverse)
+        want = np.clip(np.where(np.isnan(real), 0, real) + np.float32(zero), low, high).astype(np.float64)
+    span = np.iinfo(DTYPES[dtype].numpy)  # type: ignore[arg-type]
+    want = np.clip(want, span.min, span.max)  # float32 has no 2³¹ - 1
+    np.testing.assert_array_equal(got[1], want)
+    assert got[1][np.isnan(x)] == min(max(zero, low), high)
+    assert got[1][np.isposinf(x)] == high
+    assert got[1][np.isneginf(x)] == low
+    back = (got[1].astype(np.float32) - np.float32(zero)) * np.float32(scale)
+    np.testing.assert_array_equal(got[2], back)
+
+
+@pytest.mark.parametrize("dtype", ["u8", "i8"])
+def test_quantize_agrees_with_pytorch(dtype: str) -> None:
+    x = np.random.default_rng(8).normal(0, 3, 4097).astype(np.float32)
+    scale, zero = 0.0236, 11
+    kind = DTYPES[dtype]
+    span = np.iinfo(kind.numpy)  # type: ignore[arg-type]
+    operator = operators().quantize_per_tensor.default
+    want = operator(torch.from_numpy(x), scale, zero, span.min, span.max, getattr(torch, kind.numpy.name)).numpy()
+    e = Expression()
+    kernel = Pointwise((x.size,), stored(e, e.quantize(e.load(0, (1,)), 0, dtype), 1, (x.size,)), 1, 4096)
+    params = [("f32", float(v)) for v in (1 / scale, zero, span.min, span.max)]
+    np.testing.assert_array_equal(run_kernel(kernel, {0: x}, {1: ((x.size,), kind.numpy.str)}, params=params)[1], want)
