@@ -27,6 +27,12 @@ def _rebuild(kind: type[Lower86Error], what: str, where: str, fix: str) -> Lower
     return kind(what, where=where, fix=fix)
 
 
+def first_line(problem: BaseException) -> str:
+    """What another library's error says, for a message of ours."""
+    lines = str(problem).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(problem).__name__
+
+
 class ExportError(Lower86Error):
     """The model could not be turned into a graph: data-dependent control flow, unsupported Python."""
 

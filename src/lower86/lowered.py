@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import threading
 import time
 import warnings
@@ -52,7 +53,7 @@ class LoweredModule(GraphModule):
         code = super().recompile()
         kind = type(self)  # torch.fx gives every graph module a class of its own
         kind._interpreted = kind.forward
-        kind.forward = _forward  # type: ignore[method-assign]
+        kind.forward = _native_forward(kind.forward)  # type: ignore[method-assign]
         self.__dict__.update(_compiled=None, _edited=True)
         return code
 
@@ -140,13 +141,19 @@ class LoweredModule(GraphModule):
         raise UnsupportedError("a lowered module is frozen", where="load_state_dict", fix=_FROZEN)
 
 
-def _forward(self: LoweredModule, *args: Any, **kwargs: Any) -> Any:
-    """Runs the program; interprets the graph where there are no real tensors to run on."""
-    if torch.compiler.is_compiling():
-        return self._interpreted(*args, **kwargs)
-    if is_interpreted(args, kwargs):
-        return interpret(self, args, kwargs)
-    return self.compiled()(args, kwargs)
+def _native_forward(interpreted: Callable[..., Any]) -> Callable[..., Any]:
+    """A `forward` that runs the program, or `interpreted` where there are no real tensors to run on."""
+
+    def forward(self: LoweredModule, *args: Any, **kwargs: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return self._interpreted(*args, **kwargs)
+        if is_interpreted(args, kwargs):
+            return interpret(self, args, kwargs)
+        return self.compiled()(args, kwargs)
+
+    # The arguments' names, which torch.export reads.
+    forward.__signature__ = inspect.signature(interpreted)  # type: ignore[attr-defined]
+    return forward
 
 
 def report_fallbacks(module: LoweredModule, on_fallback: str) -> None:

@@ -150,7 +150,7 @@ def test_no_terms_give_zero(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("activation", "m", "n"), [("", 7, 100), ("relu", 13, 64), ("gelu", 24, 130), ("relu", 128, 15)]
+    ("activation", "m", "n"), [("", 7, 100), ("relu", 13, 65), ("gelu", 24, 130), ("relu", 128, 15), ("", 5, 1)]
 )
 def test_epilogue_on_the_registers(activation: str, m: int, n: int) -> None:
     x, weight = operands("u8s8", m, n, 64)

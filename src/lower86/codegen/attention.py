@@ -1,14 +1,15 @@
 """Float attention without the score matrix: blocks of 64 queries against blocks of 64 keys, softmax as it goes.
 
-Lanes run along queries. Scores and output are kept transposed ([key][query] and [dim][query]), which makes every step of
-the softmax an operation between whole vectors, and lets both products use the same register tile: 4 rows by 64 columns,
+Lanes run along queries. Scores and output are kept transposed ([key][query] and [dim][query]), which makes every step
+of the softmax an operation between whole vectors, and lets both products use the same register tile: 4 rows by 64
+columns,
 
     score[key r][query] += broadcast(k[r, d]) · q[d][query]      out[dim r][query] += broadcast(v[t, r]) · p[t][query]
 
-so keys and values are read in place, whatever their strides. Queries are transposed once going in, the output once going
-out, 16 x 16 in registers. With more than one block of keys the running maximum grows; sums and output so far are scaled
-by exp(old - new) (the online softmax of Milakov and Gimelshein, arXiv:1805.02867). A row whose keys are all masked is 0,
-as in PyTorch.
+so keys and values are read in place, whatever their strides. Queries are transposed once going in, the output once
+going out, 16 x 16 in registers. With more than one block of keys the running maximum grows; sums and output so far are
+scaled by exp(old - new) (the online softmax of Milakov and Gimelshein, arXiv:1805.02867). A row whose keys are all
+masked is 0, as in PyTorch.
 """
 
 from __future__ import annotations
@@ -237,9 +238,7 @@ def _write(
 
         def block(d: Value, mask: Value | None) -> None:
             at = code.at(code.at(buffers.out, code.mul(d, _LINE)), code.mul(j, 64))
-            rows = [
-                code.b.fmul(code.load(vector(F32), code.at(at, r * _LINE), align=64), scale) for r in range(LANES)
-            ]
+            rows = [code.b.fmul(code.load(vector(F32), code.at(at, r * _LINE), align=64), scale) for r in range(LANES)]
             for r, row in enumerate(code.transpose(rows)):
                 code.store(row, code.at(line, 64 * r), align=64)
             left = code.minimum(LANES, code.sub(count, code.mul(j, LANES)))
@@ -250,5 +249,3 @@ def _write(
                 BodyEmitter(frame, kernel.body, point).stores()
 
         lane_loop(frame, kernel.value_dim, 0, block)
-
-

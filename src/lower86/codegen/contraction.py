@@ -290,6 +290,8 @@ def _emit_epilogue(tiles: _Tiles, vectors: int, masked: bool) -> Value:
         code.lanes_below(code.sub(columns, LANES * j)) if masked and (dynamic or j == vectors - 1) else None
         for j in range(vectors)
     ]
+    wanted = {node.dtype for node in kernel.body.nodes if node.op == "value"}
+    as_float = kernel.kind != "f32" and wanted == {"f32"}
     steady = _row_independent(kernel.body, lane)
     columns_only = []
     for j in range(vectors):
@@ -299,7 +301,7 @@ def _emit_epilogue(tiles: _Tiles, vectors: int, masked: bool) -> Value:
         for j in range(vectors):
             at = code.at(scratch, code.add(code.mul(r, _VECTORS * LANES * size), j * LANES * size))
             value = code.load(vector(tiles.element), at, align=64)
-            if kernel.kind != "f32":
+            if as_float:
                 value = code.b.sitofp(value, vector(F32))
             point = Point([*batch, code.add(row, r), code.add(column, LANES * j)], lane, masks[j], {0: value})
             BodyEmitter(frame, kernel.body, point, columns_only[j]).stores()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..program.sizes import FloorDiv, Size, SizeExpr
+from ..program.sizes import FloorDiv, Size
 from .builder import ELEMENT, I64, PTR, VOID, Code, Module, Type, Value
 
 STATUS_INDEX = 1
@@ -30,7 +30,7 @@ class Layout:
 
 
 class Frame:
-    """A function that sees the table: the kernel, `void name(table, unit)`, or one that it calls with more arguments."""
+    """A function that sees the table: the kernel, `void name(table, unit)`, or one it calls with more arguments."""
 
     def __init__(self, module: Module, name: str, layout: Layout, *arguments: Type, internal: bool = False) -> None:
         self.layout = layout
@@ -63,8 +63,7 @@ class Frame:
         return total
 
     def _quotient(self, atom: FloorDiv) -> Value | int:
-        numerator: SizeExpr = atom.numerator
-        return self.code.div(self.size(numerator), self.size(atom.denominator))
+        return self.code.floor_div(self.size(atom.numerator), self.size(atom.denominator))
 
     def sizes(self, sizes: tuple[Size, ...]) -> list[Value | int]:
         """`size` of each."""

@@ -1,4 +1,4 @@
-"""LLVM at run time: object code from LLVM assembly, and object code into memory. The JIT half of the llvmlite facade."""
+"""LLVM at run time: object code from LLVM assembly, object code into memory. The JIT half of the llvmlite facade."""
 
 from __future__ import annotations
 

@@ -73,42 +73,65 @@ class BodyEmitter:
     def load(self, node: Node) -> Value:
         slot, strides = node.attrs
         offset, step = self._offset(strides, DTYPES[node.dtype].size)  # type: ignore[arg-type]
-        return self._read(node.dtype, self.code.at(self.frame.slots[slot], offset), step)  # type: ignore[index]
+        return self._read(node.dtype, self.code.at(self.frame.slots[slot], offset), step, None)  # type: ignore[index]
 
-    def _read(self, dtype: str, pointer: Value, step: Value | int) -> Value:
+    def _read(self, dtype: str, pointer: Value, step: Value | int, present: Value | None) -> Value:
+        """The element at `pointer`, or the lanes from there on; 0 without reading if `present` is given and is 0."""
         element = I8 if dtype == "bool" else ELEMENT[dtype]
         if isinstance(step, int) and step == 0:
+            if present is not None:
+                pointer = self.code.b.select(present, pointer, self.frame.table)  # there, something can be read
             value = self.code.load(element, pointer)
+            if present is not None:
+                value = self.code.b.select(present, value, self.code.constant(element, 0))
         elif isinstance(step, int) and step == DTYPES[dtype].size:
-            value = self.code.masked_load(element, pointer, self.point.mask)
+            value = self.code.masked_load(element, pointer, self._mask(present))
         else:
-            value = self.code.gather(element, pointer, self._lanes_at(step), self.point.mask)
+            value = self.code.gather(element, pointer, self._lanes_at(step), self._mask(present))
         return self._truth(value) if dtype == "bool" else value
+
+    def _mask(self, present: Value | None) -> Value | None:
+        """The point's mask, and no lane unless `present`."""
+        if present is None:
+            return self.point.mask
+        every = self.code.splat(present)
+        return every if self.point.mask is None else self.code.b.and_(every, self.point.mask)
 
     def _truth(self, value: Value) -> Value:
         return self.code.b.icmp_unsigned("!=", value, self.code.constant(value.type, 0))
 
     def gather(self, node: Node) -> Value:
         slot, strides, places, wraps = node.attrs
+        assert isinstance(places, tuple)
+        present = self._present([bound for _, bound in places])
         size = DTYPES[node.dtype].size
         offset, step = self._offset(strides, size)  # type: ignore[arg-type]
         pointer = self.code.at(self.frame.slots[slot], offset)  # type: ignore[index]
         extra: Value = self.code.i64(0)
-        for argument, (stride, bound) in zip(node.args, places, strict=True):  # type: ignore[arg-type]
+        for argument, (stride, bound) in zip(node.args, places, strict=True):
             index = self._checked_index(self.node(argument), self.frame.size(bound), bool(wraps))
             scale = self.code.i64(self.code.mul(self.frame.size(stride), size))
             if is_vector(index) or is_vector(extra):
                 index, scale, extra = (self.code.splat(v) for v in (index, scale, extra))
             extra = self.code.b.add(extra, self.code.b.mul(index, scale))
         if not is_vector(extra):
-            return self._read(node.dtype, self.code.at(pointer, extra), step)
+            return self._read(node.dtype, self.code.at(pointer, extra), step, present)
         element = I8 if node.dtype == "bool" else ELEMENT[node.dtype]
         offsets = self.code.b.add(extra, self._lanes_at(step))
-        value = self.code.gather(element, pointer, offsets, self.point.mask)
+        value = self.code.gather(element, pointer, offsets, self._mask(present))
         return self._truth(value) if node.dtype == "bool" else value
 
+    def _present(self, bounds: Sequence[Size]) -> Value | None:
+        """Whether there is an element 0, to read in place of one out of range; None where the sizes say so."""
+        unsure = [bound for bound in bounds if not isinstance(bound, int) or bound <= 0]
+        some: Value | None = None
+        for bound in unsure:
+            here = self.code.less(0, self.frame.size(bound))
+            some = here if some is None else self.code.b.and_(some, here)
+        return some
+
     def _checked_index(self, index: Value, bound: Value | int, wraps: bool) -> Value:
-        """`index`, perhaps counted from the end; one that is out of range fails the run and reads element 0."""
+        """`index`, perhaps counted from the end; one that is out of range fails the run and becomes 0."""
         code, kind = self.code, index.type
         limit = code.splat(code.i64(bound)) if is_vector(index) else code.i64(bound)
         zero = code.constant(kind, 0)
@@ -130,7 +153,7 @@ class BodyEmitter:
 
     def index(self, node: Node) -> Value:
         (dim,) = node.attrs
-        start = self.code.i64(self.point.index[dim])  # type: ignore[index,arg-type]
+        start = self.code.i64(self.point.index[dim])  # type: ignore[index]
         if dim != self.point.lane:
             return start
         return self.code.b.add(self.code.splat(start), self.code.iota())

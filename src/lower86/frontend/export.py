@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.fx import GraphModule
 
-from ..errors import ExportError
+from ..errors import ExportError, first_line
 from ..graph.pytrees import specs_copied_quietly
 from .decompositions import table
 from .dynamic import kept_dims, larger_examples
@@ -72,16 +72,11 @@ def _export(
         except Exception as problem:  # torch.export raises many unrelated types; all mean the same here
             problems.append(problem)
             if strict:
-                _LOG.info("strict export failed (%s); trying without", _first_line(problem))
+                _LOG.info("strict export failed (%s); trying without", first_line(problem))
     problem = problems[-1]
     raise ExportError(
-        f"the model cannot be exported to a graph: {_first_line(problem)}",
+        f"the model cannot be exported to a graph: {first_line(problem)}",
         where=type(model).__name__,
         fix="remove branches on tensor values (use torch.where or torch.cond), or give example inputs and "
         "dynamic_shapes that fit; torch's own report is the cause of this error",
     ) from problem
-
-
-def _first_line(problem: Exception) -> str:
-    text = str(problem).strip()
-    return text.splitlines()[0] if text else type(problem).__name__

@@ -8,6 +8,9 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
+from ..errors import GraphError, first_line
+from .source import describe
+
 _KEPT = ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node", "torch_fn")
 
 
@@ -50,7 +53,14 @@ def add_examples(module: GraphModule) -> None:
             if tensor is not None:
                 node.meta["val"] = _as_example(tensor, mode)
         elif node.op == "call_function":
-            node.meta["val"] = example(node)
+            try:
+                node.meta["val"] = example(node)
+            except Exception as problem:  # whatever an operator raises on operands that do not suit it
+                raise GraphError(
+                    f"{node.target} cannot be computed: {first_line(problem)}",
+                    where=describe(node),
+                    fix="check the edited graph with graph.lint() and the shapes of the node's operands",
+                ) from problem
 
 
 def _mode_of(nodes: Iterable[Node]) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 from torch.fx import Graph
 from torch.utils import _pytree as pytree
 
-from ..errors import InputError
+from ..errors import InputError, first_line
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Signature:
             expected = ", ".join([*self.names[: positional.num_children], *(f"{name}=" for name in wanted)])
             by_name = f" and by name: {', '.join(kwargs)}" if kwargs else ""
             raise InputError(
-                f"the call does not fit: got {len(args)} positional arguments{by_name} ({_first_line(problem)})",
+                f"the call does not fit: got {len(args)} positional arguments{by_name} ({first_line(problem)})",
                 where=f"the lowered module takes ({expected})",
                 fix="call it as the quantized model was called with example_inputs: same arguments, same nesting",
             ) from problem
@@ -48,10 +48,6 @@ class Signature:
     def unflatten(self, leaves: Sequence[Any]) -> Any:
         """The result nested as the model's."""
         return pytree.tree_unflatten(list(leaves), self.outputs)
-
-
-def _first_line(problem: Exception) -> str:
-    return str(problem).splitlines()[0].rstrip(".") if str(problem) else type(problem).__name__
 
 
 def signature_of(graph: Graph) -> Signature:

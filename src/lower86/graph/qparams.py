@@ -19,7 +19,8 @@ def operators() -> Any:
     return _Q
 
 
-def _overloads(*names: str) -> tuple[Any, ...]:
+def overloads(*names: str) -> tuple[Any, ...]:
+    """The `quantized_decomposed` operators of these names; none while the frontend that registers them is not loaded."""
     found = []
     for name in names:
         packet, overload = name.split(".")
@@ -32,24 +33,24 @@ def _overloads(*names: str) -> tuple[Any, ...]:
 
 def is_plain_quantize(node: object) -> bool:
     """Whether the node quantizes a whole tensor with one scale and zero point, both numbers."""
-    return is_call(node, *_overloads("quantize_per_tensor.default"))
+    return is_call(node, *overloads("quantize_per_tensor.default"))
 
 
 def is_plain_dequantize(node: object) -> bool:
     """Whether the node dequantizes a whole tensor with one scale and zero point, both numbers."""
-    return is_call(node, *_overloads("dequantize_per_tensor.default"))
+    return is_call(node, *overloads("dequantize_per_tensor.default"))
 
 
 def is_quantize(node: object) -> bool:
     """Whether the node turns floats into quantized integers."""
-    return is_call(node, *_overloads("quantize_per_tensor.default", "quantize_per_tensor.tensor", "quantize_per_channel.default"))
+    return is_call(node, *overloads("quantize_per_tensor.default", "quantize_per_tensor.tensor", "quantize_per_channel.default"))
 
 
 def is_dequantize(node: object) -> bool:
     """Whether the node turns quantized integers into floats."""
     return is_call(
         node,
-        *_overloads(
+        *overloads(
             "dequantize_per_tensor.default",
             "dequantize_per_tensor.tensor",
             "dequantize_per_tensor.tensor2",

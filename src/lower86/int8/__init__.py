@@ -16,6 +16,7 @@ from ..normalize import fold_dequantized_weights, share_constants
 from .linear import lower_linear
 from .record import Lowered, Record, Refusal
 from .refused import refuse_others
+from .siblings import merge_siblings
 
 Rule = Callable[[GraphModule, Node], "Lowered | Refusal | None"]
 
@@ -37,6 +38,8 @@ def apply_rules(module: GraphModule) -> list[Record]:
 def to_int8(module: GraphModule) -> list[Record]:
     """Brings a NORMAL graph to INT8 form, in place; returns what became of each quantized contraction."""
     records = apply_rules(module)
+    remove_dead(module)
+    merge_siblings(module)
     fold_dequantized_weights(module)
     share_constants(module)
     remove_dead(module)

@@ -4,13 +4,15 @@
                      linear(·, ·, bias)   ->   lower86::int8_linear(x, w, bias, x_zero_point, scale)
     dequantize(w) --'
 
-s8 and u8 on either side, any zero points, scales per tensor or per output row. A weight whose zero point is not 0 is
+s8 and u8 on either side, any zero points, scales per tensor or per output row. An activation's scale and zero point may
+be tensors known at run time (dynamic quantization): `row_scale` and `row_zero_point`. A weight whose zero point is not 0 is
 shifted by it; where the shifted weight no longer fits 8 bits it is the sum of two that do, and so is the result.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -55,8 +57,6 @@ def _why_not(module: GraphModule, x: Node, w: Node, bias: object) -> str:
         return "the weight is not a constant"
     if activation.axis is not None:
         return "the activation is quantized per channel, so its scale cannot leave the sum"
-    if not activation.is_static:
-        return "the activation's scale is computed at run time (dynamic quantization), which is not supported yet"
     if not weight.is_static:
         return "the weight's scale is not a constant"
     if activation.dtype not in _BYTES or weight.dtype not in _BYTES:
@@ -80,18 +80,27 @@ def _rewrite(module: GraphModule, node: Node, x: Node, w: Node, bias: Node | Non
         unchanged = piece is weight and isinstance(w.args[0], Node)
         weight_node = w.args[0] if unchanged else insert_constant(module, node, piece, "_weight")
         operands = (x.args[0], weight_node, *((bias,) if total is None and bias is not None else ()))
-        qparams = {"x_zero_point": activation.zero_point, "scale": scale_node}
+        qparams = {"scale": scale_node, **_activation_qparams(node, activation, x)}
         part = insert(node, int8_linear, operands, qparams, like=node, value=node.meta["val"])
         total = part if total is None else insert(node, torch.ops.aten.add.Tensor, (total, part), like=node)
     assert total is not None
     return total
 
 
+def _activation_qparams(node: Node, activation: QParams, x: Node) -> dict[str, Any]:
+    if activation.is_static:
+        return {"x_zero_point": activation.zero_point}
+    given = arguments(x)
+    scale = insert(node, torch.ops.aten._to_copy.default, (given["scale"],), {"dtype": torch.float32}, like=node)
+    zero_point = insert(node, torch.ops.aten._to_copy.default, (given["zero_point"],), {"dtype": torch.int32}, like=node)
+    return {"x_zero_point": 0, "row_zero_point": zero_point, "row_scale": scale}
+
+
 def combined_scale(activation: QParams, weight: QParams, rows: int) -> Tensor:
-    """The activation's scale times each row's, multiplied in float64 and rounded once to float32."""
-    assert isinstance(activation.scale, float)
+    """The activation's scale (1 if not known yet) times each row's, in float64 and rounded once to float32."""
+    known = activation.scale if isinstance(activation.scale, float) else 1.0
     scales = torch.as_tensor(weight.scale, dtype=torch.float64).reshape(-1)
-    return (scales * activation.scale).to(torch.float32).expand(rows).contiguous()
+    return (scales * known).to(torch.float32).expand(rows).contiguous()
 
 
 def shifted_weights(weight: Tensor, zero_point: int | Tensor | None) -> list[Tensor]:

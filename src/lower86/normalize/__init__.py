@@ -16,6 +16,7 @@ from .move_dequantize import move_dequantize, unshare_dequantize
 from .scalar_qparams import scalar_qparams
 from .share_constants import share_constants
 from .spell_composites import spell_composites
+from .spell_dynamic import spell_dynamic
 from .spell_movement import spell_movement
 from .spell_pieces import spell_pieces
 
@@ -27,6 +28,7 @@ PASSES: tuple[Pass, ...] = (
     drop_guards,
     inline_regions,
     drop_identities,
+    spell_dynamic,
     spell_pieces,  # before the movements it is made of
     spell_movement,
     scalar_qparams,

@@ -1,13 +1,14 @@
 """Compiled kernels on disk, so that the next process with the same kernels builds no IR.
 
-An entry is a file whose name is the hash of everything its bytes depend on: the kernel's description, the sources of the
-generator, the CPU and its features, the version of LLVM. It begins with a checksum. Entries are private to the user:
-one that somebody else could have written is ignored and written anew, because its bytes would be executed. Losing the
-cache, a full disk or a read-only one cost compile time and nothing else.
+An entry is a file whose name is the hash of everything its bytes depend on: the kernel's description, the sources of
+the generator, the CPU and its features, the version of LLVM. It begins with a checksum. Entries are private to the
+user: one that somebody else could have written is ignored and written anew, because its bytes would be executed. Losing
+the cache, a full disk or a read-only one cost compile time and nothing else.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
@@ -110,10 +111,8 @@ def _read(path: Path) -> bytes | None:
     data = content[head:]
     if content[: len(_MAGIC)] != _MAGIC or content[len(_MAGIC) : head] != hashlib.sha256(data).digest():
         return None
-    try:
+    with contextlib.suppress(OSError):
         os.utime(path)  # the least recently used go first
-    except OSError:
-        pass
     return data
 
 

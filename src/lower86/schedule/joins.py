@@ -20,8 +20,9 @@ def is_native_join(node: Node) -> bool:
     """Whether the node is a concatenation of tensors of one dtype that programs hold."""
     if node.target is not _A.cat.default:
         return False
-    parts = [part.meta.get("val") for part in node.args[0]]  # type: ignore[union-attr]
-    if not all(isinstance(part, torch.Tensor) for part in parts):
+    values = [part.meta.get("val") for part in arguments(node)["tensors"]]
+    parts = [value for value in values if isinstance(value, torch.Tensor)]
+    if len(parts) != len(values):
         return False
     # An empty tensor of one dim joins anything, by an old courtesy of PyTorch's.
     same_rank = len({part.dim() for part in parts}) == 1

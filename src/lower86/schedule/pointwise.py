@@ -15,6 +15,7 @@ from torch.fx import Node
 
 from ..graph.arguments import arguments
 from ..graph.qparams import is_plain_dequantize, is_plain_quantize
+from ..ops.quantize import quantize
 from .emission import Emission, Space
 from .gathers import GATHERS, is_leading_index
 from .symbols import DTYPE_NAMES
@@ -186,6 +187,13 @@ def _quantize(e: Emission, node: Node, space: Space) -> int:
     return e.call("quantize", x, inverse, *numbers, dtype=_result(node))
 
 
+def _quantize_dynamic(e: Emission, node: Node, space: Space) -> int:
+    given = arguments(node)
+    operands = [e.operand(given[name], "f32", space) for name in ("x", "inverse_scale", "zero_point")]
+    limits = [e.param("f32", given[name]) for name in ("low", "high")]
+    return e.call("quantize", *operands, *limits, dtype=_result(node))
+
+
 def _dequantize(e: Emission, node: Node, space: Space) -> int:
     given = arguments(node)
     q = e.read(given["input"], space)
@@ -241,6 +249,8 @@ def pointwise_of(node: Node) -> Emit | None:
         return None
     if is_plain_quantize(node):
         return _quantize
+    if node.target is quantize:
+        return _quantize_dynamic
     if is_plain_dequantize(node):
         return _dequantize
     emit = _TABLE.get(node.target)

@@ -14,7 +14,7 @@ from ..graph.source import describe
 from ..program.program import Dim, Program, Step
 from .buffers import place_values
 from .foreign import ForeignCall, foreign_call
-from .grouping import Group, Grouping
+from .grouping import Group, Grouping, origin
 from .joins import emit_join
 from .kernels import emit_group
 from .memory import Memory
@@ -65,6 +65,9 @@ def schedule(module: GraphModule) -> Scheduled:
         last = plan.steps[-1]
         assert isinstance(last, Step)
         kernel_of.update({node.name: last.kernel for node in group.nodes})
+    for node in module.graph.nodes:
+        if node.name not in kernel_of and origin(node).name in kernel_of:
+            kernel_of[node.name] = kernel_of[origin(node).name]
     for node, value in outputs:
         if memory.outputs.get(node) != value:
             view = memory.view(node)

@@ -18,8 +18,8 @@ from ..program.kernels import TILE_COLUMNS, TILE_ROWS, Attention, Contraction, O
 from ..program.sizes import Size
 from .emission import Emission, Space, coalesced
 from .memory import Memory
-from .symbols import to_sizes
-from .views import View, expanded, permuted
+from .symbols import TORCH_DTYPES, to_sizes
+from .views import View, contiguous, expanded, permuted
 
 _A = torch.ops.aten
 _PRODUCTS = (_A.linear.default, _A.matmul.default, _A.mm.default, _A.bmm.default)
@@ -130,25 +130,38 @@ def _int8_operands(
     assert weight is not None
     kind = "s8s8" if left.dtype == "i8" else "u8s8"
     zero_point = given["x_zero_point"] + (128 if kind == "s8s8" else 0)
-    start, wide = _start(weight, zero_point)
+    dynamic = given["row_scale"] is not None
+    start, wide = _start(weight, zero_point, 255 if dynamic else 0)
     right = Operand(e.slot(e.plan.constant(weight, "int8_panels")), (0,) * (space.rank - 2), (0, 1), packed=True)
     start_slot = e.slot(e.plan.constant(start))
-    exact = e.body.add("value", (), "f32", (0,))
-    result = e.call("mul", exact, e.operand(given["scale"], "f32", space))
+    scale = e.operand(given["scale"], "f32", space)
+    if dynamic:
+        # The rows' zero points come off the integer sum, so that it stays exact.
+        dtype = "i64" if wide else "i32"
+        sums = torch.zeros(weight.shape[0], dtype=torch.int64) + weight.to(torch.int64).sum(1)
+        columns = contiguous(e.plan.constant(sums.to(TORCH_DTYPES[dtype])), dtype, (weight.shape[0],))
+        excess = e.call("mul", e.operand(given["row_zero_point"], dtype, space), e.load(columns, space))
+        exact = e.cast(e.call("sub", e.body.add("value", (), dtype, (0,)), excess), "f32")
+        scale = e.call("mul", scale, e.operand(given["row_scale"], "f32", space))
+    else:
+        exact = e.body.add("value", (), "f32", (0,))
+    result = e.call("mul", exact, scale)
     if given["bias"] is not None:
         result = e.call("add", result, e.operand(given["bias"], "f32", space))
     return kind, right, start_slot, wide, result
 
 
-def _start(weight: Tensor, zero_point: int) -> tuple[Tensor, int]:
+def _start(weight: Tensor, zero_point: int, most_later: int) -> tuple[Tensor, int]:
     """What each column's sum begins with, -zero_point·Σ weight; after how many terms it moves to 64 bits (0: never).
 
-    The sum itself wraps harmlessly; only its final value has to fit. Bounds are those of the weights at hand.
+    The sum itself wraps harmlessly; only its final value has to fit. Bounds are those of the weights at hand, and of the
+    zero points up to `most_later` that come off later.
     """
     wide = weight.to(torch.int64)
     start = -zero_point * wide.sum(1)
-    high = 255 * wide.clamp(min=0).sum(1) + start
-    low = 255 * wide.clamp(max=0).sum(1) + start
+    later = most_later * wide.sum(1).abs()
+    high = 255 * wide.clamp(min=0).sum(1) + start + later
+    low = 255 * wide.clamp(max=0).sum(1) + start - later
     fits = weight.numel() == 0 or (int(high.max()) < 2**31 and int(low.min()) >= -(2**31))
     padded = torch.zeros(-(-weight.shape[0] // TILE_COLUMNS) * TILE_COLUMNS, dtype=torch.int64)
     padded[: weight.shape[0]] = start

@@ -1,0 +1,69 @@
+"""Dynamic quantization as plain arithmetic: parameters are computed like any other small tensor.
+
+    choose_qparams(x, low, high, eps)   ->  lo = min(amin x, 0);  hi = max(amax x, 0)
+                                            scale = max((hi - lo) / (high - low), eps)
+                                            zero_point = clamp(low - round(lo / scale), low, high)
+    quantize(x, scale, zero_point, …)   ->  lower86::quantize(x, float32(1 / scale), float32(zero_point), …)
+
+The order and the precisions are PyTorch's (torch.ao.quantization.utils.determine_qparams), so that the results are too.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import torch
+from torch.fx import GraphModule, Node
+
+from ..graph.arguments import arguments, is_call
+from ..graph.edit import insert, replace
+from ..graph.qparams import overloads
+from ..ops.quantize import quantize
+
+_A = torch.ops.aten
+
+
+def spell_dynamic(module: GraphModule) -> None:
+    """Rewrites per-tensor dynamic quantization; its dequantize stays, for the rules to take in."""
+    for node in list(module.graph.nodes):
+        if is_call(node, *overloads("choose_qparams.tensor")):
+            _spell_choose(node)
+    for node in list(module.graph.nodes):
+        if is_call(node, *overloads("quantize_per_tensor.tensor")) and isinstance(arguments(node)["scale"], Node):
+            _spell_quantize(node)
+
+
+def _spell_choose(node: Node) -> None:
+    given: dict[str, Any] = {}
+    for parameter, value in zip(node.target._schema.arguments, node.args, strict=True):  # type: ignore[union-attr]
+        given[parameter.name.replace("quant_min", "qmin").replace("quant_max", "qmax")] = value
+    low, high = given["qmin"], given["qmax"]
+
+    def call(target: Any, *args: Any, **kwargs: Any) -> Node:
+        return insert(node, target, args, kwargs, like=node)
+
+    x = given["input"]
+    least = call(_A.clamp_max.default, call(_A.amin.default, x), 0.0)
+    most = call(_A.clamp_min.default, call(_A.amax.default, x), 0.0)
+    raw = call(_A.div.Tensor, call(_A.sub.Tensor, most, least), float(high - low))
+    scale = call(_A.clamp_min.default, raw, given["eps"])
+    steps = call(_A._to_copy.default, call(_A.round.default, call(_A.div.Tensor, least, scale)), dtype=torch.int32)
+    zero_point = call(_A.clamp.default, call(_A.rsub.Scalar, steps, low), low, high)
+    results = (
+        call(_A.view.default, call(_A._to_copy.default, scale, dtype=torch.float64), [1]),
+        call(_A.view.default, call(_A._to_copy.default, zero_point, dtype=torch.int64), [1]),
+    )
+    for user in list(node.users):
+        assert user.target is operator.getitem
+        replace(user, results[int(user.args[1])])  # type: ignore[arg-type]
+    node.graph.erase_node(node)
+
+
+def _spell_quantize(node: Node) -> None:
+    given = arguments(node)
+    inverse = insert(node, _A.reciprocal.default, (given["scale"],), like=node)
+    inverse = insert(node, _A._to_copy.default, (inverse,), {"dtype": torch.float32}, like=node)
+    zero_point = insert(node, _A._to_copy.default, (given["zero_point"],), {"dtype": torch.float32}, like=node)
+    operands = (given["input"], inverse, zero_point, given["quant_min"], given["quant_max"], given["dtype"])
+    replace(node, insert(node, quantize, operands, like=node, value=node.meta["val"]))

@@ -1,0 +1,35 @@
+"""`lower86::quantize`: quantization whose parameters are tensors, known only at run time.
+
+    q = clamp(round(x · inverse_scale) + zero_point, low, high)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+SCHEMA = "quantize(Tensor x, Tensor inverse_scale, Tensor zero_point, int low, int high, ScalarType dtype) -> Tensor"
+
+
+def reference(x: Tensor, inverse_scale: Tensor, zero_point: Tensor, low: int, high: int, dtype: torch.dtype) -> Tensor:
+    """x: f32; inverse_scale, zero_point: f32, of shapes that broadcast to x's. Returns integers of x's shape.
+
+    Rounds half to even; a NaN becomes the zero point.
+    """
+    steps = torch.nan_to_num(torch.round(x * inverse_scale), nan=0.0, posinf=float("inf"), neginf=-float("inf"))
+    return torch.clamp(steps + zero_point, low, high).to(dtype)
+
+
+def fake(x: Tensor, inverse_scale: Tensor, zero_point: Tensor, low: int, high: int, dtype: torch.dtype) -> Tensor:
+    """The result's shape and dtype."""
+    return torch.empty_like(x, dtype=dtype)
+
+
+_LIBRARY = torch.library.Library("lower86", "FRAGMENT")
+_LIBRARY.define(SCHEMA)
+_LIBRARY.impl("quantize", reference, "CompositeExplicitAutograd")
+torch.library.register_fake("lower86::quantize", fake, lib=_LIBRARY)
+
+quantize: Any = torch.ops.lower86.quantize.default

@@ -1,0 +1,41 @@
+"""Dynamic quantization as torchao writes it: native, exact, at every magnitude of the input."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torchao.quantization.pt2e.quantizer.x86_inductor_quantizer as xiq
+from torch import nn
+from torch.fx import GraphModule
+from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+import lower86
+
+
+@pytest.fixture(scope="module")
+def quantized() -> GraphModule:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(33, 70), nn.GELU(), nn.Linear(70, 5, bias=False)).eval()
+    quantizer = xiq.X86InductorQuantizer()
+    quantizer.set_global(xiq.get_default_x86_inductor_quantization_config(is_dynamic=True))
+    x = torch.randn(2, 4, 33)
+    prepared = prepare_pt2e(torch.export.export(model, (x,), strict=True).module(), quantizer)
+    prepared(x)
+    return convert_pt2e(prepared)
+
+
+def test_everything_is_int8_and_native(quantized: GraphModule) -> None:
+    explanation = lower86.explain(lower86.lower_pt2e_quantized_to_x86(quantized, (torch.randn(2, 4, 33),)))
+    assert explanation.int8_fraction == 1.0
+    assert explanation.foreign == ()
+    assert explanation.regions == 1
+
+
+@pytest.mark.parametrize("magnitude", [1e-6, 0.01, 1.0, 1e4])
+def test_results_are_those_of_the_quantized_model(quantized: GraphModule, magnitude: float) -> None:
+    lowered = lower86.lower_pt2e_quantized_to_x86(quantized, (torch.randn(2, 4, 33),))
+    for x in (torch.randn(2, 4, 33), torch.rand(2, 4, 33), -torch.rand(2, 4, 33), torch.zeros(2, 4, 33)):
+        with torch.no_grad():
+            expected = quantized(x * magnitude)
+        scale = expected.abs().max().item() + 1e-30
+        torch.testing.assert_close(lowered(x * magnitude), expected, rtol=1e-5, atol=1e-5 * scale)
