@@ -24,7 +24,7 @@ def functions(kernel: Kernel) -> dict[str, list[Line]]:
     target = Target.host()
     found: dict[str, list[Line]] = {}
     body: list[Line] = []
-    for line in assembly(llvm_text(kernel), target.cpu, target.features).splitlines():
+    for line in assembly(llvm_text(kernel, target.level), target.cpu, target.features).splitlines():
         text = line.split("#")[0].strip()
         if text.endswith(":") and not text.startswith("."):
             body = found.setdefault(text[:-1], [])

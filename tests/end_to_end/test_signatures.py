@@ -70,7 +70,6 @@ OUTPUTS = {
     "integers and booleans": lambda y, x, c: (y > 0, (y * 100).to(torch.int64), y.to(torch.uint8).int()),
     "a scalar": lambda y, x, c: (y.sum(), y),
     "nothing": lambda y, x, c: (),
-    "half precision": lambda y, x, c: (y.half(), y),
 }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_flatten, tree_leaves
 
 import lower86
 from lower86.errors import Lower86Warning
@@ -26,13 +26,24 @@ def lower_anyhow(model: nn.Module, *inputs: Any, **options: Any) -> LoweredModul
 
 
 def same(got: Any, expected: Any) -> None:
-    """Equal bits, structure and dtypes; a NaN equals a NaN."""
-    torch.testing.assert_close(got, expected, rtol=0, atol=0, equal_nan=True, check_stride=False)
+    """Equal values, structure and dtypes; a NaN equals a NaN."""
+    _compare(got, expected, 0.0)
 
 
 def near(got: Any, expected: Any) -> None:
     """Equal but for float32 rounding."""
-    torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5, check_stride=False)
+    _compare(got, expected, 1e-5)
+
+
+def _compare(got: Any, expected: Any, tolerance: float) -> None:
+    (leaves, spec), (wanted, wanted_spec) = tree_flatten(got), tree_flatten(expected)
+    assert spec == wanted_spec
+    for leaf, other in zip(leaves, wanted, strict=True):
+        assert type(leaf) is type(other)
+        if isinstance(leaf, Tensor):
+            torch.testing.assert_close(leaf, other, rtol=tolerance, atol=tolerance, equal_nan=True, check_stride=False)
+        else:
+            assert leaf == other
 
 
 def agree(

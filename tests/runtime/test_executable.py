@@ -144,3 +144,10 @@ def test_memory_does_not_grow(native: lower86.LoweredModule) -> None:
     for _ in range(3000):
         native(x)
     assert resident() - before < 1 << 20
+
+
+def test_avx2_gives_the_same_bits(native: lower86.LoweredModule) -> None:
+    x = np.random.default_rng(2).standard_normal((2, 20, 48), np.float32)
+    levels = [lower86.Target.host(level=level) for level in (None, "avx2")]
+    results = [run(Executable(native.program, level), [x], 2)[0] for level in levels]
+    assert np.array_equal(*results)

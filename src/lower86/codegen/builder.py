@@ -47,8 +47,8 @@ def is_vector(value: Value) -> bool:
 class Module:
     """One LLVM module: a kernel and the functions it calls."""
 
-    def __init__(self, name: str) -> None:
-        self.ir = ir.Module(name)
+    def __init__(self, name: str, isa: Any = None) -> None:
+        self.ir, self.isa = ir.Module(name), isa
         self._declared: dict[str, Value] = {}
 
     def declare(self, name: str, result: Type, *arguments: Type) -> Value:
@@ -104,6 +104,10 @@ class Code:
 
     def i32(self, value: int) -> Value:
         return ir.Constant(I32, value)
+
+    def signed(self, kind: Type, value: int) -> Value:
+        """An integer constant of any width."""
+        return ir.Constant(kind, value)
 
     def constant(self, kind: Type, value: float | bool) -> Value:
         """`value` as a scalar, or in every lane of a vector type."""

@@ -16,6 +16,7 @@ from .attention import emit_attention
 from .builder import Module
 from .contraction import emit_contraction
 from .frame import Frame, Layout
+from .isa import ISAS
 from .pointwise import emit_pointwise
 from .rows import emit_rows
 from .target import Target
@@ -63,17 +64,17 @@ def kernel_name(kernel: Kernel) -> str:
     return f"{type(kernel).__name__.lower()}_{digest}"
 
 
-def llvm_text(kernel: Kernel) -> str:
-    """The kernel as LLVM assembly, for any target."""
+def llvm_text(kernel: Kernel, level: str) -> str:
+    """The kernel as LLVM assembly, for a target of this level."""
     emit = _EMITTERS.get(type(kernel))
     if emit is None:
         raise GraphError(f"no code generator for a kernel of type {type(kernel).__name__}")
     name = kernel_name(kernel)
-    module = Module(name)
+    module = Module(name, ISAS[level])
     emit(Frame(module, name, layout_of(kernel)), kernel)
     return module.text()
 
 
 def compile_kernel(kernel: Kernel, target: Target) -> bytes:
     """Object code that defines `kernel_name(kernel)`."""
-    return llvm.object_code(llvm_text(kernel), target.cpu, target.features)
+    return llvm.object_code(llvm_text(kernel, target.level), target.cpu, target.features)

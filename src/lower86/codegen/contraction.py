@@ -59,7 +59,7 @@ def emit_contraction(frame: Frame, kernel: Contraction) -> None:
     if kernel.m == 0:
         code.ret()  # there are no units either, and no rows to share out
         return
-    tiles = _Tiles(code.module, frame.layout, kernel)
+    tiles, isa = _Tiles(code.module, frame.layout, kernel), code.module.isa
     m, n = frame.size(kernel.m), frame.size(kernel.n)
     rows = kernel.tile_rows
     count = code.div(code.add(m, rows - 1), rows)
@@ -93,12 +93,21 @@ def emit_contraction(frame: Frame, kernel: Contraction) -> None:
         tile_left = code.at(left_at, code.mul(row, left_row))
 
         def run(vectors: int, masked: bool) -> None:
-            k_and_n = [code.i64(frame.size(kernel.k)), code.i64(code.sub(n, column))]
+            k = code.i64(frame.size(kernel.k))
             strides = [code.i64(code.mul(frame.size(stride), size)) for stride in (*left.own, right.own[0])]
             for h in _heights(kernel):
                 with code.when(code.b.icmp_signed("==", code.i64(height), code.i64(h))):
-                    arguments = [tile_left, right_at, start, scratch, *k_and_n, *strides]
-                    code.call(tiles.tile(h, vectors, masked), arguments)
+                    for first_vector in range(0, vectors, isa.vectors):
+                        some, skipped = min(isa.vectors, vectors - first_vector), first_vector * LANES
+                        cut = masked and (not isinstance(kernel.n, int) or first_vector + some == vectors)
+                        places = [
+                            tile_left,
+                            code.at(right_at, skipped * (4 if kernel.kind == "f32" else isa.word)),
+                            code.at(start, skipped * (8 if kernel.wide else 4)),
+                            code.at(scratch, skipped * (8 if kernel.wide else 4)),
+                        ]
+                        columns = code.i64(code.sub(code.sub(n, column), skipped))
+                        code.call(tiles.tile(h, some, cut), [*places, k, columns, *strides])
             where = [code.i64(v) for v in (row, height, column, code.sub(n, column), *batch)]
             code.call(tiles.epilogue(vectors, masked), [frame.table, scratch, *where])
 
@@ -143,7 +152,8 @@ def _panel_bytes(frame: Frame, kernel: Contraction) -> Value | int:
     k = frame.size(kernel.k)
     if kernel.kind == "f32":
         return frame.code.mul(k, TILE_COLUMNS * 4)
-    return frame.code.mul(frame.code.div(frame.code.add(k, 3), 4), TILE_COLUMNS * 4)
+    word = frame.code.module.isa.word
+    return frame.code.mul(frame.code.div(frame.code.add(k, word - 1), word), TILE_COLUMNS * word)
 
 
 def _emit_tile(tiles: _Tiles, height: int, vectors: int, masked: bool) -> Value:
@@ -165,10 +175,12 @@ def _emit_tile(tiles: _Tiles, height: int, vectors: int, masked: bool) -> Value:
         sums = _float_tile(code, kernel, (left, right, k, columns), strides, (height, vectors, masked))
     else:
         sums = _int8_tile(code, kernel, (left, right, start, k), strides[0], (height, vectors))
+    pieces = len(sums) // height
+    element = 8 if kernel.wide else 4
     for i, total in enumerate(sums):
-        row, j = divmod(i, vectors)
-        place = code.at(scratch, (row * _VECTORS + j) * LANES * (8 if kernel.wide else 4))
-        code.store(total.get(), place, align=64)
+        row, piece = divmod(i, pieces)
+        place = row * TILE_COLUMNS + piece * (vectors * LANES // pieces)
+        code.store(total.get(), code.at(scratch, place * element), align=32)
     code.ret()
     return code.function
 
@@ -181,66 +193,68 @@ def _int8_tile(
     shape: tuple[int, int],
 ) -> list[Variable]:
     left, right, start, k = places
-    height, vectors = shape
-    int32, bytes64 = vector(I32), vector(I8, 4 * LANES)
+    height, isa = shape[0], code.module.isa
+    pieces = shape[1] * LANES // isa.lanes
     # Sums begin with the zero point's share of each column, so that the epilogue need not subtract it.
     # Wide sums begin with it in 64 bits: there it may not fit 32.
-    zero = code.constant(int32, 0)
-    starts = [zero if kernel.wide else code.load(int32, code.at(start, 64 * j)) for j in range(vectors)]
-    sums = [code.variable(starts[j]) for _ in range(height) for j in range(vectors)]
-    dot4 = code.module.declare("llvm.x86.avx512.vpdpbusd.512", int32, int32, bytes64, bytes64)
-    flip = code.i32(-0x7F7F7F80)  # 0x80808080: s8 as u8, 128 higher; `start` takes the 128 back
+    zero = code.constant(isa.sums, 0)
+    starts = [zero if kernel.wide else code.load(isa.sums, code.at(start, 4 * isa.lanes * p)) for p in range(pieces)]
+    sums = [code.variable(starts[p]) for _ in range(height) for p in range(pieces)]
+    # s8 as u8, 128 higher; `start` takes the 128 back.
+    flip = code.signed(isa.word_type, int.from_bytes(b"\x80" * isa.word, "little", signed=True))
 
     def step(k_word: Value | int, word_at: Callable[[Value], Value]) -> None:
-        weights_at = code.at(right, code.mul(k_word, 4 * TILE_COLUMNS))
-        weights = [code.load(bytes64, code.at(weights_at, 64 * j), align=64) for j in range(vectors)]
+        weights_at = code.at(right, code.mul(k_word, isa.word * TILE_COLUMNS))
+        weights = [isa.weights(code, code.at(weights_at, isa.word * isa.lanes * p)) for p in range(pieces)]
         for row in range(height):
-            word = word_at(code.at(left, code.add(code.mul(left_row, row), code.mul(k_word, 4))))
+            word = word_at(code.at(left, code.add(code.mul(left_row, row), code.mul(k_word, isa.word))))
             if kernel.kind == "s8s8":
                 word = code.b.xor(word, flip)
-            broadcast = code.b.bitcast(code.splat(word), bytes64)
-            for j in range(vectors):
-                total = sums[row * vectors + j]
-                total.set(code.call(dot4, [total.get(), broadcast, weights[j]]))
+            activations = isa.spread(code, word)
+            for p in range(pieces):
+                total = sums[row * pieces + p]
+                total.set(isa.dot(code, total.get(), activations, weights[p]))
 
     def words(first: Value | int, last: Value | int) -> None:
         with code.loop(first, last) as word:
-            step(word, lambda pointer: code.load(I32, pointer))
+            step(word, lambda pointer: code.load(isa.word_type, pointer))
 
-    full = code.div(k, 4)
+    full = code.div(k, isa.word)
     wide_sums: list[Variable] = []
+    wide = vector(I64, isa.lanes)
     if kernel.wide:
-        wide = vector(I64)
-        wide_starts = [code.load(wide, code.at(start, 128 * j)) for j in range(vectors)]
-        wide_sums = [code.variable(wide_starts[j]) for _ in range(height) for j in range(vectors)]
-        with code.loop(0, full, kernel.wide // 4) as chunk:
-            words(chunk, code.minimum(full, code.add(chunk, kernel.wide // 4)))
+        wide_starts = [code.load(wide, code.at(start, 8 * isa.lanes * p)) for p in range(pieces)]
+        wide_sums = [code.variable(wide_starts[p]) for _ in range(height) for p in range(pieces)]
+        chunk_words = kernel.wide // isa.word
+        with code.loop(0, full, chunk_words) as chunk:
+            words(chunk, code.minimum(full, code.add(chunk, chunk_words)))
             for narrow, total in zip(sums, wide_sums, strict=True):
                 total.set(code.b.add(total.get(), code.b.sext(narrow.get(), wide)))
                 narrow.set(zero)
     else:
         words(0, full)
-    for rest in (1, 2, 3):
+    for rest in range(1, isa.word):
         partial = _rest_of_word(code, rest)
         if isinstance(k, int):
-            if k % 4 == rest:
+            if k % isa.word == rest:
                 step(full, partial)
         else:
-            with code.when(code.b.icmp_signed("==", code.i64(code.rem(k, 4)), code.i64(rest))):
+            with code.when(code.b.icmp_signed("==", code.i64(code.rem(k, isa.word)), code.i64(rest))):
                 step(full, partial)
     for narrow, total in zip(sums, wide_sums, strict=False):
-        total.set(code.b.add(total.get(), code.b.sext(narrow.get(), vector(I64))))
+        total.set(code.b.add(total.get(), code.b.sext(narrow.get(), wide)))
     return wide_sums or sums
 
 
 def _rest_of_word(code: Code, count: int) -> Callable[[Value], Value]:
     """Loads `count` bytes, never one beyond, as the low bytes of a word."""
+    kind = code.module.isa.word_type
 
     def load(pointer: Value) -> Value:
-        word = code.i32(0)
+        word = code.signed(kind, 0)
         for i in range(count):
-            byte = code.b.zext(code.load(I8, code.at(pointer, i)), I32)
-            word = code.b.or_(word, code.b.shl(byte, code.i32(8 * i)))
+            byte = code.b.zext(code.load(I8, code.at(pointer, i)), kind)
+            word = code.b.or_(word, code.b.shl(byte, code.signed(kind, 8 * i)))
         return word
 
     return load

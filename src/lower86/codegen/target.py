@@ -8,9 +8,14 @@ from dataclasses import dataclass
 from ..errors import TargetError
 from .llvm import host_cpu_name, host_features
 
-_AVX512_VNNI = ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni", "fma", "f16c", "bmi2")
+_AVX2 = ("avx2", "fma", "f16c", "bmi2")
+_AVX512 = ("avx512f", "avx512bw", "avx512dq", "avx512vl")
 
-LEVELS: Mapping[str, tuple[str, ...]] = {"avx512_vnni": _AVX512_VNNI}
+LEVELS: Mapping[str, tuple[str, ...]] = {
+    "avx512_vnni": (*_AVX2, *_AVX512, "avx512vnni"),
+    "avx_vnni": (*_AVX2, "avxvnni"),
+    "avx2": _AVX2,
+}
 """What each level needs of the CPU, best level first."""
 
 
@@ -23,24 +28,41 @@ class Target:
     features: str
 
     @classmethod
-    def host(cls, features: Mapping[str, bool] | None = None) -> Target:
-        """The best level that this CPU has; `features` stands in for the CPU's own list.
+    def host(cls, features: Mapping[str, bool] | None = None, level: str | None = None) -> Target:
+        """The best level that this CPU has, or the one named; `features` stands in for the CPU's own list.
 
-        Raises TargetError if it has none of them: the message names the missing instructions.
+        Raises TargetError if the CPU does not have it: the message names the missing instructions.
         """
         have = host_features() if features is None else features
-        missing: list[str] = []
-        for level, needs in LEVELS.items():
-            missing = [name for name in needs if not have.get(name)]
+        lacking = {
+            name: [need for need in needs if not have.get(need)]
+            for name, needs in LEVELS.items()
+            if level in (None, name)
+        }
+        for name, missing in lacking.items():
             if not missing:
-                flags = sorted(f"+{name}" for name, on in have.items() if on)
-                # LLVM prefers 256-bit code on some CPUs, which halves the integer dot product's rate.
-                return cls(level, host_cpu_name(), ",".join([*flags, "-prefer-256-bit"]))
+                return cls(name, host_cpu_name(), _feature_string(name, have))
+        name, missing = list(lacking.items())[-1]
         raise TargetError(
             f"this CPU ({host_cpu_name()}) lacks {', '.join(missing)}",
-            where="Target.host()",
-            fix="run on a CPU with AVX512-VNNI (Intel Ice Lake or AMD Zen 4 and later); AVX2 is not supported yet",
+            where=f"target {name}",
+            fix="run on an x86 CPU with AVX2 and FMA (Intel Haswell, AMD Zen, or later)"
+            if level is None
+            else "use target=None for the best level that this CPU has",
         )
+
+
+def _feature_string(level: str, have: Mapping[str, bool]) -> str:
+    """The CPU's features without those above the level, so that every machine of a level gets the same code."""
+    wide = level == "avx512_vnni"
+    kept = sorted(
+        name for name, on in have.items() if on and (wide or not name.startswith("avx512")) and "amx" not in name
+    )
+    if level == "avx2":
+        kept = [name for name in kept if not name.startswith("avxvnni")]
+    # LLVM prefers 256-bit code on some CPUs, which halves the integer dot product's rate.
+    preference = ["-prefer-256-bit"] if wide else ["-avx512f"]
+    return ",".join([*(f"+{name}" for name in kept), *preference])
 
 
 def resolve_target(target: str | Target | None) -> Target:
@@ -54,4 +76,4 @@ def resolve_target(target: str | Target | None) -> Target:
         raise TargetError(
             f"unknown target {target!r}", where="target=", fix=f"use one of {', '.join(LEVELS)}, or None for this CPU"
         )
-    return Target.host()
+    return Target.host(level=target)

@@ -13,6 +13,7 @@ from torch.fx import GraphModule, Node
 from ..graph.edit import constant_of, replace
 
 _SAMPLE = 64
+_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def share_constants(module: GraphModule) -> None:
@@ -20,7 +21,7 @@ def share_constants(module: GraphModule) -> None:
     alike: dict[object, list[tuple[Node, torch.Tensor]]] = defaultdict(list)
     for node in list(module.graph.nodes):
         tensor = constant_of(module, node)
-        if tensor is None:
+        if tensor is None or tensor.layout != torch.strided:
             continue
         known = alike[_key(tensor)]
         twin = next((other for other, held in known if _equal(held, tensor)), None)
@@ -42,5 +43,5 @@ def _equal(a: torch.Tensor, b: torch.Tensor) -> bool:
 
 def _bits(tensor: torch.Tensor) -> torch.Tensor:
     """The same memory as integers: -0.0 is not 0.0, and a NaN equals itself."""
-    flat = tensor.contiguous().reshape(-1)
-    return flat.view(torch.uint8) if flat.dtype != torch.bool else flat.to(torch.uint8)
+    real = torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor.resolve_neg()
+    return real.view(_INTEGERS[real.element_size()])

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..codegen.compile import kernel_name, layout_of
+from ..codegen.isa import ISAS
 from ..codegen.llvm import LoadedCode
 from ..codegen.target import Target
 from ..errors import InputError
@@ -65,7 +66,8 @@ class Executable:
 
     def __post_init__(self) -> None:
         program = self.program
-        self._constants = [packed(c, p) for c, p in zip(program.constants, program.packings, strict=True)]
+        word = ISAS[self.target.level].word
+        self._constants = [packed(c, p, word) for c, p in zip(program.constants, program.packings, strict=True)]
         self._code = LoadedCode([object_for(kernel, self.target) for kernel in program.kernels])
         self._addresses = [self._code.address(kernel_name(kernel)) for kernel in program.kernels]
         self._layouts = [layout_of(kernel) for kernel in program.kernels]

@@ -1,7 +1,8 @@
 """Constants in the order in which kernels read them.
 
 The right operand of a contraction is cut into panels of 64 columns, so that one register tile reads straight on:
-int8 as [n/64][k/4][64][4], float as [n/64][k][64]. What is missing at the edges is 0 and adds nothing.
+int8 as [n/64][k/word][64][word], float as [n/64][k][64]. What is missing at the edges is 0 and adds nothing. How many k
+make a word depends on the CPU's dot product (`codegen.isa`).
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from ..program.program import Packing
 ALIGNMENT = 64
 
 
-def int8_panels(weight: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
-    """[n, k] to [n/64][k/4][64][4]."""
+def int8_panels(weight: npt.NDArray[np.int8], word: int = 4) -> npt.NDArray[np.int8]:
+    """[n, k] to [n/64][k/word][64][word]."""
     n, k = weight.shape
-    panels, words = -(-n // TILE_COLUMNS), -(-k // 4)
-    padded = np.zeros((panels * TILE_COLUMNS, words * 4), np.int8)
+    panels, words = -(-n // TILE_COLUMNS), -(-k // word)
+    padded = np.zeros((panels * TILE_COLUMNS, words * word), np.int8)
     padded[:n, :k] = weight
-    return np.ascontiguousarray(padded.reshape(panels, TILE_COLUMNS, words, 4).transpose(0, 2, 1, 3))
+    return np.ascontiguousarray(padded.reshape(panels, TILE_COLUMNS, words, word).transpose(0, 2, 1, 3))
 
 
 def float_panels(weight: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -35,9 +36,6 @@ def float_panels(weight: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return np.ascontiguousarray(padded.reshape(panels, TILE_COLUMNS, k).transpose(0, 2, 1))
 
 
-_PACK: dict[str, Any] = {"none": np.ascontiguousarray, "int8_panels": int8_panels, "float_panels": float_panels}
-
-
 def aligned(size: int) -> npt.NDArray[np.uint8]:
     """`size` bytes (at least one) whose address is a multiple of `ALIGNMENT`."""
     memory = np.empty(size + ALIGNMENT, np.uint8)
@@ -45,9 +43,13 @@ def aligned(size: int) -> npt.NDArray[np.uint8]:
     return memory[start : start + max(size, 1)]
 
 
-def packed(constant: npt.NDArray[Any], packing: Packing) -> npt.NDArray[np.uint8]:
+def packed(constant: npt.NDArray[Any], packing: Packing, word: int = 4) -> npt.NDArray[np.uint8]:
     """The constant's bytes, packed, in aligned memory of their own."""
-    data = np.ascontiguousarray(_PACK[packing.kind](constant))
+    if packing.kind == "int8_panels":
+        constant = int8_panels(constant, word)
+    elif packing.kind == "float_panels":
+        constant = float_panels(constant)
+    data = np.ascontiguousarray(constant)
     memory = aligned(data.nbytes)
     memory[: data.nbytes] = data.view(np.uint8).reshape(-1) if data.ndim else np.frombuffer(data.tobytes(), np.uint8)
     return memory

@@ -1,0 +1,105 @@
+"""Which operators are contractions, and which operands they multiply."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch.fx import Node
+
+from .memory import Memory
+
+_A = torch.ops.aten
+
+LINEARS: dict[Any, tuple[int, int]] = {_A.linear.default: (0, 1)}
+PRODUCTS: dict[Any, tuple[int, int]] = {
+    _A.mm.default: (0, 1),
+    _A.bmm.default: (0, 1),
+    _A.matmul.default: (0, 1),
+    _A.addmm.default: (1, 2),
+    _A.baddbmm.default: (1, 2),
+}
+CONVOLUTIONS: dict[Any, int] = {
+    _A.conv1d.default: 0,
+    _A.conv2d.default: 0,
+    _A.conv3d.default: 0,
+    _A.conv1d.padding: 0,
+    _A.conv2d.padding: 0,
+    _A.conv3d.padding: 0,
+    _A.conv_transpose1d.default: 1,
+    _A.conv_transpose2d.input: 1,
+    _A.conv_transpose3d.input: 1,
+}
+"""The axis of the output channels in each convolution's weight."""
+
+Family = Literal["linear", "convolution", "product"]
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """A node that multiplies and adds: by a constant weight, or two activations by each other.
+
+    `axis` is that of the weight's output channels. A "linear" has one activation and a constant weight, however it is
+    spelled; a "product" two activations and no weight.
+    """
+
+    node: Node
+    family: Family
+    activations: tuple[Node, ...]
+    weight: Node | None = None
+    axis: int = 0
+
+
+def contraction_of(node: Node, memory: Memory) -> Contraction | None:
+    """The contraction that `node` computes in float32; None if it is none, or one that cannot be quantized.
+
+    That is one whose operands are empty, vectors, not float32, all constant or written in place later.
+    """
+    if node.op != "call_function":
+        return None
+    left, right, axis = 0, 1, 0
+    if node.target in PRODUCTS:
+        left, right = PRODUCTS[node.target]
+    elif node.target in CONVOLUTIONS:
+        axis = CONVOLUTIONS[node.target]
+    elif node.target not in LINEARS:
+        return None
+    operands = node.args[left : right + 1]
+    if len(operands) != 2 or not all(_is_quantizable(operand, memory) for operand in operands):
+        return None
+    first, second = operands
+    assert isinstance(first, Node)
+    assert isinstance(second, Node)
+    constant = memory.is_constant(first), memory.is_constant(second)
+    if constant == (True, True):
+        return None
+    if node.target in CONVOLUTIONS:
+        return Contraction(node, "convolution", (first,), second, axis) if constant[1] else None
+    if constant == (False, False):
+        return Contraction(node, "product", (first, second))
+    if constant[1]:
+        axis = 0 if node.target in LINEARS else rank(second) - 1
+        return Contraction(node, "linear", (first,), second, axis)
+    return Contraction(node, "linear", (second,), first, rank(first) - 2)
+
+
+def _is_quantizable(operand: object, memory: Memory) -> bool:
+    return (
+        isinstance(operand, Node)
+        and is_float32(operand)
+        and rank(operand) >= 2
+        and all(size != 0 for size in operand.meta["val"].shape if isinstance(size, int))
+        and memory.is_stable(operand)
+    )
+
+
+def is_float32(node: Node) -> bool:
+    """Whether the node gives a float32 tensor."""
+    value = node.meta.get("val")
+    return isinstance(value, torch.Tensor) and value.dtype == torch.float32
+
+
+def rank(node: Node) -> int:
+    """The number of dims of a node's tensor."""
+    return int(node.meta["val"].dim())

@@ -1,0 +1,183 @@
+"""torchao as typed Python: the only file that imports it.
+
+torchao ships no types. What the rest of the frontend needs of its PT2E flow is declared here once, as small as it is
+used: the base class of quantizers, annotations, how a value is to be quantized, and the three steps of the flow.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.fx import GraphModule, Node
+from torchao.quantization.pt2e import (
+    FusedMovingAvgObsFakeQuantize,
+    HistogramObserver,
+    MappingType,
+    MinMaxObserver,
+    MovingAverageMinMaxObserver,
+    MovingAveragePerChannelMinMaxObserver,
+    PerChannelMinMaxObserver,
+    PerToken,
+    PlaceholderObserver,
+)
+from torchao.quantization.pt2e.observer import AffineQuantizedObserverBase
+from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e, prepare_qat_pt2e
+from torchao.quantization.pt2e.quantizer import (
+    FixedQParamsQuantizationSpec,
+    QuantizationAnnotation,
+    QuantizationSpec,
+    SharedQuantizationSpec,
+)
+
+from .configuration import Integers, QuantizationConfig
+
+if TYPE_CHECKING:
+
+    class Quantizer(ABC):
+        """torchao's quantizer: rewrites what it cannot annotate, annotates, and may check the result."""
+
+        def transform_for_annotation(self, model: GraphModule) -> GraphModule: ...
+        @abstractmethod
+        def annotate(self, model: GraphModule) -> GraphModule: ...
+        @abstractmethod
+        def validate(self, model: GraphModule) -> None: ...
+
+else:
+    from torchao.quantization.pt2e.quantizer import Quantizer
+
+__all__ = ["Quantizer"]
+
+_KEY = "quantization_annotation"  # torchao's, in a node's metadata
+_EPS = 2.0**-12  # the smallest scale, as in torchao's quantizer for x86
+_WEIGHTS = Integers(torch.int8, -128, 127, symmetric=True)
+
+Spec = Any
+"""How one value is quantized: one of torchao's quantization specs."""
+
+
+def prepare(model: GraphModule, quantizer: Quantizer) -> GraphModule:
+    """An exported model with observers where `quantizer` wants values quantized."""
+    return prepare_pt2e(model, quantizer)  # type: ignore[no-any-return]
+
+
+def prepare_qat(model: GraphModule, quantizer: Quantizer) -> GraphModule:
+    """An exported model that rounds in training as it will when it is quantized."""
+    return prepare_qat_pt2e(model, quantizer)  # type: ignore[no-any-return]
+
+
+def convert(model: GraphModule, *, fold_quantize: bool = True) -> GraphModule:
+    """The quantized model: quantize/dequantize pairs in place of observers, weights as integers."""
+    return convert_pt2e(model, fold_quantize=fold_quantize)  # type: ignore[no-any-return]
+
+
+def annotate_input(node: Node, operand: Node, spec: Spec) -> None:
+    """Has `node` read `operand` quantized."""
+    _annotation(node).input_qspec_map[operand] = spec
+
+
+def annotate_output(node: Node, spec: Spec) -> None:
+    """Has every reader of `node` read it quantized."""
+    _annotation(node).output_qspec = spec
+
+
+def input_specs(node: Node) -> dict[Node, Spec]:
+    """The operands that `node` reads quantized, and how."""
+    annotation = node.meta.get(_KEY)
+    return annotation.input_qspec_map if annotation is not None else {}
+
+
+def is_annotated(node: Node) -> bool:
+    """Whether some quantizer has already decided on `node`."""
+    return bool(getattr(node.meta.get(_KEY), "_annotated", False))
+
+
+def has_output_spec(node: Node) -> bool:
+    """Whether every reader of `node` reads it quantized."""
+    return getattr(node.meta.get(_KEY), "output_qspec", None) is not None
+
+
+def _annotation(node: Node) -> Any:
+    return node.meta.setdefault(_KEY, QuantizationAnnotation(_annotated=True))
+
+
+def shared(operand: Node, reader: Node) -> Spec:
+    """Quantized with the parameters with which `reader` reads `operand`."""
+    return SharedQuantizationSpec((operand, reader))
+
+
+def activation_spec(config: QuantizationConfig) -> Spec:
+    """How `config` quantizes an activation: one scale a tensor (or a token) and one zero point."""
+    integers = config.activations
+    if config.mode == "qat":
+        observer = FusedMovingAvgObsFakeQuantize.with_args(observer=MovingAverageMinMaxObserver, eps=_EPS)
+    elif config.mode == "static":
+        observer = HistogramObserver.with_args(eps=_EPS)
+    elif config.per_token:
+        observer = PerTokenObserver.with_args(eps=_EPS)
+    else:
+        observer = PlaceholderObserver.with_args(eps=_EPS)
+    return QuantizationSpec(
+        dtype=integers.dtype,
+        quant_min=integers.low,
+        quant_max=integers.high,
+        qscheme=torch.per_tensor_symmetric if integers.symmetric else torch.per_tensor_affine,
+        is_dynamic=config.mode == "dynamic",
+        observer_or_fake_quant_ctr=observer,
+    )
+
+
+def probability_spec(config: QuantizationConfig) -> Spec:
+    """How `config` quantizes what lies in [0, 1]: its integers from zero up stand for that range, whatever comes."""
+    integers = config.activations
+    zero_point = 0 if integers.symmetric else integers.low
+    return FixedQParamsQuantizationSpec(
+        dtype=integers.dtype,
+        scale=1.0 / (integers.high - zero_point),
+        zero_point=zero_point,
+        quant_min=integers.low,
+        quant_max=integers.high,
+        qscheme=torch.per_tensor_affine,
+    )
+
+
+def weight_spec(config: QuantizationConfig, axis: int) -> Spec:
+    """How `config` quantizes a weight: s8 around zero, one scale for each index of `axis`, or one for all."""
+    per_channel = config.per_channel_weights
+    observer: Any = PerChannelMinMaxObserver if per_channel else MinMaxObserver
+    options: dict[str, Any] = {}
+    if config.mode == "qat":
+        observer = FusedMovingAvgObsFakeQuantize
+        options["observer"] = MovingAveragePerChannelMinMaxObserver if per_channel else MovingAverageMinMaxObserver
+        if per_channel:
+            options["ch_axis"] = axis  # torchao passes the spec's own axis on to observers only
+    return QuantizationSpec(
+        dtype=_WEIGHTS.dtype,
+        quant_min=_WEIGHTS.low,
+        quant_max=_WEIGHTS.high,
+        qscheme=torch.per_channel_symmetric if per_channel else torch.per_tensor_symmetric,
+        ch_axis=axis if per_channel else None,
+        observer_or_fake_quant_ctr=observer.with_args(eps=_EPS, **options),
+    )
+
+
+class PerTokenObserver(AffineQuantizedObserverBase):  # type: ignore[misc]
+    """Stands where `convert` writes a quantization with one run-time scale for each row of the last dim."""
+
+    def __init__(
+        self, *, dtype: torch.dtype, quant_min: int, quant_max: int, qscheme: Any, is_dynamic: bool, eps: float
+    ) -> None:
+        symmetric = qscheme == torch.per_tensor_symmetric
+        mapping = MappingType.SYMMETRIC if symmetric else MappingType.ASYMMETRIC
+        super().__init__(mapping, dtype, PerToken(), quant_min, quant_max, eps, torch.float32, torch.int32)
+        self.is_dynamic = is_dynamic
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        # Ones but for the last dim: right for any number of rows, so that dynamic shapes stay open.
+        self.block_size = [*[1] * (x.dim() - 1), x.shape[-1]]
+        self.original_dtype = x.dtype
+        return x
+
+    def calculate_qparams(self) -> tuple[torch.Tensor, torch.Tensor]:
+        raise NotImplementedError("the parameters are computed at run time")
