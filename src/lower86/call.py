@@ -18,7 +18,6 @@ from .graph.source import describe
 from .program.sizes import evaluate
 from .runtime.executable import Executable, bind_dims
 from .schedule.schedule import Scheduled
-from .schedule.symbols import TORCH_DTYPES
 
 
 @dataclass(frozen=True)
@@ -38,10 +37,9 @@ class CompiledGraph:
         self.scheduled = scheduled
         self.executable = Executable(scheduled.program, target, scheduled.foreign)
         self._signature = signature_of(module.graph)
-        values = [scheduled.program.values[value] for value in scheduled.program.inputs]
         placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
         self._inputs: list[_Input] = []
-        for number, (node, value) in enumerate(zip(placeholders, values, strict=True)):
+        for number, node in enumerate(placeholders):
             example = node.meta.get("val")
             if isinstance(example, (torch.SymInt, torch.SymFloat, torch.SymBool)):
                 raise GraphError(
@@ -50,11 +48,12 @@ class CompiledGraph:
                     fix="pass it as a tensor, or leave it out of dynamic_shapes so that it is fixed",
                 )
             is_tensor = isinstance(example, Tensor)
-            dtype, literal = (TORCH_DTYPES[value.dtype], None) if is_tensor else (None, example)
+            dtype, literal = (example.dtype, None) if is_tensor else (None, example)
             self._inputs.append(_Input(number, str(node.target), dtype, literal))
         self._names = [wanted.name for wanted in self._inputs]
         outputs = [scheduled.program.values[value] for value in scheduled.program.outputs]
-        self._outputs = [(value.shape, TORCH_DTYPES[value.dtype]) for value in outputs]
+        shapes = [value.shape for value in outputs]
+        self._outputs = list(zip(shapes, scheduled.output_dtypes, strict=True))
 
     def __call__(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Runs the program; results are fresh tensors. Raises InputError for arguments that do not fit."""
@@ -108,4 +107,4 @@ def _checked(leaf: Any, wanted: _Input) -> Tensor:
             where=where,
             fix=f"convert it: {wanted.name}.to({wanted.dtype})",
         )
-    return leaf.detach().resolve_neg().contiguous()
+    return leaf.detach().resolve_conj().resolve_neg().contiguous()

@@ -1,4 +1,4 @@
-"""Attention against float64: every size around a block, masks, causal, grouped heads, strides, broken numbers."""
+"""Attention against float64: every size around a block, causal, grouped heads, strides, numbers that are none."""
 
 from __future__ import annotations
 
@@ -86,11 +86,6 @@ def plain(shape: tuple[Size, ...]) -> Body:
     return e.build()
 
 
-def masked(dtype: str, strides: tuple[Size, ...]) -> dict[str, Any]:
-    e = Expression()
-    return {"mask_node": e.load(MASK, strides, dtype), "mask": e.build()}
-
-
 # (queries, keys, head_dim, value_dim): each size with each kind of neighbour
 
 SIZES = [
@@ -109,10 +104,10 @@ def test_sizes(sizes: tuple[int, int, int, int], causal: bool) -> None:
 @pytest.mark.parametrize("causal", [False, True], ids=["full", "causal"])
 @pytest.mark.parametrize(("head_dim", "value_dim"), [(64, 64), (20, 33)])
 def test_sizes_known_only_when_it_runs(head_dim: int, value_dim: int, causal: bool) -> None:
-    for queries in (1, 3, 16, 63, 64, 65, 130, 200):
-        for keys in (1, 3, 16, 63, 64, 65, 130, 200):
-            case = Case.random(queries, keys, head_dim, value_dim, batch=2)
-            case.check(case.run(case.kernel(dynamic=True, causal=causal)), causal=causal)
+    sizes = (1, 3, 16, 63, 64, 65, 130, 200)
+    for queries, keys in zip((*sizes, *sizes, *sizes), (*sizes, *sizes[3:], *sizes[:3], *reversed(sizes)), strict=True):
+        case = Case.random(queries, keys, head_dim, value_dim, heads=1)
+        case.check(case.run(case.kernel(dynamic=True, causal=causal)), causal=causal)
 
 
 @pytest.mark.parametrize("dynamic", [False, True])
@@ -136,61 +131,11 @@ def test_a_long_row_of_equal_scores_loses_nothing() -> None:
     case.check(case.run(case.kernel()))
 
 
-# Masks: (shape within (batch, heads, queries, keys); broadcast along dims of 1), lanes of queries apart or together
-
-MASKS = [(2, 2, 70, 90), (1, 1, 1, 90), (2, 1, 1, 90), (1, 1, 70, 1), (1, 2, 70, 90), (2, 1, 70, 90)]
-
-
-def mask_of(shape: tuple[int, ...], dtype: str) -> Array:
-    keep = np.random.default_rng(3).random(shape) < 0.6
-    if dtype == "bool":
-        return keep
-    return np.where(keep, np.random.default_rng(4).normal(size=shape), -np.inf).astype(np.float32)
-
-
-@pytest.mark.parametrize("causal", [False, True], ids=["full", "causal"])
-@pytest.mark.parametrize("dtype", ["bool", "f32"])
-@pytest.mark.parametrize("shape", MASKS, ids=str)
-def test_masks(shape: tuple[int, ...], dtype: str, causal: bool) -> None:
-    case = Case.random(70, 90, 32, 32, batch=2)
-    mask = mask_of(shape, dtype)
-    for queries_together in (False, True):
-        laid = mask.swapaxes(2, 3) if queries_together else mask
-        steps = contiguous_strides(laid.shape)
-        steps = (*steps[:2], steps[3], steps[2]) if queries_together else steps
-        strides = tuple(0 if size == 1 else step for size, step in zip(shape, steps, strict=True))
-        for dynamic in (False, True):
-            kernel = case.kernel(dynamic=dynamic, causal=causal, **masked(dtype, strides))
-            case.check(case.run(kernel, np.ascontiguousarray(laid)), mask, causal)
-
-
-@pytest.mark.parametrize("dtype", ["bool", "f32"])
-def test_rows_with_no_key_are_zero(dtype: str) -> None:
-    case = Case.random(70, 130, 16, 16)
-    keep = np.ones((70, 130), bool)
-    keep[3], keep[5, 64:], keep[7, :64], keep[65], keep[9, :129] = False, False, False, False, False
-    mask = keep if dtype == "bool" else np.where(keep, 0, -np.inf).astype(np.float32)
-    got = case.run(case.kernel(**masked(dtype, (0, 0, 130, 1))), mask)
-    case.check(got, mask)
-    assert not got[:, :, [3, 65]].any()
-
-
-def test_mask_may_be_any_expression() -> None:
-    """A window of 9 keys around the query, as an additive mask computed from the indices."""
-    case = Case.random(70, 70, 16, 16)
-    e = Expression()
-    near = e.call("le", e.call("abs", e.call("sub", e.index(2), e.index(3))), e.const(4, "i64"), dtype="bool")
-    node = e.call("select", near, e.const(0.0), e.const(-np.inf), dtype="f32")
-    got = case.run(case.kernel(mask=e.build(), mask_node=node))
-    distance = np.abs(np.arange(70)[:, None] - np.arange(70))
-    case.check(got, distance <= 4)
-
-
 # Layout of operands and results
 
 
 def test_operands_in_place_of_one_projection() -> None:
-    """q, k and v as a fused projection leaves them, (batch, rows, 3, heads, dim); the result as the next one reads it."""
+    """q, k and v as one projection leaves them, (batch, rows, 3, heads, dim); the result as the next one reads it."""
     batch, heads, rows, dim = 2, 3, 70, 20
     qkv = np.random.default_rng(0).normal(size=(batch, rows, 3, heads, dim)).astype(np.float32)
     case = Case(*(np.ascontiguousarray(qkv[:, :, i].swapaxes(1, 2)) for i in range(3)), dim**-0.5)

@@ -107,20 +107,6 @@ class PerChannelActivation(nn.Module):
         return nn.functional.linear(Q.dequantize_per_channel(q, *given), self.linear.dequantized())
 
 
-class Dynamic(nn.Module):
-    """The scale is computed from the input."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.linear = Linear(8, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        scale, zero = Q.choose_qparams(x, 0, 255, 2.0**-20, torch.uint8)
-        given = (scale, zero, 0, 255, torch.uint8)
-        q = Q.quantize_per_tensor(x, *given)
-        return nn.functional.linear(Q.dequantize_per_tensor(q, *given), self.linear.dequantized())
-
-
 class WeightOnly(nn.Module):
     """Only the weight is quantized."""
 
@@ -145,7 +131,6 @@ class ActivationOnly(nn.Module):
 
 REFUSED = [
     (PerChannelActivation, "per channel"),
-    (Dynamic, "dynamic quantization"),
     (WeightOnly, "activation is float"),
     (ActivationOnly, "weight is float"),
 ]

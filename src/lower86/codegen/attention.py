@@ -190,14 +190,16 @@ def _softmax_step(code: Code, length: Value | int, value_rows: int, buffers: _Bu
         best = top.get()
         best = code.b.select(code.b.fcmp_ordered("==", best, minus_infinity), zero, best)
         scale = exp(code, code.b.fsub(old, best))
-        total = code.variable(code.b.fmul(code.load(vector(F32), code.at(buffers.total, here), align=64), scale))
+        # The block by itself first: thousands of small numbers, one by one, would lose what a large sum cannot hold.
+        total = code.variable(zero)
         with code.loop(0, length) as t:
             at = code.at(scores, code.mul(t, _LINE))
             weight = exp(code, code.b.fsub(code.load(vector(F32), at, align=64), best))
             code.store(weight, at, align=64)
             total.set(code.b.fadd(total.get(), weight))
         code.store(top.get(), code.at(buffers.top, here), align=64)
-        code.store(total.get(), code.at(buffers.total, here), align=64)
+        before = code.b.fmul(code.load(vector(F32), code.at(buffers.total, here), align=64), scale)
+        code.store(code.b.fadd(before, total.get()), code.at(buffers.total, here), align=64)
         with code.loop(0, value_rows) as d:
             at = code.at(buffers.out, code.add(here, code.mul(d, _LINE)))
             code.store(code.b.fmul(code.load(vector(F32), at, align=64), scale), at, align=64)
@@ -206,21 +208,22 @@ def _softmax_step(code: Code, length: Value | int, value_rows: int, buffers: _Bu
 def _add_values(
     frame: Frame, kernel: Attention, key: Value, length: Value | int, v_at: Value, buffers: _Buffers
 ) -> None:
-    """out[d][query] += Σ_t v[t, d] · weight[t][query]."""
+    """out[d][query] += Σ_t v[t, d] · weight[t][query], the sum by itself first."""
     code = frame.code
+    zero = code.constant(vector(F32), 0.0)
     row_bytes = code.mul(frame.size(kernel.v[2]), 4)
     block = code.at(v_at, code.mul(key, row_bytes))
     with code.loop(0, kernel.value_dim, _ROWS) as d:
         lines = code.at(buffers.out, code.mul(d, _LINE))
         places = [code.at(lines, r * _LINE + 64 * j) for r in range(_ROWS) for j in range(_VECTORS)]
-        tile = _tile(code, [code.load(vector(F32), place, align=64) for place in places])
+        tile = _tile(code, [zero] * len(places))
         columns = [code.minimum(code.add(d, r), kernel.value_dim - 1) for r in range(_ROWS)]
         with code.loop(0, length) as t:
             row = code.at(block, code.mul(t, row_bytes))
             pointers = [code.at(row, code.mul(column, 4)) for column in columns]
             _accumulate(code, tile, pointers, code.at(buffers.scores, code.mul(t, _LINE)))
         for place, total in zip(places, tile, strict=True):
-            code.store(total.get(), place, align=64)
+            code.store(code.b.fadd(code.load(vector(F32), place, align=64), total.get()), place, align=64)
 
 
 def _write(

@@ -80,5 +80,7 @@ class QuantizationConfig:
 def _check(value: str, name: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise Lower86Error(
-            f'{name}="{value}" is none of {", ".join(allowed)}', where="QuantizationConfig", fix=f"use one of them as {name}"
+            f'{name}="{value}" is none of {", ".join(allowed)}',
+            where="QuantizationConfig",
+            fix=f"use one of them as {name}",
         )

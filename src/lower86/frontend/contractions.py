@@ -54,7 +54,7 @@ class Contraction:
 def contraction_of(node: Node, memory: Memory) -> Contraction | None:
     """The contraction that `node` computes in float32; None if it is none, or one that cannot be quantized.
 
-    That is one whose operands are empty, vectors, not float32, all constant or written in place later.
+    That is one whose operands are empty, not float32, all constant or written in place later, or vectors of a product.
     """
     if node.op != "call_function":
         return None
@@ -66,9 +66,12 @@ def contraction_of(node: Node, memory: Memory) -> Contraction | None:
     elif node.target not in LINEARS:
         return None
     operands = node.args[left : right + 1]
-    if len(operands) != 2 or not all(_is_quantizable(operand, memory) for operand in operands):
+    if len(operands) != 2:
         return None
     first, second = operands
+    least = 1 if node.target in LINEARS else 2
+    if not (_is_quantizable(first, memory, least) and _is_quantizable(second, memory, 2)):
+        return None
     assert isinstance(first, Node)
     assert isinstance(second, Node)
     constant = memory.is_constant(first), memory.is_constant(second)
@@ -81,14 +84,14 @@ def contraction_of(node: Node, memory: Memory) -> Contraction | None:
     if constant[1]:
         axis = 0 if node.target in LINEARS else rank(second) - 1
         return Contraction(node, "linear", (first,), second, axis)
-    return Contraction(node, "linear", (second,), first, rank(first) - 2)
+    return Contraction(node, "linear", (second,), first, max(rank(first) - 2, 0))
 
 
-def _is_quantizable(operand: object, memory: Memory) -> bool:
+def _is_quantizable(operand: object, memory: Memory, least_rank: int) -> bool:
     return (
         isinstance(operand, Node)
         and is_float32(operand)
-        and rank(operand) >= 2
+        and rank(operand) >= least_rank
         and all(size != 0 for size in operand.meta["val"].shape if isinstance(size, int))
         and memory.is_stable(operand)
     )

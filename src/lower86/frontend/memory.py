@@ -51,8 +51,8 @@ def _functional(node: Node) -> Any:
     functional = getattr(packet, node.target._overloadname)
     if torch.Tag.pointwise not in functional.tags and name.removesuffix("_") not in _ALSO_POINTWISE:
         return None
-    names = [[a.name for a in operator._schema.arguments] for operator in (functional, node.target)]
-    return functional if names[0] == names[1] else None
+    mine, its = ([a.name for a in one._schema.arguments] for one in (node.target, functional))
+    return functional if mine == its else None
 
 
 def _is_fresh(node: Node) -> bool:

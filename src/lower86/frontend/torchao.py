@@ -38,7 +38,9 @@ if TYPE_CHECKING:
     class Quantizer(ABC):
         """torchao's quantizer: rewrites what it cannot annotate, annotates, and may check the result."""
 
-        def transform_for_annotation(self, model: GraphModule) -> GraphModule: ...
+        def transform_for_annotation(self, model: GraphModule) -> GraphModule:
+            return model
+
         @abstractmethod
         def annotate(self, model: GraphModule) -> GraphModule: ...
         @abstractmethod
@@ -93,9 +95,19 @@ def is_annotated(node: Node) -> bool:
     return bool(getattr(node.meta.get(_KEY), "_annotated", False))
 
 
-def has_output_spec(node: Node) -> bool:
-    """Whether every reader of `node` reads it quantized."""
-    return getattr(node.meta.get(_KEY), "output_qspec", None) is not None
+def output_spec(node: Node) -> Spec | None:
+    """How every reader of `node` reads it; None if each for itself."""
+    return getattr(node.meta.get(_KEY), "output_qspec", None)
+
+
+def integers_of(spec: Spec | None) -> Integers | None:
+    """The integers of a value whose parameters come from calibration or training; None for any other."""
+    while isinstance(spec, SharedQuantizationSpec):
+        operand, reader = spec.edge_or_node
+        spec = input_specs(reader)[operand]
+    if not isinstance(spec, QuantizationSpec) or spec.is_dynamic:
+        return None
+    return Integers(spec.dtype, spec.quant_min, spec.quant_max, spec.qscheme == torch.per_tensor_symmetric)
 
 
 def _annotation(node: Node) -> Any:

@@ -19,7 +19,7 @@ from ..program.dtypes import DTYPES
 from ..program.program import Foreign
 from ..program.sizes import Size, evaluate
 from .memory import Memory
-from .symbols import DTYPE_NAMES, TORCH_DTYPES, to_size, to_sizes
+from .symbols import storage_of, to_size, to_sizes
 from .views import View, contiguous
 
 
@@ -47,13 +47,13 @@ class ForeignCall:
     target: Any
     args: Any
     kwargs: Any
-    inputs: tuple[View, ...]
-    outputs: tuple[View, ...]
+    inputs: tuple[tuple[View, torch.dtype], ...]
+    outputs: tuple[tuple[View, torch.dtype], ...]
 
     def __call__(self, addresses: Sequence[int], dims: Mapping[str, int]) -> None:
         """Runs it on the memory at `addresses`: first the inputs', then the outputs'."""
         count = len(self.inputs)
-        tensors = [_tensor(view, at, dims) for view, at in zip(self.inputs, addresses[:count], strict=True)]
+        tensors = [_tensor(*typed, at, dims) for typed, at in zip(self.inputs, addresses[:count], strict=True)]
 
         def fill(leaf: Any) -> Any:
             if isinstance(leaf, _Hole):
@@ -64,32 +64,32 @@ class ForeignCall:
         with torch.no_grad():
             results = self.target(*args, **kwargs)
         listed = [results] if isinstance(results, Tensor) else list(results)
-        for view, at, result in zip(self.outputs, addresses[count:], listed, strict=True):
-            _tensor(view, at, dims).copy_(result)
+        for typed, at, result in zip(self.outputs, addresses[count:], listed, strict=True):
+            _tensor(*typed, at, dims).copy_(result)
 
 
-def _tensor(view: View, address: int, dims: Mapping[str, int]) -> Tensor:
+def _tensor(view: View, torch_dtype: torch.dtype, address: int, dims: Mapping[str, int]) -> Tensor:
     """A tensor over the program's own memory."""
     shape = [evaluate(size, dims) for size in view.shape]
     strides = [evaluate(stride, dims) for stride in view.strides]
     dtype = DTYPES[view.dtype]
     if 0 in shape:
-        return torch.empty(shape, dtype=TORCH_DTYPES[view.dtype])
+        return torch.empty(shape, dtype=torch_dtype)
     reach = 1 + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
     start = address + evaluate(view.offset, dims) * dtype.size
     memory = (ctypes.c_char * (reach * dtype.size)).from_address(start)
     flat = torch.from_numpy(np.frombuffer(memoryview(memory), dtype=dtype.numpy))
-    return flat.as_strided(shape, strides)
+    return flat.view(torch_dtype).as_strided(shape, strides)
 
 
 def foreign_call(memory: Memory, node: Node, number: int) -> tuple[ForeignCall, Foreign]:
     """The call of a foreign node and its step; the node's results get views."""
-    inputs: list[View] = []
+    inputs: list[tuple[View, torch.dtype]] = []
 
     def hole(operand: Node) -> Any:
         value = operand.meta.get("val")
         if isinstance(value, Tensor):
-            inputs.append(memory.view(operand))
+            inputs.append((memory.view(operand), value.dtype))
             return _Hole(len(inputs) - 1)
         return _Number(to_size(value))
 
@@ -97,9 +97,10 @@ def foreign_call(memory: Memory, node: Node, number: int) -> tuple[ForeignCall, 
     kwargs = torch.fx.node.map_arg(node.kwargs, hole)
     value = node.meta["val"]
     results = [value] if isinstance(value, Tensor) else list(value)
-    outputs = []
+    outputs: list[tuple[View, torch.dtype]] = []
     for result in results:
-        if not isinstance(result, Tensor) or result.dtype not in DTYPE_NAMES:
+        dtype = storage_of(result.dtype) if isinstance(result, Tensor) else None
+        if dtype is None:
             kind = getattr(result, "dtype", type(result).__name__)
             raise GraphError(
                 f"{node.target} gives {kind}, which programs do not hold",
@@ -112,14 +113,13 @@ def foreign_call(memory: Memory, node: Node, number: int) -> tuple[ForeignCall, 
             raise GraphError(
                 f"{node.target} gives a shape that depends on data", where=describe(node), fix=problem.fix
             ) from problem
-        dtype = DTYPE_NAMES[result.dtype]
-        outputs.append(contiguous(memory.plan.value(dtype, shape), dtype, shape))
+        outputs.append((contiguous(memory.plan.value(dtype, shape), dtype, shape), result.dtype))
     if isinstance(value, Tensor):
-        memory.views[node] = outputs[0]
+        memory.views[node] = outputs[0][0]
     for user in node.users:
         if user.target is operator.getitem and not isinstance(value, Tensor):
-            memory.views[user] = outputs[user.args[1]]  # type: ignore[index]
+            memory.views[user] = outputs[user.args[1]][0]  # type: ignore[index]
     name = str(getattr(node.target, "_schema", node.target)).split("(")[0]
     call = ForeignCall(node.name, name, describe(node), node.target, args, kwargs, tuple(inputs), tuple(outputs))
-    step = Foreign(number, tuple(v.value for v in inputs), tuple(v.value for v in outputs), node.name)
+    step = Foreign(number, tuple(v.value for v, _ in inputs), tuple(v.value for v, _ in outputs), node.name)
     return call, step

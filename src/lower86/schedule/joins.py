@@ -10,7 +10,7 @@ from torch.fx import Node
 
 from ..graph.arguments import arguments
 from .memory import Memory
-from .symbols import DTYPE_NAMES, to_sizes
+from .symbols import storage_of, to_sizes
 from .views import sliced
 
 _A = torch.ops.aten
@@ -27,7 +27,7 @@ def is_native_join(node: Node) -> bool:
     # An empty tensor of one dim joins anything, by an old courtesy of PyTorch's.
     same_rank = len({part.dim() for part in parts}) == 1
     dtypes = {part.dtype for part in parts}
-    return same_rank and len(dtypes) == 1 and dtypes <= set(DTYPE_NAMES)
+    return same_rank and len(dtypes) == 1 and all(storage_of(dtype) for dtype in dtypes)
 
 
 def emit_join(memory: Memory, node: Node) -> None:
@@ -35,7 +35,9 @@ def emit_join(memory: Memory, node: Node) -> None:
     given = arguments(node)
     shape = to_sizes(node.meta["val"].shape)
     dim = given["dim"] % len(shape)
-    whole = memory.store_of(node, DTYPE_NAMES[node.meta["val"].dtype], shape)
+    storage = storage_of(node.meta["val"].dtype)
+    assert storage is not None
+    whole = memory.store_of(node, storage, shape)
     start = 0
     for number, part in enumerate(given["tensors"]):
         view = memory.view(part)

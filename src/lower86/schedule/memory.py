@@ -15,7 +15,7 @@ from ..program.kernels import Pointwise
 from ..program.sizes import Size
 from .emission import Emission, Space, coalesced
 from .plan import Plan
-from .symbols import DTYPE_NAMES
+from .symbols import storage_of
 from .views import PERMUTE, View, contiguous, moved, permuted
 
 
@@ -40,10 +40,11 @@ class Memory:
 
     def _constant_view(self, node: Node) -> View:
         tensor = self.constant(node)
-        if tensor is None or tensor.dtype not in DTYPE_NAMES:
+        storage = storage_of(tensor.dtype) if tensor is not None else None
+        if tensor is None or storage is None:
             raise GraphError("a constant that programs do not hold", where=describe(node), fix="convert it to float32")
         shape = tuple(int(size) for size in tensor.shape)
-        return contiguous(self.plan.constant(tensor), DTYPE_NAMES[tensor.dtype], shape)
+        return contiguous(self.plan.constant(tensor), storage, shape)
 
     def _moved_view(self, node: Node) -> View:
         source = node.args[0]

@@ -13,7 +13,7 @@ from ..program.dtypes import DTYPES
 from ..program.kernels import Kernel
 from ..program.program import Foreign, Packing, Step, Value
 from ..program.sizes import Size, SizeExpr, dim_atom, names, product, rename
-from .symbols import DTYPE_NAMES
+from .symbols import TORCH_DTYPES, storage_of
 
 
 class Plan:
@@ -41,10 +41,12 @@ class Plan:
         key = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype, packing)
         if key not in self._constant_values or tensor.numel() == 0:
             self._tensors.append(tensor)
-            self.constants.append(np.ascontiguousarray(tensor.numpy()))
+            storage = storage_of(tensor.dtype)
+            assert storage is not None
+            self.constants.append(np.ascontiguousarray(tensor.contiguous().view(TORCH_DTYPES[storage]).numpy()))
             self.packings.append(Packing(packing))
             shape = tuple(int(s) for s in tensor.shape)
-            number = self.value(DTYPE_NAMES[tensor.dtype], shape, "constant", len(self.constants) - 1)
+            number = self.value(storage, shape, "constant", len(self.constants) - 1)
             self._constant_values[key] = number
         return self._constant_values[key]
 

@@ -258,8 +258,12 @@ def pointwise_of(node: Node) -> Emit | None:
 
 
 def _dtypes_are_known(node: Node) -> bool:
-    values = [node.meta.get("val"), *(n.meta.get("val") for n in node.all_input_nodes)]
-    return all(isinstance(v, torch.Tensor) and v.dtype in DTYPE_NAMES for v in values)
+    result = node.meta.get("val")
+    values = [result, *(n.meta.get("val") for n in node.all_input_nodes)]
+    tensors = [value for value in values if not isinstance(value, torch.SymInt)]  # a size is no operand
+    return isinstance(result, torch.Tensor) and all(
+        isinstance(value, torch.Tensor) and value.dtype in DTYPE_NAMES for value in tensors
+    )
 
 
 _FLOAT32_ONLY = ("exp", "expm1", "log", "log1p", "erf", "tanh", "sigmoid", "silu", "gelu", "rsqrt")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 from torch.utils import _pytree as pytree
@@ -19,7 +20,7 @@ from .joins import emit_join
 from .kernels import emit_group
 from .memory import Memory
 from .plan import Plan
-from .symbols import DTYPE_NAMES, to_sizes
+from .symbols import DTYPE_NAMES, storage_of, to_sizes
 from .views import contiguous
 
 
@@ -34,13 +35,15 @@ class Literal:
 class Scheduled:
     """A program, the calls its foreign steps make, and the kernel each INT8 node became part of.
 
-    `outputs` has an entry for each flat result: None for the program's next output, or what else it is.
+    `outputs` has an entry for each flat result: None for the program's next output, or what else it is. `output_dtypes`
+    are those of the program's outputs.
     """
 
     program: Program
     foreign: tuple[ForeignCall, ...]
     kernel_of: dict[str, int]
     outputs: tuple[Literal | None, ...]
+    output_dtypes: tuple[torch.dtype, ...]
 
 
 def schedule(module: GraphModule) -> Scheduled:
@@ -48,6 +51,7 @@ def schedule(module: GraphModule) -> Scheduled:
     plan = Plan()
     memory = Memory(plan, module)
     inputs, dims = _place_inputs(memory, module)
+    _refuse_data_dependent_sizes(module, {dim.name for dim in dims})
     (output,) = [node for node in module.graph.nodes if node.op == "output"]
     results = pytree.tree_leaves(output.args[0], is_leaf=lambda leaf: leaf is None)
     grouping = Grouping(module.graph)
@@ -78,7 +82,8 @@ def schedule(module: GraphModule) -> Scheduled:
         tuple(plan.steps), arena, tuple(plan.packings), tuple(plan.constants),
     )  # fmt: skip
     literals = tuple(None if _is_tensor(result) else _literal(result) for result in results)
-    return Scheduled(program, tuple(foreign), kernel_of, literals)
+    dtypes = tuple(node.meta["val"].dtype for node, _ in outputs)
+    return Scheduled(program, tuple(foreign), kernel_of, literals, dtypes)
 
 
 def _is_tensor(result: object) -> bool:
@@ -115,6 +120,20 @@ def _place_inputs(memory: Memory, module: GraphModule) -> tuple[list[int], list[
     return values, list(dims.values())
 
 
+def _refuse_data_dependent_sizes(module: GraphModule, known: set[str]) -> None:
+    for node in module.graph.nodes:
+        values = pytree.tree_leaves(node.meta.get("val"))
+        sizes = [size for value in values if isinstance(value, Tensor) for size in value.shape]
+        numbers = [value for value in values if isinstance(value, (torch.SymInt, torch.SymFloat, torch.SymBool))]
+        symbols = {str(s) for size in (*sizes, *numbers) if not isinstance(size, int) for s in size.node.expr.free_symbols}
+        if symbols - known:
+            raise GraphError(
+                f"{node.target} gives a size or a number that depends on data, which a program cannot hold",
+                where=describe(node),
+                fix="keep it a tensor of fixed shape (torch.where instead of indexing by a mask, no .item())",
+            )
+
+
 def _dim(size: Any, number: int, axis: int) -> Dim:
     expression = size.node.expr
     bounds = size.node.shape_env.bound_sympy(expression)
@@ -125,13 +144,14 @@ def _dim(size: Any, number: int, axis: int) -> Dim:
 
 
 def _known_dtype(tensor: Tensor, node: Node, role: str) -> str:
-    if tensor.dtype not in DTYPE_NAMES:
+    storage = storage_of(tensor.dtype)
+    if storage is None:
         raise GraphError(
             f"{role} {node.name} has dtype {tensor.dtype}, which programs do not hold",
             where=describe(node),
             fix=f"convert it to one of {', '.join(str(dtype) for dtype in DTYPE_NAMES)}",
         )
-    return DTYPE_NAMES[tensor.dtype]
+    return storage
 
 
 def _place_outputs(memory: Memory, grouping: Grouping, results: list[Any]) -> list[tuple[Node, int]]:

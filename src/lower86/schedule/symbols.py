@@ -19,7 +19,23 @@ DTYPE_NAMES = {
     torch.uint8: "u8",
     torch.bool: "bool",
 }
+"""What kernels compute with."""
 TORCH_DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items()}
+
+_CARRIERS = {
+    torch.float16: "i16",
+    torch.bfloat16: "i16",
+    torch.uint16: "i16",
+    torch.uint32: "i32",
+    torch.uint64: "i64",
+    torch.complex64: "i64",
+}
+"""Dtypes that only foreign steps compute with: a program moves their bits as integers of the same size."""
+
+
+def storage_of(dtype: torch.dtype) -> str | None:
+    """The program's dtype whose elements hold a tensor's bits, or None if there is none."""
+    return DTYPE_NAMES.get(dtype) or _CARRIERS.get(dtype)
 
 
 def to_size(size: Any) -> Size:
