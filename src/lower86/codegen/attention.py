@@ -14,6 +14,7 @@ masked is 0, as in PyTorch.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -112,13 +113,20 @@ def _tile(code: Code, initial: Sequence[Value]) -> list[Variable]:
 
 
 def _accumulate(code: Code, tile: list[Variable], rows: Sequence[Value], line: Value) -> None:
-    """tile[r][j] += rows[r] · line[j] for a line of 64 queries."""
-    vectors = [code.load(vector(F32), code.at(line, 64 * j), align=64) for j in range(_VECTORS)]
+    """tile[r][j] += rows[r] · line[j] for as many vectors of queries as the tile holds."""
+    count = len(tile) // len(rows)
+    vectors = [code.load(vector(F32), code.at(line, 64 * j), align=64) for j in range(count)]
     for r, pointer in enumerate(rows):
         broadcast = code.splat(code.load(F32, pointer))
-        for j in range(_VECTORS):
-            total = tile[r * _VECTORS + j]
+        for j in range(count):
+            total = tile[r * count + j]
             total.set(code.intrinsic("fma", broadcast, vectors[j], total.get()))
+
+
+def _parts(code: Code) -> list[range]:
+    """The vectors of a line of 64 queries, in the portions whose sums the registers hold."""
+    portion = code.module.isa.vectors
+    return [range(first, first + portion) for first in range(0, _VECTORS, portion)]
 
 
 def _scores(
@@ -137,16 +145,15 @@ def _scores(
         for r in range(_ROWS):
             row = code.minimum(code.add(key, code.add(t, r)), code.sub(end, 1))
             rows.append(code.at(k_at, code.mul(row, row_bytes)))
-        tile = _tile(code, [zero] * (_ROWS * _VECTORS))
-        with code.loop(0, kernel.head_dim) as d:
-            step = code.mul(d, 4)
-            _accumulate(code, tile, [code.at(row, step) for row in rows], code.at(buffers.q, code.mul(d, _LINE)))
-        for r in range(_ROWS):
-            position = code.add(key, code.add(t, r))
-            inside = code.splat(code.less(position, end))
-            for j in range(_VECTORS):
-                score = _masked(frame, kernel, where, (position, j, end), tile[r * _VECTORS + j].get())
-                score = code.b.select(inside, score, minus_infinity)
+        for part in _parts(code):
+            tile = _tile(code, [zero] * (_ROWS * len(part)))
+            with code.loop(0, kernel.head_dim) as d:
+                queries = code.at(buffers.q, code.add(code.mul(d, _LINE), 64 * part.start))
+                _accumulate(code, tile, [code.at(row, code.mul(d, 4)) for row in rows], queries)
+            for r, j in itertools.product(range(_ROWS), part):
+                position = code.add(key, code.add(t, r))
+                score = _masked(frame, kernel, where, (position, j, end), tile[r * len(part) + j - part.start].get())
+                score = code.b.select(code.splat(code.less(position, end)), score, minus_infinity)
                 code.store(score, code.at(buffers.scores, code.add(code.mul(code.add(t, r), _LINE), 64 * j)), align=64)
 
 
@@ -215,15 +222,17 @@ def _add_values(
     block = code.at(v_at, code.mul(key, row_bytes))
     with code.loop(0, kernel.value_dim, _ROWS) as d:
         lines = code.at(buffers.out, code.mul(d, _LINE))
-        places = [code.at(lines, r * _LINE + 64 * j) for r in range(_ROWS) for j in range(_VECTORS)]
-        tile = _tile(code, [zero] * len(places))
         columns = [code.minimum(code.add(d, r), kernel.value_dim - 1) for r in range(_ROWS)]
-        with code.loop(0, length) as t:
-            row = code.at(block, code.mul(t, row_bytes))
-            pointers = [code.at(row, code.mul(column, 4)) for column in columns]
-            _accumulate(code, tile, pointers, code.at(buffers.scores, code.mul(t, _LINE)))
-        for place, total in zip(places, tile, strict=True):
-            code.store(code.b.fadd(code.load(vector(F32), place, align=64), total.get()), place, align=64)
+        for part in _parts(code):
+            places = [code.at(lines, r * _LINE + 64 * j) for r in range(_ROWS) for j in part]
+            tile = _tile(code, [zero] * len(places))
+            with code.loop(0, length) as t:
+                row = code.at(block, code.mul(t, row_bytes))
+                pointers = [code.at(row, code.mul(column, 4)) for column in columns]
+                weights = code.at(buffers.scores, code.add(code.mul(t, _LINE), 64 * part.start))
+                _accumulate(code, tile, pointers, weights)
+            for place, total in zip(places, tile, strict=True):
+                code.store(code.b.fadd(code.load(vector(F32), place, align=64), total.get()), place, align=64)
 
 
 def _write(
