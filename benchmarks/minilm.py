@@ -1,4 +1,4 @@
-"""The sentence encoder at several lengths: fp32 eager, torchao's lowering, Inductor int8 and lower86 in one run.
+"""The sentence encoder at several lengths: lower86 and its peers in one run.
 
     python benchmarks/minilm.py [--json FILE] [--lengths 16 128] [--rounds 40] [--no-inductor]
 
@@ -23,6 +23,7 @@ from minilm.quiet import silence
 
 silence()
 
+import peers  # noqa: E402
 import torch  # noqa: E402
 
 import lower86  # noqa: E402
@@ -54,6 +55,11 @@ def contenders(length: int, with_inductor: bool) -> tuple[dict[str, Callable[[],
     with torch.no_grad():
         expected = quantized(*tokens)
         likeness = {n: torch.cosine_similarity(m(*tokens), expected).item() for n, m in models.items()}
+    calibration = [(i[None, :length], m[None, :length]) for i, m in zip(ids, mask, strict=True)]
+    others = {}
+    for name, make in peers.installed().items():
+        others[name], result = make(encoder, calibration, tokens, torch.get_num_threads())
+        likeness[name] = torch.cosine_similarity(result, expected).item()
 
     def call(model: Any) -> Callable[[], Any]:
         def run() -> Any:
@@ -62,7 +68,7 @@ def contenders(length: int, with_inductor: bool) -> tuple[dict[str, Callable[[],
 
         return run
 
-    return {name: call(model) for name, model in models.items()}, likeness
+    return {**{name: call(model) for name, model in models.items()}, **others}, likeness
 
 
 def main() -> None:

@@ -1,9 +1,13 @@
-"""Runs one kernel by itself, on buffers that border pages that nobody may touch; and says how near is near enough."""
+"""Runs one kernel by itself, on buffers that border pages that nobody may touch; and says how near is near enough.
+
+LOWER86_TEST_LEVEL=avx2 in the environment tests the code of that level, on any CPU that has it.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import mmap
+import os
 import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,6 +26,9 @@ Array = np.ndarray[Any, np.dtype[Any]]
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _PAGE = mmap.PAGESIZE
 _LOADED: dict[tuple[str, Target], LoadedCode] = {}
+
+TARGET = Target.host(level=os.environ.get("LOWER86_TEST_LEVEL"))
+"""What kernels are compiled for unless a test says otherwise."""
 
 POISON = 0x55
 """Every byte of what `run_kernel` returns that the kernel has not written."""
@@ -77,7 +84,7 @@ def run_kernel(
     bytes: both runs must write the same bytes. Inputs must come back unchanged. `expect_status`: the index and the
     bound that the kernel has to complain of.
     """
-    layout, dims, target = layout_of(kernel), dims or {}, target or Target.host()
+    layout, dims, target = layout_of(kernel), dims or {}, target or TARGET
     name = kernel_name(kernel)
     if (name, target) not in _LOADED:
         _LOADED[name, target] = LoadedCode([compile_kernel(kernel, target)])

@@ -9,18 +9,24 @@ import numpy as np
 import pytest
 import torch
 
+from lower86.codegen.isa import ISAS
 from lower86.program.body import Body
 from lower86.program.kernels import Contraction, Operand
 from lower86.program.sizes import Size, dim_atom
 from lower86.runtime.packing import int8_panels
 from tests.codegen.expressions import Expression, stored
-from tests.harness import Array, assert_near, run_kernel, unwritten
+from tests.harness import TARGET, Array, assert_near, run_kernel, unwritten
 
 D0, D1, D2 = (dim_atom(f"d{i}") for i in range(3))
 LEFT, RIGHT, START, OUT, SCALE, BIAS, OTHER, OUT2 = range(8)
 M, N = (1, 2, 5, 6, 7, 12, 13, 24), (1, 15, 16, 17, 63, 64, 65, 100, 130)
 K = (1, 2, 3, 4, 5, 63, 64, 65, 130)
 KINDS = {"u8s8": np.uint8, "s8s8": np.int8}
+
+
+def panels_of(weight: Array) -> Array:
+    """The weights as the target's dot product reads them."""
+    return int8_panels(weight, ISAS[TARGET.level].word)
 
 
 def plain(shape: Sequence[Size]) -> Body:
@@ -62,7 +68,7 @@ def exact(x: Array, weight: Array, zero_point: int = 0) -> Array:
 def check_int8(kernel: Contraction, x: Array, weight: Array, zero_point: int) -> None:
     (m, k), n = x.shape, weight.shape[0]
     start = started(kernel.kind, weight, zero_point, np.int64 if kernel.wide else np.int32)
-    inputs = {LEFT: x, RIGHT: int8_panels(weight), START: start}
+    inputs = {LEFT: x, RIGHT: panels_of(weight), START: start}
     got = run_kernel(kernel, inputs, {OUT: ((m, n), "f4")}, dims={"d0": m, "d1": n, "d2": k})[OUT]
     np.testing.assert_array_equal(got, exact(x, weight, zero_point).astype(np.float32))
 
@@ -110,7 +116,7 @@ def test_sums_that_do_not_fit_32_bits(kind: str) -> None:
     # Beyond 2^24 float32 hides the low digits: take most of the sum away again.
     left = np.arange(17)
     start = left - total[0] - (128 * weight.sum(1, dtype=np.int64) if kind == "s8s8" else 0)
-    inputs = {LEFT: x, RIGHT: int8_panels(weight), START: np.pad(start, (0, 47))}
+    inputs = {LEFT: x, RIGHT: panels_of(weight), START: np.pad(start, (0, 47))}
     got = run_kernel(kernel, inputs, {OUT: ((3, 17), "f4")})[OUT]
     np.testing.assert_array_equal(got, (total - total[0] + left).astype(np.float32))
 
@@ -119,7 +125,7 @@ def test_int8_batches_and_rows_far_apart() -> None:
     rng = np.random.default_rng(1)
     x = rng.integers(0, 256, (2, 13, 3, 80), dtype=np.uint8)  # batch dims 0 and 2, broadcast; k is 65 of 80
     weight = rng.integers(-128, 128, (3, 70, 65)).astype(np.int8)
-    panels = np.stack([int8_panels(w) for w in weight])
+    panels = np.stack([panels_of(w) for w in weight])
     left = Operand(LEFT, (13 * 240, 80), (240, 1))
     right = Operand(RIGHT, (0, panels[0].size), (0, 1), packed=True)
     kernel = Contraction("u8s8", (2, 3), 13, 70, 65, left, right, START, 0, plain((2, 3, 13, 70)), 1)
@@ -166,7 +172,7 @@ def test_epilogue_on_the_registers(activation: str, m: int, n: int) -> None:
         total = e.call("gelu", total) if activation == "gelu" else e.call("max", total, e.const(0.0))
     e.store(OUT, (1, m), total)  # transposed
     e.store(OUT2, (n + 3, 1), e.quantize(total, 0, "u8"))  # with gaps
-    given = {LEFT: x, RIGHT: int8_panels(weight), START: started("u8s8", weight, 9), SCALE: scale, BIAS: bias}
+    given = {LEFT: x, RIGHT: panels_of(weight), START: started("u8s8", weight, 9), SCALE: scale, BIAS: bias}
     made = {OUT: ((n, m), "f4"), OUT2: ((m, n + 3), "u1")}
     got = run_kernel(
         int8_kernel("u8s8", m, n, 64, e.build()), {**given, OTHER: residual}, made, params=[("f32", v) for v in numbers]

@@ -55,15 +55,16 @@ def test_float_infinities_and_nan_stay_in_their_rows() -> None:
         np.testing.assert_array_equal(run_kernel(kernel, {LEFT: a, RIGHT: b}, {OUT: ((7, 70), "f4")})[OUT], a @ b)
 
 
+@pytest.mark.parametrize("word", [2, 4])
 @pytest.mark.parametrize(("n", "k"), [(1, 1), (64, 4), (65, 5), (130, 63)])
-def test_panels(n: int, k: int) -> None:
+def test_panels(n: int, k: int, word: int) -> None:
     weight = np.arange(n * k).reshape(n, k).astype(np.int8)
-    bytes_, floats = int8_panels(weight), float_panels(weight.astype(np.float32))
-    assert bytes_.shape == (-(-n // 64), -(-k // 4), 64, 4)
+    bytes_, floats = int8_panels(weight, word), float_panels(weight.astype(np.float32))
+    assert bytes_.shape == (-(-n // 64), -(-k // word), 64, word)
     assert floats.shape == (-(-n // 64), k, 64)
-    for column, row in itertools.product(range(bytes_.shape[0] * 64), range(bytes_.shape[1] * 4)):
+    for column, row in itertools.product(range(bytes_.shape[0] * 64), range(bytes_.shape[1] * word)):
         inside = column < n and row < k
-        assert bytes_[column // 64, row // 4, column % 64, row % 4] == (weight[column, row] if inside else 0)
+        assert bytes_[column // 64, row // word, column % 64, row % word] == (weight[column, row] if inside else 0)
         if row < k:
             assert floats[column // 64, row, column % 64] == (weight[column, row] if inside else 0)
 

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from lower86.codegen.division import DIVISION
 from lower86.codegen.mathematics import FLOAT32_FUNCTIONS
 from lower86.codegen.pointwise import OPERATIONS
+from lower86.codegen.powers import FLOAT32_POWERS
 from lower86.program.dtypes import DTYPES
 from lower86.program.kernels import Pointwise
 from tests.codegen.expressions import Expression, stored
@@ -104,10 +106,11 @@ COMPARISONS: Mapping[str, Reference] = {
     "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal,
 }  # fmt: skip
 OTHERS = ("select", "cast", "quantize", "dequantize", *FLOAT32_FUNCTIONS)
+ELSEWHERE = (*DIVISION, *FLOAT32_POWERS)
 
 
 def test_every_operation_is_tested() -> None:
-    assert {*BINARY, *UNARY, *COMPARISONS, *OTHERS} == set(OPERATIONS)
+    assert {*BINARY, *UNARY, *COMPARISONS, *OTHERS, *ELSEWHERE} == set(OPERATIONS)
 
 
 def cases(table: Mapping[str, tuple[Sequence[str], Reference]]) -> list[tuple[str, str]]:

@@ -175,7 +175,6 @@ def test_a_foreign_step_is_right_and_reported(name: str) -> None:
         lower(model, x)
 
 
-@pytest.mark.xfail(strict=True, reason="schedule: values of dtypes that programs do not hold (/tmp/bugs/unheld_dtypes.py)")
 @pytest.mark.parametrize(
     "middle",
     [
@@ -190,7 +189,6 @@ def test_values_that_programs_do_not_hold_are_foreign(middle: Any) -> None:
     agree(model, lower_anyhow(model, x), x, compare=near)
 
 
-@pytest.mark.xfail(strict=True, reason="schedule: KeyError at the call (/tmp/bugs/data_dependent.py)")
 @pytest.mark.parametrize(
     "result",
     [lambda y: (y > 0).nonzero(), lambda y: y[y > 0], lambda y: y * y.sum().item()],

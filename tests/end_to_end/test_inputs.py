@@ -154,7 +154,6 @@ def test_dynamic_shapes_in_every_spelling(spell: str) -> None:
         lowered(grid(4, 20), {"a": [grid(5, 12), grid(12)]})
 
 
-@pytest.mark.xfail(strict=True, reason="schedule: constants of a dynamic size are foreign (/tmp/bugs/dynamic_full.py)")
 def test_constants_of_a_dynamic_size_are_native() -> None:
     class Filled(nn.Module):
         def __init__(self) -> None:

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..program.kernels import TILE_COLUMNS, Attention
+from ..program.sizes import Size
 from .builder import F32, LANES, Code, Value, Variable, vector
 from .frame import Frame
 from .mathematics import exp
@@ -78,9 +79,9 @@ def emit_attention(frame: Frame, kernel: Attention) -> None:
     code.ret()
 
 
-def _plus(frame: Frame, pointer: Value, index: Sequence[Value | int], strides: Sequence[object]) -> Value:
+def _plus(frame: Frame, pointer: Value, index: Sequence[Value | int], strides: Sequence[Size]) -> Value:
     for i, stride in zip(index, strides, strict=False):
-        pointer = frame.code.at(pointer, frame.code.mul(i, frame.code.mul(frame.size(stride), 4)))  # type: ignore[arg-type]
+        pointer = frame.code.at(pointer, frame.code.mul(i, frame.code.mul(frame.size(stride), 4)))
     return pointer
 
 

@@ -42,7 +42,7 @@ class Frame:
         for i, name_ in enumerate(layout.dims):
             self._dims[name_] = self._word(I64, 1 + layout.slots + i)
 
-    def _word(self, kind: object, position: int) -> Value:
+    def _word(self, kind: Type, position: int) -> Value:
         return self.code.load(kind, self.code.at(self.table, 8 * position), align=8)
 
     def param(self, position: int, dtype: str) -> Value:

@@ -20,8 +20,8 @@ from .builder import I8, I16, I32, Code, Type, Value, vector
 class Isa:
     """One instruction set.
 
-    `lanes`: columns that one dot product instruction adds to. `word`: how many k it takes at once. `vectors`: vectors of
-    16 columns whose sums a register tile of 6 rows can hold.
+    `lanes`: columns that one dot product instruction adds to. `word`: how many k it takes at once. `vectors`: vectors
+    of 16 columns whose sums a register tile of 6 rows can hold.
     """
 
     name: str

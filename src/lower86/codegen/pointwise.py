@@ -13,8 +13,10 @@ from ..program.dtypes import DTYPES
 from ..program.kernels import Pointwise
 from ..program.sizes import Size
 from .builder import ELEMENT, I8, I32, I64, LANES, Code, Type, Value, is_vector, suffix, vector
+from .division import DIVISION
 from .frame import Frame
 from .mathematics import FLOAT32_FUNCTIONS
+from .powers import FLOAT32_POWERS
 
 
 @dataclass
@@ -373,8 +375,8 @@ def _dequantize(code: Code, operand: str, result: str, q: Value, scale: Value, z
     return code.b.fmul(code.b.fsub(_cast(code, operand, "f32", q), zero), scale)
 
 
-def _function(emit: Callable[[Code, Value], Value]) -> Operation:
-    return lambda code, operand, result, a: emit(code, a)
+def _function(emit: Callable[..., Value]) -> Operation:
+    return lambda code, operand, result, *arguments: emit(code, *arguments)
 
 
 OPERATIONS: Mapping[str, Operation] = {
@@ -405,6 +407,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "cast": _cast,
     "quantize": _quantize,
     "dequantize": _dequantize,
-    **{name: _function(emit) for name, emit in FLOAT32_FUNCTIONS.items()},
+    **DIVISION,
+    **{name: _function(emit) for name, emit in {**FLOAT32_FUNCTIONS, **FLOAT32_POWERS}.items()},
 }
 """Every scalar operation a body may name. Floats are never contracted or reordered: results are those of the graph."""

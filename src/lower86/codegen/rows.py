@@ -35,10 +35,10 @@ _INF = float("inf")
 _SHORT = 32
 """How many float32 numbers a lane may add and stay well within the 4 ulp of the numerics contract."""
 REDUCTIONS: Mapping[str, Combine] = {
-    "sum": Combine("add", {"f32": 0.0, "i64": 0}, {"f32": "f64"}),
-    "prod": Combine("mul", {"f32": 1.0, "i64": 1}, {"f32": "f64"}),
-    "max": Combine("max", {"f32": -_INF, "i64": -(2**63)}),
-    "min": Combine("min", {"f32": _INF, "i64": 2**63 - 1}),
+    "sum": Combine("add", {"f32": 0.0, "f64": 0.0, "i64": 0}, {"f32": "f64"}),
+    "prod": Combine("mul", {"f32": 1.0, "f64": 1.0, "i64": 1}, {"f32": "f64"}),
+    "max": Combine("max", {"f32": -_INF, "f64": -_INF, "i64": -(2**63)}),
+    "min": Combine("min", {"f32": _INF, "f64": _INF, "i64": 2**63 - 1}),
     "any": Combine("or", {"bool": 0}),
     "all": Combine("and", {"bool": 1}),
 }

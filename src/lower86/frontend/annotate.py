@@ -98,7 +98,7 @@ def _annotate_add(
         return
     if not (_same_shape(first, second) and is_float32(first) and is_float32(second)):
         return
-    sources = {operand: contractions.get(_before_norm(operand)) for operand in (first, second)}
+    sources = {operand: contractions.get(_source_of(operand)) for operand in (first, second)}
     # The later of two contractions takes the addition in: the earlier one's result is there by then.
     fused = [c for c in contractions.values() if c in sources.values()][-1:]
     if not fused:
@@ -114,9 +114,11 @@ def _annotate_add(
     torchao.annotate_input(node, other, torchao.activation_spec(config))
 
 
-def _before_norm(node: Node) -> Node:
-    """The convolution under a batch norm, which training keeps apart and convert folds."""
-    return node.args[0] if is_call(node, _A.batch_norm.default) else node  # type: ignore[return-value]
+def _source_of(node: Node) -> Node:
+    """The contraction under a dropout, or under a batch norm, which training keeps apart and convert folds."""
+    while is_call(node, _A.batch_norm.default, _A.dropout.default):
+        node = node.all_input_nodes[0]
+    return node
 
 
 def _same_shape(a: Node, b: Node) -> bool:

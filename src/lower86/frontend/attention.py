@@ -17,7 +17,7 @@ import torch
 from torch.fx import GraphModule, Node
 
 from ..graph.arguments import arguments, is_call, tensor_of
-from ..graph.edit import insert, replace
+from ..graph.edit import insert, insert_constant, replace
 from .contractions import is_float32
 
 _A = torch.ops.aten
@@ -34,7 +34,7 @@ def spell_attention(module: GraphModule, is_wanted: Callable[[Node], bool]) -> N
     """Spells out every attention that `is_wanted` says to, if its head dims are numbers."""
     for node in list(module.graph.nodes):
         if is_call(node, ATTENTION) and _can_spell(node) and is_wanted(node):
-            _spell(node)
+            _spell(module, node)
 
 
 def _can_spell(node: Node) -> bool:
@@ -49,7 +49,7 @@ def _can_spell(node: Node) -> bool:
     return all(isinstance(size, int) for size in (query.shape[-1], *heads))
 
 
-def _spell(node: Node) -> None:
+def _spell(module: GraphModule, node: Node) -> None:
     given = arguments(node)
     query, key, value = given["query"], given["key"], given["value"]
     width = tensor_of(query).shape[-1]
@@ -74,9 +74,12 @@ def _spell(node: Node) -> None:
     if given["is_causal"]:
         mask = _triangle(node, scores)
     if mask is not None:
-        is_boolean = tensor_of(mask).dtype == torch.bool
-        masked = (_A.where.ScalarOther, mask, scores, -math.inf) if is_boolean else (_A.add.Tensor, scores, mask)
-        scores = call(*masked)
+        if tensor_of(mask).dtype == torch.bool:
+            # A tensor: strict export takes the literal `-inf` in a graph's code for a variable.
+            nothing = insert_constant(module, node, torch.tensor(-math.inf), "_masked")
+            scores = call(_A.where.self, mask, scores, nothing)
+        else:
+            scores = call(_A.add.Tensor, scores, mask)
     # PyTorch's attention gives 0 where a mask leaves no key; a causal one always leaves the first.
     rows = (_A._safe_softmax.default,) if mask is not None and not given["is_causal"] else (_A.softmax.int,)
     weights = call(*rows, scores, -1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -42,3 +43,15 @@ def tensor_of(node: Node) -> torch.Tensor:
 def shape_of(node: Node) -> tuple[Any, ...]:
     """The (perhaps symbolic) shape of a node's tensor."""
     return tuple(tensor_of(node).shape)
+
+
+def same_size(a: Any, b: Any) -> bool:
+    """Whether two sizes are equal in every call; never decided by the example's own sizes."""
+    if isinstance(a, int) or isinstance(b, int):
+        return isinstance(a, int) and isinstance(b, int) and a == b
+    return bool(a.node.expr == b.node.expr)
+
+
+def same_shape(a: Sequence[Any], b: Sequence[Any]) -> bool:
+    """Whether two shapes are equal in every call."""
+    return len(a) == len(b) and all(map(same_size, a, b))

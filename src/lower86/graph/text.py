@@ -5,7 +5,8 @@
     %1: f32[3, 16] = lower86::int8_linear(%0, i8[16, 8], f32[16], x_zero_point=118, scale=f32[16])
     return %1
 
-A constant stands as its type. Names do not matter: values are numbered, symbolic sizes are d0, d1, … as they appear.
+A constant stands as its type. What does not matter to the result does not show: values are numbered and symbolic sizes
+named d0, d1, … as they appear, and operations stand in the order in which the result needs them.
 """
 
 from __future__ import annotations
@@ -26,9 +27,26 @@ _SYMBOL = re.compile(r"[su]\d+")
 
 
 def text_of(module: GraphModule) -> str:
-    """The graph of `module`, one operation a line, in graph order."""
+    """The graph of `module`, one operation a line: inputs, what the result needs, the result, and what nobody needs."""
     printer = _Printer()
-    return "".join(f"{line}\n" for node in module.graph.nodes for line in printer.lines(node))
+    return "".join(f"{line}\n" for node in _ordered(module) for line in printer.lines(node))
+
+
+def _ordered(module: GraphModule) -> list[Node]:
+    nodes = list(module.graph.nodes)
+    order = dict.fromkeys(node for node in nodes if node.op == "placeholder")
+    ends = [node for node in nodes if node.op == "output"]
+    for end in (*ends, *nodes):
+        stack = [(end, iter(end.all_input_nodes))]
+        while stack:
+            node, waiting = stack[-1]
+            following = next((n for n in waiting if n not in order), None)
+            if following is not None:
+                stack.append((following, iter(following.all_input_nodes)))
+                continue
+            order.setdefault(node)
+            stack.pop()
+    return list(order)
 
 
 class _Printer:
@@ -58,7 +76,7 @@ class _Printer:
 
     def _call(self, node: Node) -> str:
         given = [self._value(argument) for argument in node.args]
-        given += [f"{name}={self._value(argument)}" for name, argument in node.kwargs.items()]
+        given += [f"{name}={self._value(node.kwargs[name])}" for name in _keywords(node)]
         return f"{_operator(node)}({', '.join(given)})"
 
     def _type(self, value: Any) -> str:
@@ -88,3 +106,10 @@ def _operator(node: Node) -> str:
     if schema is not None:
         return str(schema.name).removeprefix("aten::").removeprefix("quantized_decomposed::")
     return str(getattr(node.target, "__name__", node.target))
+
+
+def _keywords(node: Node) -> list[str]:
+    """The names of the node's keyword arguments, in the order of the schema."""
+    schema = getattr(node.target, "_schema", None)
+    declared = [argument.name for argument in schema.arguments] if schema is not None else []
+    return sorted(node.kwargs, key=lambda name: declared.index(name) if name in declared else len(declared))

@@ -6,17 +6,21 @@ Convolutions and products of two activations still run, dequantized, and are lis
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch.fx import GraphModule, Node
 
-from ..graph.arguments import is_call, shape_of
+from ..graph.arguments import arguments, is_call, shape_of
 from ..graph.qparams import is_dequantize
 from .record import Refusal, record, size_hint
 
 _A = torch.ops.aten
-_PRODUCTS = (_A.matmul.default, _A.mm.default, _A.bmm.default, _A.addmm.default, _A.scaled_dot_product_attention.default)
+_PRODUCTS = (
+    _A.matmul.default, _A.mm.default, _A.bmm.default, _A.addmm.default, _A.baddbmm.default, _A.mv.default,
+    _A.addmv.default, _A.dot.default, _A.bilinear.default,
+)  # fmt: skip
 _CONVOLUTIONS = (
     _A.conv1d.default, _A.conv2d.default, _A.conv3d.default, _A.conv1d.padding, _A.conv2d.padding, _A.conv3d.padding,
     _A.conv_transpose1d.default, _A.conv_transpose2d.input, _A.conv_transpose3d.input, _A.convolution.default,
@@ -27,19 +31,51 @@ def refuse_others(module: GraphModule, node: Node) -> Refusal | None:
     """The reason why a quantized product or convolution stays float."""
     if not any(is_dequantize(operand) for operand in node.all_input_nodes):
         return None
-    if is_call(node, *_PRODUCTS):
-        return Refusal(record(node, _product_macs(node), "int8 products of two activations are not supported yet"))
     if is_call(node, *_CONVOLUTIONS):
         return Refusal(record(node, _convolution_macs(node), "int8 convolutions are not supported yet"))
-    return None
+    macs = _product_macs(node)
+    if macs is None:
+        return None
+    return Refusal(record(node, macs, "int8 products of two activations are not supported yet"))
 
 
-def _product_macs(node: Node) -> int:
-    operands: list[Any] = [n for n in node.all_input_nodes if len(shape_of(n)) >= 1]
-    return math.prod(size_hint(s) for s in shape_of(node)) * size_hint(shape_of(operands[0])[-1])
+def _product_macs(node: Node) -> int | None:
+    """Multiply-accumulates of a product, or None for any other node."""
+    if is_call(node, _A.einsum.default):
+        return _einsum_macs(str(node.args[0]), node.args[1])  # type: ignore[arg-type]
+    if is_call(node, _A.scaled_dot_product_attention.default):
+        given = arguments(node)
+        queries, keys, values = (_sizes(given[name]) for name in ("query", "key", "value"))
+        return math.prod(queries[:-1]) * keys[-2] * (queries[-1] + values[-1])
+    if not is_call(node, *_PRODUCTS):
+        return None
+    given = arguments(node)
+    if is_call(node, _A.bilinear.default):
+        return math.prod(_sizes(node)) * math.prod(_sizes(given["weight"])[1:])
+    names = ("mat1", "batch1", "mat", "self")
+    left = next(given[name] for name in names if name in given)
+    return math.prod(_sizes(node)) * _sizes(left)[-1]
+
+
+def _einsum_macs(equation: str, operands: Sequence[Node]) -> int:
+    """The product of the sizes of all letters; dims that stand behind an ellipsis count once for each operand's own."""
+    sizes: dict[str, int] = {}
+    rest = 1
+    for letters, operand in zip(equation.replace(" ", "").split("->")[0].split(","), operands, strict=True):
+        shape = list(_sizes(operand))
+        before, _, after = letters.partition("...") if "..." in letters else (letters, "", "")
+        sizes.update(zip(before, shape, strict=False))
+        sizes.update(zip(reversed(after), reversed(shape), strict=False))
+        rest = max(rest, math.prod(shape[len(before) : len(shape) - len(after)]))
+    return math.prod(sizes.values()) * rest
 
 
 def _convolution_macs(node: Node) -> int:
-    weight: Any = node.args[1]
-    per_point = math.prod(size_hint(s) for s in shape_of(weight)[1:])
-    return math.prod(size_hint(s) for s in shape_of(node)) * per_point
+    given: dict[str, Any] = arguments(node)
+    transposed = given.get("transposed", "transpose" in str(node.target))
+    points = _sizes(given["input"] if transposed else node)
+    return math.prod(points) * math.prod(_sizes(given["weight"])[1:])
+
+
+def _sizes(node: Node) -> list[int]:
+    return [size_hint(size) for size in shape_of(node)]

@@ -12,13 +12,17 @@ from .drop_guards import drop_guards
 from .drop_identities import drop_identities
 from .fold_constants import fold_constants, fold_dequantized_weights
 from .inline_regions import inline_regions
+from .merge_movement import merge_movement
 from .move_dequantize import move_dequantize, unshare_dequantize
 from .scalar_qparams import scalar_qparams
 from .share_constants import share_constants
+from .spell_attention import spell_attention
+from .spell_batch_norm import spell_batch_norm
 from .spell_composites import spell_composites
 from .spell_dynamic import spell_dynamic
 from .spell_movement import spell_movement
 from .spell_pieces import spell_pieces
+from .spell_products import spell_products
 
 __all__ = ["PASSES", "fold_dequantized_weights", "normalize", "share_constants"]
 
@@ -28,14 +32,18 @@ PASSES: tuple[Pass, ...] = (
     drop_guards,
     inline_regions,
     drop_identities,
+    spell_batch_norm,
     spell_dynamic,
     spell_pieces,  # before the movements it is made of
     spell_movement,
     scalar_qparams,
     unshare_dequantize,
-    spell_composites,  # after the movements have one spelling, before dequantize moves past the views it looks for
+    spell_products,  # after the movements have one spelling, before dequantize moves past the views it looks for
+    merge_movement,
+    spell_attention,
+    spell_composites,
     move_dequantize,
-    drop_identities,  # movements that cancelled out
+    merge_movement,  # what now stands side by side
     fold_constants,  # the weights' own movements have come to stand before their dequantize
     share_constants,
 )

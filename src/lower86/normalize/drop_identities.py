@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.fx import GraphModule, Node
 
-from ..graph.arguments import arguments, is_call, shape_of, tensor_of
+from ..graph.arguments import arguments, is_call, same_shape, shape_of, tensor_of
 from ..graph.edit import replace
 
 _A = torch.ops.aten
@@ -33,5 +33,5 @@ def _is_identity(node: Node, source: Node) -> bool:
     if is_call(node, *_CASTS):
         return tensor_of(node).dtype == tensor_of(source).dtype
     if is_call(node, *_MOVES):
-        return shape_of(node) == shape_of(source)
+        return same_shape(shape_of(node), shape_of(source))
     return False

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch.fx import GraphModule, Node
 
-from ..graph.arguments import arguments, is_call, shape_of, tensor_of
+from ..graph.arguments import arguments, is_call, same_shape, shape_of, tensor_of
 from ..graph.edit import constant_of, insert, insert_constant, replace
 from ..graph.qparams import is_dequantize
 
@@ -65,7 +65,7 @@ def _simplify_logic(module: GraphModule, node: Node) -> None:
             continue
         if bool((tensor == neutral).all()) and tensor_of(other).dtype == torch.bool:
             shape = shape_of(node)
-            if shape_of(other) != shape:
+            if not same_shape(shape_of(other), shape):
                 if not all(isinstance(size, int) for size in shape):
                     return
                 other = insert(node, _A.expand.default, (other, list(shape)), like=node)

@@ -1,10 +1,8 @@
-"""Decomposed spellings become the whole operator again.
+"""Decomposed spellings become the whole operator again, and variants of one operator one of them.
 
-    addmm(b, x, permute(w)), mm(x, permute(w))   ->  linear(x, w, b)
-    addmm(b, x, constant)                        ->  linear(x, permute(constant), b)
-    reshape(linear(reshape(x), w, b))            ->  linear(x, w, b)        where only leading dims are merged
-    add(linear(x, w), constant bias)             ->  linear(x, w, bias)
-    native_layer_norm(…)[0]                      ->  layer_norm             _softmax, _safe_softmax  ->  softmax
+    native_layer_norm(x, …)[0]       ->  layer_norm(x, …)          _softmax(x, dim, False)      ->  softmax(x, dim)
+    layer_norm(…, cudnn_enable)      ->  layer_norm(…)             masked_fill(x, m, 2.0)       ->  where(m, 2.0, x)
+    where(m, constant 2.0, x)        ->  where(m, 2.0, x)          where(m, x, constant 2.0)    ->  where(m, x, 2.0)
 """
 
 from __future__ import annotations
@@ -15,56 +13,27 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
-from ..graph.arguments import arguments, is_call, shape_of
-from ..graph.edit import insert, replace
-from ..graph.qparams import is_dequantize
+from ..graph.arguments import arguments, is_call, same_shape, shape_of, tensor_of
+from ..graph.edit import constant_of, insert, replace
 
 _A = torch.ops.aten
 
 
 def spell_composites(module: GraphModule) -> None:
-    """Rewrites decomposed linears, layer norms and softmaxes to the operator they came from."""
+    """Rewrites layer norms, softmaxes and selections."""
     for node in list(module.graph.nodes):
-        if is_call(node, _A.addmm.default, _A.mm.default):
-            _spell_linear(node)
-        elif is_call(node, _A.native_layer_norm.default):
+        if is_call(node, _A.native_layer_norm.default):
             _spell_layer_norm(node)
-        elif is_call(node, _A._softmax.default, _A._safe_softmax.default):
-            source, dim = node.args[0], node.args[1]
-            replace(node, insert(node, _A.softmax.int, (source, dim), like=node, value=node.meta["val"]))
-    for node in list(module.graph.nodes):
-        if is_call(node, _A.reshape.default) and is_call(node.args[0], _A.linear.default):
-            _lift_views(node, node.args[0])
-
-
-def _spell_linear(node: Node) -> None:
-    given = arguments(node)
-    left, right = given.get("mat1", given.get("self")), given["mat2"]
-    bias = given["self"] if "mat1" in given else None
-    scaled = given.get("beta", 1) != 1 or given.get("alpha", 1) != 1
-    plain_bias = bias is None or (len(shape_of(bias)) == 1 and shape_of(bias)[0] == shape_of(node)[1])
-    if scaled or not plain_bias:
-        return
-    if is_call(right, _A.permute.default) and list(right.args[1]) == [1, 0]:
-        weight = right.args[0]
-    elif right.op == "get_attr" or (is_dequantize(right) and right.args[0].op == "get_attr"):
-        weight = insert(node, _A.permute.default, (right, [1, 0]), like=node)
-    else:
-        return
-    operands = (left, weight) if bias is None else (left, weight, bias)
-    replace(node, insert(node, _A.linear.default, operands, like=node, value=node.meta["val"]))
-
-
-def _lift_views(node: Node, linear: Node) -> None:
-    source: Any = linear.args[0]
-    if not is_call(source, _A.reshape.default) or len(linear.users) != 1:
-        return
-    whole = source.args[0]
-    leading = shape_of(whole)[:-1]
-    if shape_of(whole)[-1] != shape_of(source)[-1] or shape_of(node) != (*leading, shape_of(linear)[-1]):
-        return
-    lifted = insert(node, _A.linear.default, (whole, *linear.args[1:]), like=linear, value=node.meta["val"])
-    replace(node, lifted)
+        elif is_call(node, _A.layer_norm.default):
+            node.args = node.args[:5]
+        elif is_call(node, _A._softmax.default):
+            source, dim, to_float = node.args
+            if not to_float:
+                replace(node, insert(node, _A.softmax.int, (source, dim), like=node, value=node.meta["val"]))
+        elif is_call(node, _A.masked_fill.Scalar, _A.masked_fill.Tensor):
+            _spell_masked_fill(module, node)
+        elif is_call(node, _A.where.self):
+            _spell_where(module, node)
 
 
 def _spell_layer_norm(node: Node) -> None:
@@ -75,3 +44,44 @@ def _spell_layer_norm(node: Node) -> None:
     operands = (given["input"], given["normalized_shape"], given["weight"], given["bias"], given["eps"])
     for first in firsts:
         replace(first, insert(node, _A.layer_norm.default, operands, like=node, value=first.meta["val"]))
+
+
+def _spell_masked_fill(module: GraphModule, node: Node) -> None:
+    source, mask, value = node.args
+    assert isinstance(source, Node)
+    number = _number(module, value)
+    if number is not None and _fits(number, source) and same_shape(shape_of(node), shape_of(source)):
+        replace(node, insert(node, _A.where.ScalarSelf, (mask, number, source), like=node, value=node.meta["val"]))
+
+
+def _spell_where(module: GraphModule, node: Node) -> None:
+    mask, chosen, other = node.args
+    assert isinstance(chosen, Node)
+    assert isinstance(other, Node)
+    for value, tensor, target in ((chosen, other, _A.where.ScalarSelf), (other, chosen, _A.where.ScalarOther)):
+        number = _number(module, value)
+        if number is None or not _fits(number, tensor) or tensor_of(node).dtype != tensor_of(tensor).dtype:
+            continue
+        operands = (mask, number, tensor) if value is chosen else (mask, tensor, number)
+        replace(node, insert(node, target, operands, like=node, value=node.meta["val"]))
+        return
+
+
+def _number(module: GraphModule, value: Any) -> float | int | bool | None:
+    """A scalar, or the one of a constant without dims."""
+    if isinstance(value, (bool, int, float)):
+        return value
+    if is_call(value, _A.scalar_tensor.default) or (is_call(value, _A.full.default) and not shape_of(value)):
+        given = arguments(value)
+        number = given.get("fill_value", given.get("s"))
+        return None if isinstance(number, Node) else torch.tensor(number, dtype=tensor_of(value).dtype).item()
+    constant = constant_of(module, value)
+    return constant.item() if constant is not None and constant.dim() == 0 and not constant.is_complex() else None
+
+
+def _fits(number: float | int | bool, tensor: Node) -> bool:
+    """Whether `where` of the number and the tensor has the tensor's dtype."""
+    dtype = tensor_of(tensor).dtype
+    if isinstance(number, bool):
+        return dtype == torch.bool
+    return dtype.is_floating_point or (isinstance(number, int) and not dtype.is_complex and dtype != torch.bool)

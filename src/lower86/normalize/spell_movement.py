@@ -1,7 +1,7 @@
 """One spelling for each movement.
 
     t, transpose                ->  permute          view, _unsafe_view, unsqueeze, squeeze, flatten    ->  reshape
-    select                      ->  slice + reshape  nested permutes                                    ->  one permute
+    select                      ->  slice + reshape
 
 A view becomes a reshape because a graph whose copies are gone may have to copy where the view did not.
 """
@@ -35,12 +35,6 @@ def spell_movement(module: GraphModule) -> None:
             _reshape(node, source)
         elif is_call(node, _A.select.int, _A.select_copy.int):
             _spell_select(node, source)
-    for node in list(module.graph.nodes):
-        if is_call(node, _A.permute.default) and is_call(node.args[0], _A.permute.default):
-            inner = node.args[0]
-            rank = len(node.args[1])
-            order = [inner.args[1][d % rank] % rank for d in node.args[1]]
-            replace(node, insert(node, _A.permute.default, (inner.args[0], order), like=node, value=node.meta["val"]))
 
 
 def _reshape(node: Node, source: Node) -> None:

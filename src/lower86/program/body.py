@@ -58,15 +58,16 @@ class BodyBuilder:
     def __init__(self) -> None:
         self.nodes: list[Node] = []
         self.stores: list[Store] = []
-        self._known: dict[Node, int] = {}
+        self._known: dict[str, int] = {}
 
     def add(self, op: str, args: tuple[int, ...], dtype: str, attrs: tuple[Attribute, ...] = ()) -> int:
         """The position of the node, new or known."""
         node = Node(op, args, dtype, attrs)
-        if node not in self._known:
-            self._known[node] = len(self.nodes)
+        key = repr(node)  # not the node itself: 0.0 and -0.0 are equal, but not the same constant
+        if key not in self._known:
+            self._known[key] = len(self.nodes)
             self.nodes.append(node)
-        return self._known[node]
+        return self._known[key]
 
     def store(self, slot: int, strides: tuple[Size, ...], node: int) -> None:
         """Adds a store of `node`."""

@@ -59,7 +59,7 @@ class SizeExpr:
 
     def __str__(self) -> str:
         def atom(a: Atom) -> str:
-            return a if isinstance(a, str) else f"({a.numerator} // {a.denominator})"
+            return a if isinstance(a, str) else f"(({a.numerator}) // ({a.denominator}))"
 
         def term(monomial: Monomial, c: int) -> str:
             factors = [atom(a) for a in monomial]

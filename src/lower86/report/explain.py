@@ -69,11 +69,11 @@ class Explanation:
                 "check that the quantizer annotated it"
             )
         if self.refused:
-            lines = "".join(f"\n    {r.node} ({r.operator}; {r.module or r.line}): {r.reason}" for r in self.refused[:20])
-            parts.append(f"{len(self.refused)} of {len(self.operators)} quantized contractions stay float:{lines}")
+            lines = [f"{r.node} ({r.operator}; {r.module or r.line}): {r.reason}" for r in self.refused]
+            parts.append(f"{len(self.refused)} of {len(self.operators)} quantized contractions stay float:{_listed(lines)}")
         if self.foreign:
-            lines = "".join(f"\n    {f.operator}: {f.where}" for f in self.foreign[:20])
-            parts.append(f"{len(self.foreign)} steps run in PyTorch, not in generated code:{lines}")
+            lines = [f"{f.operator}: {f.where}" for f in self.foreign]
+            parts.append(f"{len(self.foreign)} steps run in PyTorch, not in generated code:{_listed(lines)}")
         return "; ".join(parts)
 
     def __str__(self) -> str:
@@ -109,6 +109,15 @@ def explain(lowered: Any) -> Explanation:
             fix="pass what lower_pt2e_quantized_to_x86 returned",
         )
     return explanation
+
+
+_LISTED = 20
+
+
+def _listed(lines: Sequence[str]) -> str:
+    """One line each, as many as a warning can hold."""
+    rest = [f"… and {len(lines) - _LISTED} more: see lower86.explain"] if len(lines) > _LISTED else []
+    return "".join(f"\n    {line}" for line in [*lines[:_LISTED], *rest])
 
 
 def _kernel_rows(kernels: Sequence[KernelInfo]) -> list[tuple[str, ...]]:

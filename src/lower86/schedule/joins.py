@@ -1,46 +1,125 @@
-"""Concatenation: every part is copied to its place in one buffer.
+"""Tensors put together in one buffer, each part copied to its place.
 
-    cat([x, y], dim)  ->  out[:, :3] = x;  out[:, 3:] = y
+    cat([x, y], dim)               ->  out[:, :3] = x;  out[:, 3:] = y
+    constant_pad_nd(x, pad, v)     ->  out[…] = v;      out[1:-1] = x
+    slice_scatter(x, y, dim, 2, 5) ->  out[…] = x;      out[:, 2:5] = y
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.fx import Node
 
 from ..graph.arguments import arguments
-from .memory import Memory
-from .symbols import storage_of, to_sizes
-from .views import sliced
+from .emission import Emission, Space
+from .memory import Memory, add_pointwise
+from .rearranged import padding_of
+from .scalars import When, constant
+from .symbols import DTYPE_NAMES, to_sizes
+from .views import View, sliced, start_of
 
 _A = torch.ops.aten
 
 
+@dataclass(frozen=True)
+class Join:
+    """How the parts are written, and when that is known."""
+
+    emit: Callable[[Memory, Node, View], None]
+    when: When
+
+
 def is_native_join(node: Node) -> bool:
-    """Whether the node is a concatenation of tensors of one dtype that programs hold."""
-    if node.target is not _A.cat.default:
+    """Whether the node is put together of parts, all of dtypes that programs hold."""
+    join = JOINS.get(node.target)
+    if join is None:
         return False
-    values = [part.meta.get("val") for part in arguments(node)["tensors"]]
-    parts = [value for value in values if isinstance(value, torch.Tensor)]
-    if len(parts) != len(values):
-        return False
-    # An empty tensor of one dim joins anything, by an old courtesy of PyTorch's.
-    same_rank = len({part.dim() for part in parts}) == 1
-    dtypes = {part.dtype for part in parts}
-    return same_rank and len(dtypes) == 1 and all(storage_of(dtype) for dtype in dtypes)
+    values = [node.meta.get("val"), *(n.meta.get("val") for n in node.all_input_nodes)]
+    tensors = [value for value in values if not isinstance(value, torch.SymInt)]
+    return all(isinstance(t, torch.Tensor) and t.dtype in DTYPE_NAMES for t in tensors) and join.when.holds(node)
 
 
 def emit_join(memory: Memory, node: Node) -> None:
-    """Adds a copying step for each part."""
+    """Adds the steps that write the parts."""
+    whole = memory.store_of(node, DTYPE_NAMES[node.meta["val"].dtype], to_sizes(node.meta["val"].shape))
+    JOINS[node.target].emit(memory, node, whole)
+
+
+def _write(memory: Memory, value: View | float, place: View, label: str) -> None:
+    """A step that writes a view's elements, or a number, to a place; other dtypes are converted."""
+
+    def nothing_else(e: Emission, node: Node, space: Space) -> int:
+        raise AssertionError
+
+    e = Emission(memory.plan, nothing_else, memory.view)
+    space = Space.of(place.shape)
+    element = e.load(value, space) if isinstance(value, View) else constant(e, place.dtype, value).node
+    e.body.store(e.view_slot(place), e.strides(place, space), e.cast(element, place.dtype))
+    add_pointwise(e, place.shape, label)
+
+
+def _cat(memory: Memory, node: Node, whole: View) -> None:
     given = arguments(node)
-    shape = to_sizes(node.meta["val"].shape)
-    dim = given["dim"] % len(shape)
-    storage = storage_of(node.meta["val"].dtype)
-    assert storage is not None
-    whole = memory.store_of(node, storage, shape)
+    dim = given["dim"] % len(whole.shape)
     start = 0
     for number, part in enumerate(given["tensors"]):
+        if part.meta["val"].dim() != len(whole.shape):
+            continue  # an empty tensor of one dim joins anything, by an old courtesy of PyTorch's
         view = memory.view(part)
         place = sliced(whole, dim, start, 1, view.shape[dim])
-        memory.copy(view, place, f"{node.name}, part {number}")
+        _write(memory, view, place, f"{node.name}, part {number}")
         start = start + view.shape[dim]
+
+
+def _pad(memory: Memory, node: Node, whole: View) -> None:
+    given = arguments(node)
+    view, place = memory.view(given["self"]), whole
+    value = given["value"]
+    for dim, (low, high) in padding_of(node).items():
+        # What a negative number takes away is left out of the source, what a positive one adds out of the place.
+        view = sliced(view, dim, max(-low, 0), 1, view.shape[dim] + min(low, 0) + min(high, 0))
+        place = sliced(place, dim, max(low, 0), 1, view.shape[dim])
+    _write(memory, 0 if value is None else value, whole, f"{node.name}, all of it")
+    _write(memory, view, place, f"{node.name}, inside")
+
+
+def _slice_scatter(memory: Memory, node: Node, whole: View) -> None:
+    given = arguments(node)
+    source = memory.view(given["src"])
+    dim = given["dim"] % len(whole.shape)
+    start = start_of(given["start"], whole.shape[dim])
+    assert start is not None
+    _write(memory, memory.view(given["self"]), whole, f"{node.name}, all of it")
+    place = sliced(whole, dim, start, given["step"], source.shape[dim])
+    _write(memory, source, place, f"{node.name}, slice")
+
+
+def _has_parts(node: Node) -> bool:
+    """Tensors, and one of them of the result's rank."""
+    parts = [part.meta.get("val") for part in arguments(node)["tensors"]]
+    rank = node.meta["val"].dim()
+    whole = [part for part in parts if isinstance(part, torch.Tensor) and part.dim() == rank]
+    return bool(whole) and all(isinstance(p, torch.Tensor) and (p.dim() == rank or p.numel() == 0) for p in parts)
+
+
+def _pads_with_a_number(node: Node) -> bool:
+    given = arguments(node)
+    known = all(isinstance(pad, int) for pads in padding_of(node).values() for pad in pads)
+    number = given["value"] is None or isinstance(given["value"], (int, float))
+    return known and number and given.get("mode", "constant") == "constant"
+
+
+_PARTS = When("", _has_parts)
+_NUMBERS = When("paddings and value are numbers", _pads_with_a_number)
+_STEPS = When("", lambda node: isinstance(arguments(node)["step"], int))
+
+JOINS: Mapping[Any, Join] = {
+    _A.cat.default: Join(_cat, _PARTS),
+    _A.constant_pad_nd.default: Join(_pad, _NUMBERS),
+    _A.pad.default: Join(_pad, _NUMBERS),
+    _A.slice_scatter.default: Join(_slice_scatter, _STEPS),
+}

@@ -14,7 +14,8 @@ from .emission import Emission, Space, coalesced
 from .grouping import Group
 from .memory import Memory, add_pointwise
 from .pointwise import pointwise_of
-from .rows import ROWS, RowBody, reduced_dims
+from .rowbody import RowBody
+from .rows import ROWS, reduced_dims
 from .symbols import to_sizes
 from .templates import emit_attention, emit_product
 
@@ -99,8 +100,8 @@ def _emit_rows(memory: Memory, group: Group, node: Node, label: str) -> None:
 
     known: dict[Node, int] = {}
     e = _emission(memory, group, known)
-    row = RowBody(e, node, full, after, product(x_shape[d] for d in reduced), [])
-    known[node] = operation.emit(row)
+    row = RowBody(e, node, full, after, tuple(reduced), product(x_shape[d] for d in reduced), [])
+    known[node] = operation.emit(row).cast(e.dtype_of(node)).node
     position = group.nodes.index(node)
     _store_results(memory, e, group, group.nodes[:position], full)
     _store_results(memory, e, group, group.nodes[position:], after, stored)

@@ -25,7 +25,7 @@ class Plan:
         self.steps: list[Step | Foreign] = []
         self.constants: list[Any] = []
         self.packings: list[Packing] = []
-        self._kernel_numbers: dict[Kernel, int] = {}
+        self._kernel_numbers: dict[str, int] = {}
         self._constant_values: dict[object, int] = {}
         # Keeps tensors alive whose addresses are keys above.
         self._tensors: list[torch.Tensor] = []
@@ -61,7 +61,7 @@ class Plan:
         used = _dim_names(kernel)
         if used:
             kernel = _renamed(kernel, {name: f"d{i}" for i, name in enumerate(used)})
-        number = self._kernel_numbers.setdefault(kernel, len(self.kernels))
+        number = self._kernel_numbers.setdefault(repr(kernel), len(self.kernels))
         if number == len(self.kernels):
             self.kernels.append(kernel)
         dims = tuple(dim_atom(name) for name in used)

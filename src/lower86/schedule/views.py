@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -93,35 +94,96 @@ def reshaped(view: View, shape: tuple[Size, ...]) -> View | None:
     return replace(view, shape=shape, strides=tuple(strides))
 
 
+def diagonal(view: View, offset: int, first: int, second: int, size: Size) -> View:
+    """The elements whose indices along two dims differ by `offset`, as a last dim of their own."""
+    rank = len(view.shape)
+    first, second = first % rank, second % rank
+    others = [d for d in range(rank) if d not in (first, second)]
+    moves = view.strides[second] * offset if offset >= 0 else view.strides[first] * -offset
+    return replace(
+        view,
+        shape=(*(view.shape[d] for d in others), size),
+        strides=(*(view.strides[d] for d in others), view.strides[first] + view.strides[second]),
+        offset=view.offset + (moves if size != 0 else 0),
+    )
+
+
+def windows(view: View, dim: int, step: int, count: Size, size: int) -> View:
+    """Windows of `size` along a dim, every `step` elements, their elements as a last dim; they may overlap."""
+    if not view.shape:
+        return replace(view, shape=(size,), strides=(1,))
+    outer = sliced(view, dim, 0, step, count)
+    return replace(outer, shape=(*outer.shape, size), strides=(*outer.strides, view.strides[dim % len(view.shape)]))
+
+
+def _permute(node: Node, view: View) -> View:
+    return permuted(view, list(arguments(node)["dims"]))
+
+
+def _expand(node: Node, view: View) -> View:
+    return expanded(view, to_sizes(node.meta["val"].shape))
+
+
+def _slice(node: Node, view: View) -> View:
+    given, shape = arguments(node), to_sizes(node.meta["val"].shape)
+    dim = given["dim"]
+    return sliced(view, dim, start_of(given["start"], view.shape[dim]), given["step"], shape[dim])
+
+
+def _select(node: Node, view: View) -> View:
+    given = arguments(node)
+    dim = given["dim"] % len(view.shape)
+    one = sliced(view, dim, start_of(given["index"], view.shape[dim]), 1, 1)
+    return replace(one, shape=(*one.shape[:dim], *one.shape[dim + 1 :]), strides=_without(one.strides, dim))
+
+
+def _without(strides: tuple[Size, ...], dim: int) -> tuple[Size, ...]:
+    return (*strides[:dim], *strides[dim + 1 :])
+
+
+def _unfold(node: Node, view: View) -> View:
+    given, shape = arguments(node), to_sizes(node.meta["val"].shape)
+    return windows(view, given["dimension"], given["step"], shape[given["dimension"]], given["size"])
+
+
+def _diagonal(node: Node, view: View) -> View:
+    given, shape = arguments(node), to_sizes(node.meta["val"].shape)
+    return diagonal(view, given["offset"], given["dim1"], given["dim2"], shape[-1])
+
+
+def _reshape(node: Node, view: View) -> View | None:
+    return reshaped(view, to_sizes(node.meta["val"].shape))
+
+
+MOVEMENT: Mapping[Any, Callable[[Node, View], View | None]] = {
+    _A.reshape.default: _reshape,
+    _A.permute.default: _permute,
+    _A.expand.default: _expand,
+    _A.slice.Tensor: _slice,
+    _A.select.int: _select,
+    _A.unfold.default: _unfold,
+    _A.diagonal.default: _diagonal,
+}
+"""Operators that only say where elements are: what each makes of its source's view, or None where that takes a copy."""
+PERMUTE = _A.permute.default
+
+
 def moved(node: Node, view: View) -> View | None:
     """What a movement node makes of its source's view, or None where that takes a copy."""
-    given = arguments(node)
-    shape = to_sizes(node.meta["val"].shape)
-    if node.target is _A.permute.default:
-        return permuted(view, list(given["dims"]))
-    if node.target is _A.expand.default:
-        return expanded(view, shape)
-    if node.target is _A.slice.Tensor:
-        dim = given["dim"]
-        size = view.shape[dim]
-        start = _start(given["start"], size)
-        return None if start is None else sliced(view, dim, start, given["step"], shape[dim])
-    return reshaped(view, shape)
+    return MOVEMENT[node.target](node, view)
 
 
-def _start(start: Any, size: Size) -> Size | None:
-    if start is None:
-        return 0
+def start_of(start: Any, size: Size) -> Size:
+    """Where a slice that begins at `start`, a number or the node of one, begins in a dim of `size`."""
     if isinstance(start, Node):
         start = start.meta["val"]
+    if start is None:
+        return 0
     position = to_size(start)
+    # Whether a size known at the call is negative, export has decided by its example, for all sizes that it admits.
+    example = start if isinstance(start, int) else start.node.hint
+    if example is not None and example < 0:
+        position = position + size
     if not isinstance(position, int):
         return position
-    if position < 0:
-        from_end: Size = position + size
-        return max(from_end, 0) if isinstance(from_end, int) else from_end
-    return min(position, size) if isinstance(size, int) else position
-
-
-PERMUTE = _A.permute.default
-MOVEMENT = (_A.reshape.default, PERMUTE, _A.expand.default, _A.slice.Tensor)
+    return max(0, min(position, size) if isinstance(size, int) else position)

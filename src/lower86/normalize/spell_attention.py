@@ -1,0 +1,108 @@
+"""Attention that PyTorch has taken apart is one operator again.
+
+    scores = matmul(mul(q, c), mul(permute(k), c))                       q, k, v: [batch, heads, n, d] or [batch, n, d]
+    scores = add(scores, mask)                                           if there is a mask
+    safe   = where(logical_not(any(logical_not(eq(scores, -inf)), -1)), 0, softmax(scores, -1))
+    matmul(safe, v)      ->  scaled_dot_product_attention(q, k, v, mask, scale=c * c)
+
+Rows whose keys are all masked give 0 in both. Attention that a model writes out itself, without that rule, stays as it is.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch.fx import GraphModule, Node
+
+from ..graph.arguments import arguments, is_call, same_shape, shape_of, tensor_of
+from ..graph.edit import constant_of, insert, replace
+
+_A = torch.ops.aten
+
+
+def spell_attention(module: GraphModule) -> None:
+    """Rewrites decomposed attention to `scaled_dot_product_attention`."""
+    for node in list(module.graph.nodes):
+        if is_call(node, _A.matmul.default) and len(shape_of(node)) in (3, 4):
+            _spell(module, node)
+
+
+def _spell(module: GraphModule, node: Node) -> None:
+    scores = _softmaxed(module, node.args[0])
+    if scores is None:
+        return
+    product, mask = scores, None
+    if is_call(scores, _A.add.Tensor) and arguments(scores)["alpha"] == 1:
+        product, mask = scores.args
+        if not is_call(product, _A.matmul.default):
+            product, mask = mask, product
+    if not is_call(product, _A.matmul.default) or not same_shape(shape_of(product), shape_of(scores)):
+        return
+    if mask is not None and not (isinstance(mask, Node) and len(shape_of(mask)) >= 2):
+        return
+    q, first = _scaled(product.args[0])
+    transposed, second = _scaled(product.args[1])
+    rank = len(shape_of(node))
+    if any(len(shape_of(operand)) != rank for operand in (q, transposed, node.args[1])):  # type: ignore[arg-type]
+        return
+    order = [*range(rank - 2), rank - 1, rank - 2]
+    if is_call(transposed, _A.permute.default):
+        inner = [d % rank for d in transposed.args[1]]
+        transposed, order = transposed.args[0], [inner[d] for d in order]
+    k = transposed if order == list(range(rank)) else insert(node, _A.permute.default, (transposed, order), like=node)
+    operands: list[Any] = [q, k, node.args[1]]
+    if mask is not None:
+        operands.append(_as_boolean(module, mask))
+    scale, width = first * second, shape_of(q)[-1]
+    usual = isinstance(width, int) and math.isclose(scale, width**-0.5, rel_tol=1e-6)
+    named = {} if usual else {"scale": scale}
+    attention = _A.scaled_dot_product_attention.default
+    replace(node, insert(node, attention, operands, named, like=node, value=node.meta["val"]))
+
+
+def _softmaxed(module: GraphModule, safe: Any) -> Node | None:
+    """The scores x of `where(not any(not (x == -inf)), 0, softmax(x))`, along the last dim."""
+    if not is_call(safe, _A.where.self) or tensor_of(safe).dtype != torch.float32:
+        return None
+    rule, zero, softmax = safe.args
+    if not is_call(softmax, _A.softmax.int, _A._softmax.default) or not _is_full(module, zero, 0.0):
+        return None
+    scores, rank = softmax.args[0], len(shape_of(softmax))
+    kept = rule.args[0] if is_call(rule, _A.logical_not.default) else None
+    if not is_call(kept, _A.any.dim) or not is_call(kept.args[0], _A.logical_not.default):
+        return None
+    infinite = kept.args[0].args[0]
+    if not is_call(infinite, _A.eq.Scalar) or infinite.args[0] is not scores or infinite.args[1] != -math.inf:
+        return None
+    along_last = softmax.args[1] % rank == rank - 1 and arguments(kept)["dim"] % rank == rank - 1
+    return scores if along_last else None
+
+
+def _scaled(operand: Any) -> tuple[Any, float]:
+    """x and c of mul(x, c)."""
+    if is_call(operand, _A.mul.Tensor, _A.mul.Scalar) and isinstance(operand.args[1], (int, float)):
+        return operand.args[0], float(operand.args[1])
+    return operand, 1.0
+
+
+def _as_boolean(module: GraphModule, mask: Node) -> Node:
+    """b of where(b, 0, -inf); any other mask is added as it is."""
+    if is_call(mask, _A.where.self):
+        condition, kept, left_out = mask.args
+        if _is_full(module, kept, 0.0) and _is_full(module, left_out, -math.inf):
+            assert isinstance(condition, Node)
+            return condition
+    return mask
+
+
+def _is_full(module: GraphModule, node: Any, value: float) -> bool:
+    """Whether every element of the tensor is `value`, known without computing anything large."""
+    constant = constant_of(module, node)
+    if constant is not None:
+        return constant.numel() == 1 and float(constant) == value
+    if is_call(node, _A.full_like.default, _A.full.default, _A.scalar_tensor.default):
+        given = arguments(node)
+        return bool(given.get("fill_value", given.get("s")) == value)
+    return is_call(node, _A.zeros_like.default, _A.zeros.default) and value == 0

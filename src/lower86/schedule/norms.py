@@ -1,0 +1,61 @@
+"""Rows that come out as long as they went in.
+
+    softmax(x)     m = max x;  s = Σ exp(x - m);  exp(x - m) / s
+    layer_norm(x)  m = Σ x / n;  v = Σ (x - m)² / n;  (x - m) · (1 / sqrt(v + eps)) · weight + bias
+    rms_norm(x)    x · (1 / sqrt(Σ x² / n + eps)) · weight
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch.fx import Node
+
+from .rowbody import RowBody, RowOperation
+from .scalars import Scalar, When
+
+_A = torch.ops.aten
+
+
+def _softmax(row: RowBody) -> Scalar:
+    x = row.x("f32")
+    power = (x - row.reduce("max", x)).call("exp")
+    return power / row.reduce("sum", power)
+
+
+def _log_softmax(row: RowBody) -> Scalar:
+    x = row.x("f32")
+    shifted = x - row.reduce("max", x)
+    return shifted - row.reduce("sum", shifted.call("exp")).call("log")
+
+
+def _layer_norm(row: RowBody) -> Scalar:
+    x, at = row.x("f32"), row.at
+    centred = x - row.mean(x)
+    y = centred * (row.mean(centred * centred) + at.number("eps")).call("rsqrt")
+    y = y * at("weight") if at.given("weight") else y
+    return y + at("bias") if at.given("bias") else y
+
+
+def _rms_norm(row: RowBody) -> Scalar:
+    x, at = row.x("f32"), row.at
+    eps = at.number("eps") if at.given("eps") else torch.finfo(torch.float32).eps
+    y = x * (row.mean(x * x) + eps).call("rsqrt")
+    return y * at("weight") if at.given("weight") else y
+
+
+def _is_float32(node: Node) -> bool:
+    values = [node.meta["val"], node.args[0].meta["val"]]  # type: ignore[union-attr]
+    return all(value.dtype == torch.float32 for value in values)
+
+
+_FLOAT32 = When("float32", _is_float32)
+
+NORMS: Mapping[Any, RowOperation] = {
+    _A.softmax.int: RowOperation(_softmax, _FLOAT32, full=True),
+    _A.log_softmax.int: RowOperation(_log_softmax, _FLOAT32, full=True),
+    _A.layer_norm.default: RowOperation(_layer_norm, _FLOAT32, full=True),
+    _A.rms_norm.default: RowOperation(_rms_norm, _FLOAT32, full=True),
+}

@@ -1,0 +1,148 @@
+"""Attention spelled out: the same function, all four operands quantized, whatever the mask, the heads and the shapes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.fx import GraphModule
+
+from lower86.frontend.quantizer import QuantizationConfig, X86Quantizer
+from tests.frontend.test_quantizer import A, is_read_quantized, nodes, quantize, scale_of
+from tests.models.counting import int8_macs, pairs
+
+SDPA = A.scaled_dot_product_attention.default
+
+
+class Attention(nn.Module):
+    """Attention with fixed options."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        self.options = options
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+        return F.scaled_dot_product_attention(q, k, v, mask, **self.options)
+
+
+def operands(heads: int = 4, kept: int = 4, queries: int = 5, keys: int = 7) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.randn(2, heads, queries, 8), torch.randn(2, kept, keys, 8), torch.randn(2, kept, keys, 6)
+
+
+def some_masked() -> Tensor:
+    mask = torch.rand(2, 1, 5, 7) > 0.4
+    mask[1, 0, 2] = False  # a row without keys
+    return mask
+
+
+CASES: dict[str, tuple[nn.Module, tuple[Tensor, ...]]] = {
+    "plain": (Attention(), operands()),
+    "three dims": (Attention(), tuple(t[:, 0] for t in operands())),
+    "scale": (Attention(scale=0.3), operands()),
+    "boolean": (Attention(), (*operands(), some_masked())),
+    "additive": (Attention(), (*operands(), torch.randn(5, 7).masked_fill(torch.rand(5, 7) > 0.8, -torch.inf))),
+    "causal": (Attention(is_causal=True), operands()),
+    "causal, more queries": (Attention(is_causal=True), operands(queries=9)),
+    "grouped": (Attention(enable_gqa=True), operands(kept=2)),
+    "grouped, one": (Attention(enable_gqa=True), operands(kept=1)),
+    "grouped, none": (Attention(enable_gqa=True), operands(kept=4)),
+    "grouped, boolean": (Attention(enable_gqa=True), (*operands(kept=2), some_masked())),
+    "grouped, causal": (Attention(enable_gqa=True, is_causal=True), operands(kept=2)),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_spelled_out_attention_is_the_same_function(name: str) -> None:
+    model, inputs = CASES[name]
+    graph = torch.export.export(model, inputs).module()
+    assert isinstance(graph, GraphModule)
+    spelled = X86Quantizer().transform_for_annotation(graph)
+    assert not nodes(spelled, SDPA)
+    torch.testing.assert_close(spelled(*inputs), model(*inputs))
+    assert all("val" in node.meta for node in spelled.graph.nodes if node.op == "call_function")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_all_four_operands_are_quantized(name: str) -> None:
+    model, inputs = CASES[name]
+    quantized = quantize(model, *inputs, bound=0.04)
+    first, second = nodes(quantized, A.matmul.default)
+    assert all(is_read_quantized(node, i) for node in (first, second) for i in (0, 1))
+    assert scale_of(second) == pytest.approx(1 / 255)
+    assert pairs(quantized) == (4, 4)
+    q, k, v = inputs[:3]
+    macs = [q.numel() * k.shape[-2], q.numel() // 8 * k.shape[-2] * v.shape[-1]]
+    assert list(int8_macs(quantized, *inputs).values()) == macs
+
+
+def test_open_dims_stay_open() -> None:
+    batch, length = torch.export.Dim("batch", min=2), torch.export.Dim("length", min=2)
+    inputs = tuple(torch.randn(2, 4, 5, 8) for _ in range(3))
+    graph = torch.export.export(
+        Attention(is_causal=True), inputs, dynamic_shapes={n: {0: batch, 2: length} for n in "qkv"} | {"mask": None}
+    ).module()
+    assert isinstance(graph, GraphModule)
+    spelled = X86Quantizer().transform_for_annotation(graph)
+    assert not nodes(spelled, SDPA)
+    for size in (2, 9):
+        inputs = tuple(torch.randn(3, 4, size, 8) for _ in range(3))
+        torch.testing.assert_close(spelled(*inputs), Attention(is_causal=True)(*inputs))
+
+
+def test_dropout_in_training_and_attention_that_cannot_be_spelled() -> None:
+    inputs = operands()
+    graph = torch.export.export(Attention(dropout_p=0.5), inputs).module()
+    assert isinstance(graph, GraphModule)
+    (dropout,) = nodes(X86Quantizer().transform_for_annotation(graph), A.dropout.default)
+    assert dropout.args[1:] == (0.5, True)
+    inputs = tuple(t.double() for t in operands())
+    graph = torch.export.export(Attention(), inputs).module()
+    assert isinstance(graph, GraphModule)
+    assert nodes(X86Quantizer().transform_for_annotation(graph), SDPA)
+
+
+WHOLE = {
+    "no attention": X86Quantizer().set_function_type(F.scaled_dot_product_attention, None),
+    "no products": X86Quantizer().set_function_type(torch.matmul, None),
+    "nothing": X86Quantizer().set_global(None),
+    "dynamic": X86Quantizer().set_global(QuantizationConfig.dynamic()),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_attention_that_is_not_quantized_stays_whole(name: str) -> None:
+    quantized = quantize(Attention(), *operands(), quantizer=WHOLE[name])
+    assert len(nodes(quantized, SDPA)) == 1
+    assert pairs(quantized) == (0, 0)
+
+
+def test_attention_alone() -> None:
+    quantizer = X86Quantizer().set_global(None).set_function_type(SDPA, QuantizationConfig())
+    assert pairs(quantize(Attention(), *operands(), quantizer=quantizer)) == (4, 4)
+
+
+def test_symmetric_probabilities_start_at_zero() -> None:
+    quantizer = X86Quantizer().set_global(QuantizationConfig(symmetric_activations=True))
+    _, second = nodes(quantize(Attention(), *operands(), quantizer=quantizer, bound=0.06), A.matmul.default)
+    assert second.args[0].args[1:] == (pytest.approx(1 / 127), 0, -128, 127, torch.int8)  # type: ignore[union-attr]
+
+
+def test_transformer_layer_of_pytorch() -> None:
+    layer = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True)
+    x, mask = torch.randn(2, 5, 16), torch.zeros(2, 5, dtype=torch.bool)
+    mask[1, 3:] = True
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = layer
+
+        def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+            return self.layer(x, src_key_padding_mask=mask)
+
+    quantized = quantize(Model(), x, mask)
+    assert len(nodes(quantized, A.matmul.default)) == 2
+    assert sum(int8_macs(quantized, x, mask).values()) == 10 * (4 * 16 * 16 + 2 * 16 * 32) + 2 * 2 * 4 * 5 * 5 * 4
