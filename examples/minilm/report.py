@@ -52,7 +52,7 @@ def table(results: Results) -> Table:
     _row(view, "  torch.export + lower86's own", parts, end_section=True)
 
     for name, like in (("fp32", results.to_fp32), ("quantized", results.to_quantized)):
-        _row(view, f"cosine to {name}, mean / min", {LOWER86: f"{like.mean:.4f} / {like.minimum:.4f}"})
+        _row(view, f"cosine to {name}, mean / min", {LOWER86: f"{like.mean:.5f} / {like.minimum:.5f}"})
     for k, shares in results.recalls.items():
         _row(view, f"recall@{k} of {results.entries:,}", {name: f"{share:.1%}" for name, share in shares.items()})
     view.add_section()

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
         TargetError,
         UnsupportedError,
     )
+    from .frontend.configuration import QuantizationConfig
+    from .frontend.quantizer import X86Quantizer
+    from .lowered import LoweredModule
     from .lowering import lower_pt2e_quantized_to_x86
     from .report.explain import explain
     from .runtime.threads import set_num_threads
@@ -31,18 +34,24 @@ __all__ = [
     "InputError",
     "Lower86Error",
     "Lower86Warning",
+    "LoweredModule",
+    "QuantizationConfig",
     "Target",
     "TargetError",
     "UnsupportedError",
+    "X86Quantizer",
     "explain",
     "lower_pt2e_quantized_to_x86",
     "set_num_threads",
 ]
 
 _HOMES = {
+    "LoweredModule": "lowered",
+    "QuantizationConfig": "frontend.configuration",
     "Target": "codegen.target",
     "explain": "report.explain",
     "lower_pt2e_quantized_to_x86": "lowering",
+    "X86Quantizer": "frontend.quantizer",
     "set_num_threads": "runtime.threads",
 }
 """The module of each public name that is not an error."""

@@ -31,7 +31,7 @@ class _Input:
 
 
 class CompiledGraph:
-    """The program of a graph, its machine code, and its calling convention. May be called from several threads at once."""
+    """The program of a graph, its machine code, its calling convention. Several threads may call it at once."""
 
     def __init__(self, module: GraphModule, scheduled: Scheduled, target: Target) -> None:
         self.scheduled = scheduled
@@ -91,7 +91,7 @@ def _checked(leaf: Any, wanted: _Input) -> Tensor:
     if not isinstance(leaf, Tensor):
         numpy = type(leaf).__module__ == "numpy"
         raise InputError(
-            f"{wanted.name} is a {type(leaf).__module__ + '.' if numpy else ''}{type(leaf).__name__}, not a torch.Tensor",
+            f"{wanted.name} is a {'numpy.' if numpy else ''}{type(leaf).__name__}, not a torch.Tensor",
             where=where,
             fix=f"pass torch.from_numpy({wanted.name})" if numpy else "pass a tensor, as in the example inputs",
         )

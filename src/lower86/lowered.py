@@ -1,4 +1,4 @@
-"""The lowered module: a `torch.fx.GraphModule` whose graph is the INT8 graph and whose call runs the compiled program."""
+"""The lowered module: a `torch.fx.GraphModule` whose graph is the INT8 graph and whose call runs its program."""
 
 from __future__ import annotations
 
@@ -38,6 +38,9 @@ class LoweredModule(GraphModule):
     """
 
     _interpreted: Callable[..., Any]
+    _target: Target
+    _records: tuple[Record, ...]
+    timings: dict[str, float]
 
     def __init__(
         self, root: torch.nn.Module | dict[str, Any], graph: Graph, target: Target, records: tuple[Record, ...] = ()
@@ -53,12 +56,12 @@ class LoweredModule(GraphModule):
         code = super().recompile()
         kind = type(self)  # torch.fx gives every graph module a class of its own
         kind._interpreted = kind.forward
-        kind.forward = _native_forward(kind.forward)  # type: ignore[method-assign]
+        kind.forward = _native_forward(kind.forward)
         self.__dict__.update(_compiled=None, _edited=True)
         return code
 
     def compiled(self) -> CompiledGraph:
-        """The graph's program and machine code, made now if there is none. Raises GraphError for a graph beyond them."""
+        """The graph's program and machine code, made now if there is none. May raise GraphError."""
         found: CompiledGraph | None = self.__dict__["_compiled"]
         if found is not None:
             return found

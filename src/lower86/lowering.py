@@ -41,8 +41,9 @@ def lower_pt2e_quantized_to_x86(
         A `torch.fx.GraphModule`: its graph is the INT8 graph, its call takes and gives what `model` does.
 
     Raises:
-        TargetError: the CPU lacks the instructions. ExportError: the model cannot be traced. GraphError: a part of it has
-        no meaning as a program.
+        TargetError: the CPU lacks the instructions.
+        ExportError: the model cannot be traced.
+        GraphError: a part of it has no meaning as a program.
     """
     if on_fallback not in _FALLBACKS:
         raise Lower86Error(f"on_fallback={on_fallback!r}", fix=f"use one of {', '.join(_FALLBACKS)}")

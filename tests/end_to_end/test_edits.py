@@ -6,7 +6,6 @@ import operator
 
 import pytest
 import torch
-from torch import Tensor
 from torch.fx import Node
 
 import lower86

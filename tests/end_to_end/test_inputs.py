@@ -50,8 +50,10 @@ def chain() -> tuple[nn.Module, LoweredModule]:
         lambda t: t[:6, :20].requires_grad_(),
         lambda t: torch.complex(t, -t).conj().imag[:6, :20],
     ],
-    ids=["rows", "every other row", "every other column", "transposed", "expanded rows", "expanded columns", "unaligned",
-         "overlapping", "requires grad", "negative bit"],
+    ids=[
+        "rows", "every other row", "every other column", "transposed", "expanded rows", "expanded columns",
+        "unaligned", "overlapping", "requires grad", "negative bit",
+    ],
 )  # fmt: skip
 def test_layouts(chain: tuple[nn.Module, LoweredModule], view: Any) -> None:
     model, lowered = chain

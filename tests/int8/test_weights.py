@@ -34,7 +34,9 @@ ACTIVATIONS = [U8_X, Scale(zero_point=0), Scale(zero_point=255), S8, Scale(2.0**
 @pytest.mark.parametrize(
     ("weight", "x"),
     [(weight, ACTIVATIONS[i % 5]) for i, weight in enumerate(WEIGHTS)] + [(WEIGHTS[4], x) for x in ACTIVATIONS],
-    ids=lambda v: " ".join(str(part).removeprefix("torch.")[:8] for part in (v if isinstance(v, dict) else vars(v)).values()),
+    ids=lambda v: " ".join(
+        str(part).removeprefix("torch.")[:8] for part in (v if isinstance(v, dict) else vars(v)).values()
+    ),
 )
 def test_dtypes_scales_and_zero_points(weight: dict[str, Any], x: Scale) -> None:
     model, inputs = Linear(x=x, **weight), grid(7, 20)
@@ -128,3 +130,12 @@ def test_a_weight_that_is_no_constant_is_refused() -> None:
     agree(model, lowered, *inputs)
     (record,) = lower86.explain(lowered).refused
     assert "not a constant" in record.reason
+
+
+@pytest.mark.parametrize(("axis", "lowered"), [(-2, True), (-1, False)])
+def test_an_axis_may_count_from_the_end(axis: int, lowered: bool) -> None:
+    model, inputs = Linear(axis=axis % 2), grid(7, 20)
+    model.axis = axis
+    module = lower_anyhow(model, inputs)
+    agree(model, module, inputs)
+    assert lower86.explain(module).int8_fraction == lowered

@@ -59,8 +59,10 @@ class _Counter(Interpreter):
 
 
 def _name(node: Node) -> str:
-    schema = getattr(node.target, "_schema", None)
-    return schema.name.split("::")[1] if schema is not None else ""
+    if isinstance(node.target, torch._ops.OpOverload):
+        return node.target._schema.name.split("::")[1]
+    # torchao writes some operators without an overload.
+    return node.target.__name__ if isinstance(node.target, torch._ops.OpOverloadPacket) else ""
 
 
 def _is_dequantized(operand: object) -> bool:

@@ -32,7 +32,11 @@ class Function(nn.Module):
 
 
 def graph_of(
-    function: Callable[..., Any], *inputs: Any, constants: tuple[Tensor, ...] = (), decompose: bool = False, **options: Any
+    function: Callable[..., Any],
+    *inputs: Any,
+    constants: tuple[Tensor, ...] = (),
+    decompose: bool = False,
+    **options: Any,
 ) -> GraphModule:
     """The exported graph; with `decompose`, in core ATen first."""
     model: nn.Module = Function(function, constants)

@@ -106,11 +106,10 @@ def test_both_spellings_are_one(name: str) -> None:
 
 
 def test_sizes_that_only_happen_to_be_equal_are_not() -> None:
-    """Twice the batch is 4 in the example, as is a fixed dim."""
+    """In the example batch and fixed dim are both 2; then [batch, 2] and [2, batch] are not the same."""
 
     def function(x: Tensor, w: Tensor) -> Tensor:
-        y = F.linear(x.reshape(-1, 8), w)
-        return y.reshape(-1, 4, 5)
+        return F.linear(x.reshape(-1, 8), w).reshape(2, x.shape[0], 5)
 
     x = torch.randn(2, 2, 8)
     module = graph_of(function, x, constants=(W,), dynamic_shapes=(({0: torch.export.Dim("batch")},),))

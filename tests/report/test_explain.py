@@ -19,7 +19,7 @@ from tests.models.small import MLP, Attention, Embedding
 
 
 def counted(model: nn.Module, inputs: tuple[Any, ...]) -> int:
-    """Multiply-accumulates of the linears of a quantized model, from the shapes that pass through them in eager mode."""
+    """Multiply-accumulates of a quantized model's linears, from the shapes that pass through them in eager mode."""
     total = 0
 
     class Counter(torch.utils._python_dispatch.TorchDispatchMode):

@@ -96,7 +96,7 @@ def _annotate_add(
     first, second = arguments(node)["self"], arguments(node)["other"]
     if not (isinstance(first, Node) and isinstance(second, Node) and first is not second):
         return
-    if not (_same_shape(first, second) and is_float32(first) and is_float32(second)):
+    if not (is_float32(first) and is_float32(second) and first.meta["val"].shape == second.meta["val"].shape):
         return
     sources = {operand: contractions.get(_source_of(operand)) for operand in (first, second)}
     # The later of two contractions takes the addition in: the earlier one's result is there by then.
@@ -121,18 +121,13 @@ def _source_of(node: Node) -> Node:
     return node
 
 
-def _same_shape(a: Node, b: Node) -> bool:
-    return a.meta["val"].shape == b.meta["val"].shape if is_float32(a) and is_float32(b) else False
-
-
 def _annotate_between(nodes: list[Node], config_of: ConfigOf, live: set[Node], memory: Memory) -> None:
     wanted: dict[Node, QuantizationConfig] = {}
     for node in reversed(nodes):
         config = config_of(node) if is_call(node, *BETWEEN) and is_float32(node) else None
         if config is None or config.mode == "dynamic":
             continue
-        readers = [user for user in node.users if user in live and user.target is not _A.sym_size.int]
-        if readers and all(_is_reader(user, node, config.activations, wanted) for user in readers):
+        if _is_never_float(node, config.activations, wanted, live):
             wanted[node] = config
     for node in nodes:
         if node in wanted and is_call(node, *SELECTIONS, *AVERAGES):
@@ -154,8 +149,7 @@ def _annotate_merge(
         return
     first = operands[0]
     if is_call(node, *AVERAGES):
-        readers = [user for user in first.users if user in live]
-        if not all(_is_reader(user, first, config.activations, wanted) for user in readers):
+        if not _is_never_float(first, config.activations, wanted, live):
             return  # somebody needs the float anyway: the pool can read it too
         torchao.annotate_output(node, torchao.activation_spec(config))
     else:
@@ -163,6 +157,12 @@ def _annotate_merge(
     torchao.annotate_input(node, first, torchao.activation_spec(config))
     for operand in operands[1:]:
         torchao.annotate_input(node, operand, torchao.shared(first, node))
+
+
+def _is_never_float(node: Node, integers: Integers, wanted: dict[Node, QuantizationConfig], live: set[Node]) -> bool:
+    """Whether all who read the value read it as such integers."""
+    readers = [user for user in node.users if user in live and user.target is not _A.sym_size.int]
+    return bool(readers) and all(_is_reader(user, node, integers, wanted) for user in readers)
 
 
 def _is_reader(user: Node, operand: Node, integers: Integers, wanted: dict[Node, QuantizationConfig]) -> bool:

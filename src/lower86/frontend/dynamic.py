@@ -1,7 +1,7 @@
 """Dims that stay open: those of a graph that is dynamic already, and examples that would close them.
 
-torch.export fixes every dim that `dynamic_shapes` does not name, also where the model it is given was exported with open
-ones; and it takes an example of size 0 or 1 for a special case of its own, not for an example of any size.
+torch.export fixes every dim that `dynamic_shapes` does not name, also where the model it is given was exported with
+open ones; and it takes an example of size 0 or 1 for a special case of its own, not for an example of any size.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def _larger(value: Any, spec: Any) -> Any:
 
 
 def _wanted(dim: Any, size: int) -> int:
-    """The size to export with: 2, or the least the dim allows, for 0 or 1; for a dim derived from another, accordingly."""
+    """The size to export with: for 0 or 1, 2 or the least the dim allows; a dim derived from another follows it."""
     if dim is None or isinstance(dim, int) or getattr(getattr(dim, "type", None), "name", "") == "STATIC":
         return size
     root, formula = getattr(dim, "root", dim), getattr(dim, "fn", None)

@@ -133,7 +133,7 @@ def operator_packet(operator: Callable[..., Any], known: Iterable[Any]) -> Any:
         packet = getattr(_A, _WRITTEN_OTHERWISE.get(name, name), None)
     if packet in packets:
         return packet
-    names = sorted({str(one).removeprefix("aten.") for one in packets})
+    names = sorted(name for one in packets if not (name := one.__name__).startswith("_"))
     asked = getattr(operator, "__name__", str(operator))
     near = difflib.get_close_matches(asked, names, n=3)
     raise Lower86Error(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e import (
+    FakeQuantize,
     FusedMovingAvgObsFakeQuantize,
     HistogramObserver,
     MappingType,
@@ -160,7 +161,7 @@ def weight_spec(config: QuantizationConfig, axis: int) -> Spec:
     observer: Any = PerChannelMinMaxObserver if per_channel else MinMaxObserver
     options: dict[str, Any] = {}
     if config.mode == "qat":
-        observer = FusedMovingAvgObsFakeQuantize
+        observer = FakeQuantize if axis else FusedMovingAvgObsFakeQuantize  # the fused one knows axis 0 only
         options["observer"] = MovingAveragePerChannelMinMaxObserver if per_channel else MovingAverageMinMaxObserver
         if per_channel:
             options["ch_axis"] = axis  # torchao passes the spec's own axis on to observers only

@@ -55,3 +55,16 @@ def same_size(a: Any, b: Any) -> bool:
 def same_shape(a: Sequence[Any], b: Sequence[Any]) -> bool:
     """Whether two shapes are equal in every call."""
     return len(a) == len(b) and all(map(same_size, a, b))
+
+
+def source_of(node: Node) -> Node:
+    """The first operand, a node: what a movement moves, a quantize quantizes."""
+    source = node.args[0]
+    assert isinstance(source, Node)
+    return source
+
+
+def order_of(permute: Node) -> list[int]:
+    """The dims of a permute, counted from the front."""
+    dims: Any = permute.args[1]
+    return [dim % len(dims) for dim in dims]

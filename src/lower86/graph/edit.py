@@ -15,7 +15,13 @@ _KEPT = ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node", "torc
 
 
 def insert(
-    before: Node, target: Any, args: Sequence[Any], kwargs: dict[str, Any] | None = None, *, like: Node, value: Any = None
+    before: Node,
+    target: Any,
+    args: Sequence[Any],
+    kwargs: dict[str, Any] | None = None,
+    *,
+    like: Node,
+    value: Any = None,
 ) -> Node:
     """A new call just before `before`, with the source metadata of `like`.
 

@@ -1,4 +1,4 @@
-"""How a graph's flat inputs and outputs are nested for its caller. The one place that reads torch.fx's private codegen."""
+"""How a graph's inputs and outputs are nested for its caller. The one place that reads torch.fx's private codegen."""
 
 from __future__ import annotations
 

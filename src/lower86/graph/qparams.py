@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
-from .arguments import arguments, is_call
+from .arguments import arguments, is_call, tensor_of
 from .edit import constant_of
 
 _Q = torch.ops.quantized_decomposed
@@ -43,7 +43,9 @@ def is_plain_dequantize(node: object) -> bool:
 
 def is_quantize(node: object) -> bool:
     """Whether the node turns floats into quantized integers."""
-    return is_call(node, *overloads("quantize_per_tensor.default", "quantize_per_tensor.tensor", "quantize_per_channel.default"))
+    return is_call(
+        node, *overloads("quantize_per_tensor.default", "quantize_per_tensor.tensor", "quantize_per_channel.default")
+    )
 
 
 def is_dequantize(node: object) -> bool:
@@ -93,7 +95,7 @@ def qparams_of(module: GraphModule, node: Node) -> QParams:
     if not per_channel:
         scale = float(scale) if scale is not None else None
         zero = int(zero) if zero is not None else None
-    axis = int(given["axis"]) if per_channel else None
+    axis = int(given["axis"]) % tensor_of(node).dim() if per_channel else None
     return QParams(scale, zero, axis, int(given["quant_min"]), int(given["quant_max"]), given["dtype"])
 
 

@@ -92,7 +92,9 @@ def _activation_qparams(node: Node, activation: QParams, x: Node) -> dict[str, A
         return {"x_zero_point": activation.zero_point}
     given = arguments(x)
     scale = insert(node, torch.ops.aten._to_copy.default, (given["scale"],), {"dtype": torch.float32}, like=node)
-    zero_point = insert(node, torch.ops.aten._to_copy.default, (given["zero_point"],), {"dtype": torch.int32}, like=node)
+    zero_point = insert(
+        node, torch.ops.aten._to_copy.default, (given["zero_point"],), {"dtype": torch.int32}, like=node
+    )
     return {"x_zero_point": 0, "row_zero_point": zero_point, "row_scale": scale}
 
 

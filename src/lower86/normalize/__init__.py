@@ -17,12 +17,16 @@ from .move_dequantize import move_dequantize, unshare_dequantize
 from .scalar_qparams import scalar_qparams
 from .share_constants import share_constants
 from .spell_attention import spell_attention
-from .spell_batch_norm import spell_batch_norm
+from .spell_bags import spell_bags
 from .spell_composites import spell_composites
 from .spell_dynamic import spell_dynamic
+from .spell_layout import spell_layout
 from .spell_movement import spell_movement
+from .spell_norms import spell_norms
 from .spell_pieces import spell_pieces
 from .spell_products import spell_products
+from .spell_results import spell_results
+from .spell_strides import spell_strides
 
 __all__ = ["PASSES", "fold_dequantized_weights", "normalize", "share_constants"]
 
@@ -31,9 +35,13 @@ Pass = Callable[[GraphModule], None]
 PASSES: tuple[Pass, ...] = (
     drop_guards,
     inline_regions,
+    spell_strides,  # before copies go that only change strides
     drop_identities,
-    spell_batch_norm,
     spell_dynamic,
+    spell_bags,
+    spell_norms,
+    spell_results,
+    spell_layout,
     spell_pieces,  # before the movements it is made of
     spell_movement,
     scalar_qparams,

@@ -14,7 +14,14 @@ _COPIES = (
     _A.lift_fresh_copy.default, _A.positive.default,
 )  # fmt: skip
 _CASTS = (_A._to_copy.default, _A.to.dtype, _A.to.dtype_layout)
-_MOVES = (_A.view.default, _A.reshape.default, _A._unsafe_view.default, _A.expand.default, _A.expand_copy.default, _A.slice.Tensor)
+_MOVES = (
+    _A.view.default,
+    _A.reshape.default,
+    _A._unsafe_view.default,
+    _A.expand.default,
+    _A.expand_copy.default,
+    _A.slice.Tensor,
+)
 
 
 def drop_identities(module: GraphModule) -> None:

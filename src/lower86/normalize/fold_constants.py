@@ -1,8 +1,8 @@
 """Everything computable from constants is computed, once, now. A quantized weight stays quantized.
 
-    add(arange(128), 0)              ->  constant
-    dequantize(constant, …)          stays: folding stops at a weight's dequantize
-    and(all-true constant, mask)     ->  expand(mask)
+add(arange(128), 0)              ->  constant
+dequantize(constant, …)          stays: folding stops at a weight's dequantize
+and(all-true constant, mask)     ->  expand(mask)
 """
 
 from __future__ import annotations

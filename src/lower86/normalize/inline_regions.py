@@ -1,6 +1,6 @@
 """no_grad and autocast regions: their bodies become part of the graph.
 
-    wrap_with_set_grad_enabled(False, body, x, …)  ->  the nodes of body
+wrap_with_set_grad_enabled(False, body, x, …)  ->  the nodes of body
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ _REGIONS = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}
 def inline_regions(module: GraphModule) -> None:
     """Inlines region calls. Inference needs no gradients; export has already written autocast's casts into the body."""
     for node in list(module.graph.nodes):
-        settings = _REGIONS.get(str(getattr(node.target, "__name__", node.target))) if node.op == "call_function" else None
+        settings = (
+            _REGIONS.get(str(getattr(node.target, "__name__", node.target))) if node.op == "call_function" else None
+        )
         if settings is not None:
             _inline(module, node, settings)
 

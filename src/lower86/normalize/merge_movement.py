@@ -5,12 +5,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch.fx import GraphModule, Node
 
-from ..graph.arguments import is_call, same_shape, shape_of
+from ..graph.arguments import is_call, order_of, same_shape, shape_of, source_of
 from ..graph.edit import insert, replace
 
 _A = torch.ops.aten
@@ -26,25 +24,23 @@ def merge_movement(module: GraphModule) -> None:
 
 
 def _merge_permute(node: Node) -> None:
-    source: Any = node.args[0]
-    rank = len(shape_of(node))
-    order = [d % rank for d in node.args[1]]  # type: ignore[union-attr,operator]
+    source, order = source_of(node), order_of(node)
     if is_call(source, _A.permute.default):
-        order = [source.args[1][d] % rank for d in order]
-        source = source.args[0]
-    if order == list(range(rank)):
+        inner = order_of(source)
+        order = [inner[d] for d in order]
+        source = source_of(source)
+    if order == list(range(len(order))):
         replace(node, source)
     elif source is not node.args[0]:
         replace(node, insert(node, _A.permute.default, (source, order), like=node, value=node.meta["val"]))
 
 
 def _merge_reshape(node: Node) -> None:
-    source, shape = node.args
-    assert isinstance(source, Node)
+    source, shape = source_of(node), node.args[1]
     while is_call(source, _A.reshape.default):
-        source = source.args[0]  # type: ignore[assignment]
-    if same_shape(shape_of(source), shape_of(node)):
+        source = source_of(source)
+    sizes = shape_of(node)
+    if same_shape(shape_of(source), sizes):
         replace(node, source)
         return
-    sizes = shape_of(node)
     node.args = (source, list(sizes) if all(isinstance(size, int) for size in sizes) else shape)

@@ -52,7 +52,9 @@ def _hoist(quantize: Node) -> None:
         move: Any = quantize.args[0]
         if tensor_of(move).numel() != tensor_of(move.args[0]).numel():
             return  # an expand or a slice: quantizing first would do other work
-        earlier = insert(move, quantize.target, (move.args[0], *quantize.args[1:]), dict(quantize.kwargs), like=quantize)
+        earlier = insert(
+            move, quantize.target, (move.args[0], *quantize.args[1:]), dict(quantize.kwargs), like=quantize
+        )
         moved = insert(quantize, move.target, (earlier, *move.args[1:]), dict(move.kwargs), like=move)
         replace(quantize, moved)
         move.graph.erase_node(move)  # its last user is gone; left behind, it would hold back the next move
@@ -67,5 +69,3 @@ def unshare_dequantize(module: GraphModule) -> None:
         for user in list(node.users)[1:]:
             copy = insert(node, node.target, node.args, dict(node.kwargs), like=node, value=node.meta["val"])
             user.replace_input_with(node, copy)
-
-

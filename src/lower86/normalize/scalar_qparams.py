@@ -1,6 +1,6 @@
 """Scales and zero points held in constant tensors become numbers.
 
-    quantize_per_tensor.tensor(x, scale tensor, zero point tensor, …)  ->  quantize_per_tensor(x, 0.02, 128, …)
+quantize_per_tensor.tensor(x, scale tensor, zero point tensor, …)  ->  quantize_per_tensor(x, 0.02, 128, …)
 """
 
 from __future__ import annotations

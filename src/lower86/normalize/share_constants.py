@@ -1,6 +1,6 @@
 """Constants with equal contents become one: tied weights are packed once.
 
-    linear(x, w0), linear(y, w1), w0 = w1    ->  linear(x, w0), linear(y, w0)
+linear(x, w0), linear(y, w1), w0 = w1    ->  linear(x, w0), linear(y, w0)
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ def _key(tensor: torch.Tensor) -> object:
 
 
 def _equal(a: torch.Tensor, b: torch.Tensor) -> bool:
-    return a.data_ptr() == b.data_ptr() and a.stride() == b.stride() or torch.equal(_bits(a), _bits(b))
+    same_memory = a.data_ptr() == b.data_ptr() and a.stride() == b.stride()
+    return same_memory or torch.equal(_bits(a), _bits(b))
 
 
 def _bits(tensor: torch.Tensor) -> torch.Tensor:

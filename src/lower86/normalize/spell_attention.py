@@ -5,7 +5,7 @@
     safe   = where(logical_not(any(logical_not(eq(scores, -inf)), -1)), 0, softmax(scores, -1))
     matmul(safe, v)      ->  scaled_dot_product_attention(q, k, v, mask, scale=c * c)
 
-Rows whose keys are all masked give 0 in both. Attention that a model writes out itself, without that rule, stays as it is.
+Rows whose keys are all masked give 0 in both. Attention that a model writes out itself, without that rule, stays.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
-from ..graph.arguments import arguments, is_call, same_shape, shape_of, tensor_of
+from ..graph.arguments import arguments, is_call, order_of, same_shape, shape_of, source_of, tensor_of
 from ..graph.edit import constant_of, insert, replace
 
 _A = torch.ops.aten
@@ -33,7 +33,8 @@ def _spell(module: GraphModule, node: Node) -> None:
     scores = _softmaxed(module, node.args[0])
     if scores is None:
         return
-    product, mask = scores, None
+    product: Any = scores
+    mask: Any = None
     if is_call(scores, _A.add.Tensor) and arguments(scores)["alpha"] == 1:
         product, mask = scores.args
         if not is_call(product, _A.matmul.default):
@@ -45,14 +46,15 @@ def _spell(module: GraphModule, node: Node) -> None:
     q, first = _scaled(product.args[0])
     transposed, second = _scaled(product.args[1])
     rank = len(shape_of(node))
-    if any(len(shape_of(operand)) != rank for operand in (q, transposed, node.args[1])):  # type: ignore[arg-type]
+    v: Any = node.args[1]
+    if any(len(shape_of(operand)) != rank for operand in (q, transposed, v)):
         return
     order = [*range(rank - 2), rank - 1, rank - 2]
     if is_call(transposed, _A.permute.default):
-        inner = [d % rank for d in transposed.args[1]]
-        transposed, order = transposed.args[0], [inner[d] for d in order]
+        inner = order_of(transposed)
+        transposed, order = source_of(transposed), [inner[d] for d in order]
     k = transposed if order == list(range(rank)) else insert(node, _A.permute.default, (transposed, order), like=node)
-    operands: list[Any] = [q, k, node.args[1]]
+    operands = [q, k, v]
     if mask is not None:
         operands.append(_as_boolean(module, mask))
     scale, width = first * second, shape_of(q)[-1]
@@ -66,11 +68,13 @@ def _softmaxed(module: GraphModule, safe: Any) -> Node | None:
     """The scores x of `where(not any(not (x == -inf)), 0, softmax(x))`, along the last dim."""
     if not is_call(safe, _A.where.self) or tensor_of(safe).dtype != torch.float32:
         return None
+    rule: Any
+    softmax: Any
     rule, zero, softmax = safe.args
     if not is_call(softmax, _A.softmax.int, _A._softmax.default) or not _is_full(module, zero, 0.0):
         return None
-    scores, rank = softmax.args[0], len(shape_of(softmax))
-    kept = rule.args[0] if is_call(rule, _A.logical_not.default) else None
+    scores, rank = source_of(softmax), len(shape_of(softmax))
+    kept: Any = rule.args[0] if is_call(rule, _A.logical_not.default) else None
     if not is_call(kept, _A.any.dim) or not is_call(kept.args[0], _A.logical_not.default):
         return None
     infinite = kept.args[0].args[0]

@@ -1,8 +1,8 @@
 """Decomposed spellings become the whole operator again, and variants of one operator one of them.
 
-    native_layer_norm(x, …)[0]       ->  layer_norm(x, …)          _softmax(x, dim, False)      ->  softmax(x, dim)
-    layer_norm(…, cudnn_enable)      ->  layer_norm(…)             masked_fill(x, m, 2.0)       ->  where(m, 2.0, x)
-    where(m, constant 2.0, x)        ->  where(m, 2.0, x)          where(m, x, constant 2.0)    ->  where(m, x, 2.0)
+native_layer_norm(x, …)[0]       ->  layer_norm(x, …)          _softmax(x, dim, False)      ->  softmax(x, dim)
+layer_norm(…, cudnn_enable)      ->  layer_norm(…)             masked_fill(x, m, 2.0)       ->  where(m, 2.0, x)
+where(m, constant 2.0, x)        ->  where(m, 2.0, x)          where(m, x, constant 2.0)    ->  where(m, x, 2.0)
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Splitting and joining, in terms of slice and cat.
 
-    getitem(split(x, 64), 1)            ->  slice(x, dim, 64, 128)        likewise chunk, split_with_sizes, tensor_split
-    getitem(unbind(x), 1), unstack      ->  reshape(slice(x, dim, 1, 2))
-    stack([x, y], dim)                  ->  cat([unsqueezed x, unsqueezed y], dim)
+getitem(split(x, 64), 1)            ->  slice(x, dim, 64, 128)        likewise chunk, split_with_sizes, tensor_split
+getitem(unbind(x), 1), unstack      ->  reshape(slice(x, dim, 1, 2))
+stack([x, y], dim)                  ->  cat([unsqueezed x, unsqueezed y], dim)
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """Every matrix product is a linear where that is possible, or else a matmul; views and biases join it.
 
-    addmm(b, x, permute(w)), mm(x, permute(w))          ->  linear(x, w, b)
-    mm(x, constant), matmul(x, constant)                ->  linear(x, permute(constant))
-    bmm(x, reshape(expand(permute(w))))                 ->  linear(x, w)             one matrix for the whole batch
-    mm(x, y), bmm(expand(x), expand(y))                 ->  matmul(x, y)
-    baddbmm(c, x, y, beta, alpha)                       ->  add(mul(matmul(x, y), alpha), mul(c, beta))
-    reshape(linear(reshape(x), w, b))                   ->  linear(x, w, b)          where only leading dims are merged
-    reshape(matmul(reshape(x), reshape(y)))             ->  matmul(x, y)             likewise
-    add(linear(x, w), constant bias)                    ->  linear(x, w, bias)
+addmm(b, x, permute(w)), mm(x, permute(w))          ->  linear(x, w, b)
+mm(x, constant), matmul(x, constant)                ->  linear(x, permute(constant))
+bmm(x, reshape(expand(permute(w))))                 ->  linear(x, w)             one matrix for the whole batch
+mm(x, y), bmm(expand(x), expand(y))                 ->  matmul(x, y)
+baddbmm(c, x, y, beta, alpha)                       ->  add(mul(matmul(x, y), alpha), mul(c, beta))
+reshape(linear(reshape(x), w, b))                   ->  linear(x, w, b)          where only leading dims are merged
+reshape(matmul(reshape(x), reshape(y)))             ->  matmul(x, y)             likewise
+add(linear(x, w), constant bias)                    ->  linear(x, w, bias)
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
-from ..graph.arguments import arguments, is_call, same_shape, same_size, shape_of, tensor_of
+from ..graph.arguments import arguments, is_call, order_of, same_shape, same_size, shape_of, source_of, tensor_of
 from ..graph.edit import insert, replace
 from ..graph.qparams import is_dequantize
 
@@ -37,7 +37,7 @@ def spell_products(module: GraphModule) -> None:
             replace(node, _product(node, left, right))
     for node in list(module.graph.nodes):
         if is_call(node, _A.reshape.default) and is_call(node.args[0], _A.linear.default, _A.matmul.default):
-            _lift_views(node, node.args[0])
+            _lift_views(node, source_of(node))
     for node in list(module.graph.nodes):
         if is_call(node, _A.add.Tensor) and arguments(node)["alpha"] == 1:
             _take_bias(node)
@@ -62,13 +62,13 @@ def _product(node: Node, left: Node, right: Node, bias: Node | None = None) -> N
 
 def _weight(node: Node, right: Node) -> Node | None:
     """The matrix whose transpose `right` is, for every batch index; one must be there, or `right` be a constant."""
-    matrix: Any = right
+    matrix = right
     while is_call(matrix, _A.expand.default, _A.reshape.default) and _keeps_matrix(matrix):
-        matrix = matrix.args[0]
+        matrix = source_of(matrix)
     if len(shape_of(matrix)) != 2:
         return None
-    transposed = is_call(matrix, _A.permute.default) and [d % 2 for d in matrix.args[1]] == [1, 0]
-    constant = matrix.args[0] if transposed else matrix
+    transposed = is_call(matrix, _A.permute.default) and order_of(matrix) == [1, 0]
+    constant = source_of(matrix) if transposed else matrix
     if not transposed and not _is_constant(constant):
         return None
     return constant if transposed else insert(node, _A.permute.default, (matrix, [1, 0]), like=node)
@@ -76,22 +76,20 @@ def _weight(node: Node, right: Node) -> Node | None:
 
 def _is_constant(node: Node) -> bool:
     while is_dequantize(node) or is_call(node, _A.permute.default):
-        node = node.args[0]  # type: ignore[assignment]
+        node = source_of(node)
     return node.op == "get_attr"
 
 
 def _keeps_matrix(movement: Node) -> bool:
     """Whether an expand or a reshape leaves the last two dims as they are."""
-    source = movement.args[0]
-    assert isinstance(source, Node)
-    before, after = shape_of(source), shape_of(movement)
+    before, after = shape_of(source_of(movement)), shape_of(movement)
     return len(before) >= 2 and len(after) >= 2 and same_shape(before[-2:], after[-2:])
 
 
 def _unexpanded(operand: Node) -> Node:
     """matmul broadcasts its leading dims by itself."""
     while is_call(operand, _A.expand.default) and _keeps_matrix(operand):
-        operand = operand.args[0]  # type: ignore[assignment]
+        operand = source_of(operand)
     return operand
 
 
@@ -116,8 +114,7 @@ def _lift_views(node: Node, product: Node) -> None:
     if len(product.users) != 1 or not isinstance(left, Node) or not isinstance(right, Node):
         return
     if is_call(left, _A.reshape.default) and len(shape_of(right)) == 2:
-        whole = left.args[0]
-        assert isinstance(whole, Node)
+        whole = source_of(left)
         columns = shape_of(product)[-1]
         if same_shape(shape_of(whole)[-1:], shape_of(left)[-1:]) and same_shape(
             shape_of(node), (*shape_of(whole)[:-1], columns)
@@ -137,8 +134,7 @@ def _without_merge(operand: Node, leading: Sequence[Any]) -> Node | None:
     """`operand` before its leading dims were merged from `leading`, or None."""
     if not is_call(operand, _A.reshape.default) or not _keeps_matrix(operand):
         return None
-    whole = operand.args[0]
-    assert isinstance(whole, Node)
+    whole = source_of(operand)
     return whole if same_shape(shape_of(whole)[:-2], leading) else None
 
 

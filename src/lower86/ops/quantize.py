@@ -1,6 +1,6 @@
 """`lower86::quantize`: quantization whose parameters are tensors, known only at run time.
 
-    q = clamp(round(x · inverse_scale) + zero_point, low, high)
+q = clamp(round(x · inverse_scale) + zero_point, low, high)
 """
 
 from __future__ import annotations

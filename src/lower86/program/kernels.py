@@ -63,7 +63,7 @@ class Operand:
     """How a contraction reads a matrix: `slot`, element strides of the batch dims, and of its own two dims.
 
     The left operand's own dims are (m, k). The right operand's are (k, n) with n contiguous, or, when `packed`, panels
-    of 64 columns: [n/64][k/4][64][4] bytes for int8, [n/64][k][64] for float.
+    of 64 columns: [n/64][k/word][64][word] bytes for int8, [n/64][k][64] for float.
     """
 
     slot: int
@@ -77,8 +77,9 @@ class Contraction:
     """`value 0` = Σ_k left[m, k]·right[k, n] for every point of `batch` x m x n, then `body` over (batch…, m, n).
 
     `kind` is "u8s8" or "s8s8" (int8; slot `start` holds an int32 a column, for whole panels, that the sum starts with,
-    and the value is the exact sum, as float32 or, if the body asks for it, as the integer) or "f32". `wide`: 0, or after how many k the int32 sums move to 64 bits, with an int64
-    `start`. A unit is one panel of 64 columns by `tiles` register tiles.
+    and the value is the exact sum, as float32 or, if the body asks for it, as the integer) or "f32". `wide`: 0, or after
+    how many k the int32 sums move to 64 bits, with an int64 `start`. A unit is one panel of 64 columns by `tiles` register
+    tiles.
     """
 
     kind: str

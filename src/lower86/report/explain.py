@@ -70,7 +70,9 @@ class Explanation:
             )
         if self.refused:
             lines = [f"{r.node} ({r.operator}; {r.module or r.line}): {r.reason}" for r in self.refused]
-            parts.append(f"{len(self.refused)} of {len(self.operators)} quantized contractions stay float:{_listed(lines)}")
+            parts.append(
+                f"{len(self.refused)} of {len(self.operators)} quantized contractions stay float:{_listed(lines)}"
+            )
         if self.foreign:
             lines = [f"{f.operator}: {f.where}" for f in self.foreign]
             parts.append(f"{len(self.foreign)} steps run in PyTorch, not in generated code:{_listed(lines)}")
@@ -154,11 +156,15 @@ def _shape(kernel: Kernel) -> str:
     if isinstance(kernel, Rows):
         return f"{by(*kernel.kept)} rows of {by(*kernel.reduced)}"
     if isinstance(kernel, Attention):
-        return f"{by(kernel.batch, kernel.heads)} heads, {kernel.queries} queries, {kernel.keys} keys, {kernel.head_dim}"
+        return (
+            f"{by(kernel.batch, kernel.heads)} heads, {kernel.queries} queries, {kernel.keys} keys, {kernel.head_dim}"
+        )
     assert isinstance(kernel, Pointwise)
     return by(*kernel.sizes)
 
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
-    return ["  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[-1]]).rstrip() for row in rows]
+    return [
+        "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[-1]]).rstrip() for row in rows
+    ]

@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 
-from .scalars import FLOAT32, FLOATS, At, Elementwise, Scalar, When, formula, where
+from .conditions import FLOAT32, FLOATS, When, kind
+from .scalars import At, Elementwise, Scalar, formula, where
 
 _A = torch.ops.aten
-_ANY_NUMBER = When("", lambda node: node.meta["val"].dtype != torch.bool)
+_ANY_NUMBER = When("", lambda node: kind(node) != "bool")
 
 
 def _relu(at: At) -> Scalar:

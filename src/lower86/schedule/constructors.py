@@ -12,7 +12,8 @@ import torch
 from torch.fx import Node
 
 from ..graph.arguments import arguments
-from .scalars import ANY, At, Elementwise, Scalar, When, formula, where
+from .conditions import ANY, When, is_float32
+from .scalars import At, Elementwise, Scalar, formula, where
 
 _A = torch.ops.aten
 
@@ -38,7 +39,7 @@ def _has_whole_steps(node: Node) -> bool:
 def _ends_are_numbers(node: Node) -> bool:
     given = arguments(node)
     numbers = all(isinstance(given[name], (int, float)) for name in ("start", "end"))
-    return numbers and node.meta["val"].dtype == torch.float32 and (_is_size(given["steps"]))
+    return numbers and is_float32(node) and _is_size(given["steps"])
 
 
 _NUMBER = When("of a number", _fill_is_a_number)

@@ -13,9 +13,10 @@ import torch
 from torch.fx import Node
 
 from ..graph.arguments import arguments
+from .conditions import When
 from .emission import Emission, Space
 from .rearranged import REARRANGED, read_at
-from .scalars import Elementwise, When
+from .scalars import Elementwise
 
 _A = torch.ops.aten
 

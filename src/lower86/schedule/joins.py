@@ -1,8 +1,8 @@
 """Tensors put together in one buffer, each part copied to its place.
 
-    cat([x, y], dim)               ->  out[:, :3] = x;  out[:, 3:] = y
-    constant_pad_nd(x, pad, v)     ->  out[…] = v;      out[1:-1] = x
-    slice_scatter(x, y, dim, 2, 5) ->  out[…] = x;      out[:, 2:5] = y
+cat([x, y], dim)               ->  out[:, :3] = x;  out[:, 3:] = y
+constant_pad_nd(x, pad, v)     ->  out[…] = v;      out[1:-1] = x
+slice_scatter(x, y, dim, 2, 5) ->  out[…] = x;      out[:, 2:5] = y
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import torch
 from torch.fx import Node
 
 from ..graph.arguments import arguments
+from .conditions import When
 from .emission import Emission, Space
 from .memory import Memory, add_pointwise
 from .rearranged import padding_of
-from .scalars import When, constant
+from .scalars import constant
 from .symbols import DTYPE_NAMES, to_sizes
 from .views import View, sliced, start_of
 

@@ -1,8 +1,8 @@
 """Rows that come out as long as they went in.
 
-    softmax(x)     m = max x;  s = Σ exp(x - m);  exp(x - m) / s
-    layer_norm(x)  m = Σ x / n;  v = Σ (x - m)² / n;  (x - m) · (1 / sqrt(v + eps)) · weight + bias
-    rms_norm(x)    x · (1 / sqrt(Σ x² / n + eps)) · weight
+softmax(x)     m = max x;  s = Σ exp(x - m);  exp(x - m) / s
+layer_norm(x)  m = Σ x / n;  v = Σ (x - m)² / n;  (x - m) · (1 / sqrt(v + eps)) · weight + bias
+rms_norm(x)    x · (1 / sqrt(Σ x² / n + eps)) · weight
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch.fx import Node
 
+from .conditions import When
 from .rowbody import RowBody, RowOperation
-from .scalars import Scalar, When
+from .scalars import Scalar
 
 _A = torch.ops.aten
 
@@ -34,14 +35,14 @@ def _log_softmax(row: RowBody) -> Scalar:
 def _layer_norm(row: RowBody) -> Scalar:
     x, at = row.x("f32"), row.at
     centred = x - row.mean(x)
-    y = centred * (row.mean(centred * centred) + at.number("eps")).call("rsqrt")
+    y = centred * (row.mean(centred * centred) + float(at.number("eps"))).call("rsqrt")
     y = y * at("weight") if at.given("weight") else y
     return y + at("bias") if at.given("bias") else y
 
 
 def _rms_norm(row: RowBody) -> Scalar:
     x, at = row.x("f32"), row.at
-    eps = at.number("eps") if at.given("eps") else torch.finfo(torch.float32).eps
+    eps = float(at.number("eps") if at.given("eps") else torch.finfo(torch.float32).eps)
     y = x * (row.mean(x * x) + eps).call("rsqrt")
     return y * at("weight") if at.given("weight") else y
 

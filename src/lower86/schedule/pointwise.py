@@ -17,13 +17,17 @@ from ..graph.qparams import is_plain_dequantize, is_plain_quantize
 from ..ops.quantize import quantize
 from .activations import ACTIVATIONS
 from .arithmetic import ARITHMETIC
+from .choices import CHOICES
 from .constructors import CONSTRUCTORS
+from .division import DIVISION
 from .emission import Emission, Space
 from .gathers import GATHERS
 from .scalars import At, Elementwise, Emit
 from .symbols import DTYPE_NAMES, to_size
 
-POINTWISE: Mapping[Any, Elementwise] = {**ARITHMETIC, **ACTIVATIONS, **CONSTRUCTORS, **GATHERS}
+POINTWISE: Mapping[Any, Elementwise] = {
+    **ARITHMETIC, **DIVISION, **CHOICES, **ACTIVATIONS, **CONSTRUCTORS, **GATHERS,
+}  # fmt: skip
 
 
 def pointwise_of(node: Node) -> Emit | None:

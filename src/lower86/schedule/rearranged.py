@@ -17,8 +17,9 @@ from torch.fx import Node
 
 from ..graph.arguments import arguments
 from ..program.sizes import Size
+from .conditions import When
 from .emission import Emission, Space
-from .scalars import At, Elementwise, Scalar, When, where
+from .scalars import At, Elementwise, Scalar, where
 from .views import View
 
 _A = torch.ops.aten

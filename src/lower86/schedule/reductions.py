@@ -1,9 +1,9 @@
 """Rows that become one number, or one number an element.
 
-    argmax(x)      m = max x;  the least i with x[i] = m, or with x[i] NaN if m is
-    var(x)         m = Σ x / n;  Σ (x - m)² / max(n - correction, 0)
-    logsumexp(x)   m = max x, 0 if infinite;  log(Σ exp(x - m)) + m
-    cumsum(x)[i]   Σ_j (j <= i ? x[j] : 0)          quadratic, for the short rows that masks and positions have
+argmax(x)      m = max x;  the least i with x[i] = m, or with x[i] NaN if m is
+var(x)         m = Σ x / n;  Σ (x - m)² / max(n - correction, 0)
+logsumexp(x)   m = max x, 0 if infinite;  log(Σ exp(x - m)) + m
+cumsum(x)[i]   Σ_j (j <= i ? x[j] : 0)          quadratic, for the short rows that masks and positions have
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import torch
 from torch.fx import Node
 
 from ..graph.arguments import arguments
+from .conditions import FLOAT32, FLOATS, When, is_float32, kind
 from .rowbody import RowBody, RowOperation
-from .scalars import Scalar, When, kind, where
+from .scalars import Scalar, where
 
 _A = torch.ops.aten
 _LAST = 2**63 - 1
@@ -35,11 +36,6 @@ def _reduction(kind: str) -> Callable[[RowBody], Scalar]:
         return row.reduce(kind, _wide(row.x())).cast(row.at.dtype)
 
     return emit
-
-
-def _extreme(kind: str) -> Callable[[RowBody], Scalar]:
-    """As above, of elements that may be truth values."""
-    return _reduction(kind)
 
 
 def _truth(kind: str) -> Callable[[RowBody], Scalar]:
@@ -130,22 +126,14 @@ def _is_short(node: Node) -> bool:
     return all(not isinstance(size, int) or size <= _LONGEST_CUMULATION for size in _extents(node))
 
 
-def _is_float(node: Node) -> bool:
-    return kind(node) == "float"
-
-
-def _is_float32(node: Node) -> bool:
-    return bool(node.meta["val"].dtype == torch.float32)
-
-
 def _has_known_order(node: Node) -> bool:
     given = arguments(node)
     order = given.get("ord", given.get("p"))
     order = 2 if order is None else order
     plain = order in (0, 1, 2, math.inf, -math.inf)
     needs_elements = isinstance(order, (int, float)) and abs(order) == math.inf
-    return isinstance(order, (int, float)) and (plain or _is_float32(node)) and (
-        not needs_elements or _has_elements(node)
+    return (
+        isinstance(order, (int, float)) and (plain or is_float32(node)) and (not needs_elements or _has_elements(node))
     )
 
 
@@ -156,8 +144,6 @@ def _is_known_dim(node: Node) -> bool:
 
 _NUMBERS = When("no bool result", lambda node: kind(node) in ("float", "int", "uint"))
 _SOME = When("of at least one element", _has_elements)
-_FLOATS = When("float32 and float64", _is_float)
-_FLOAT32 = When("float32", _is_float32)
 _SHORT = When(f"rows of at most {_LONGEST_CUMULATION} elements, or of a size known at the call", _is_short)
 _ANY = When("", _is_known_dim)
 _ORDER = When("float32; float64 of order 0, 1, 2 and ±Inf", _has_known_order)
@@ -169,18 +155,18 @@ def _all(packet: Any, *overloads: str) -> tuple[Any, ...]:
 
 _TABLE: tuple[tuple[tuple[Any, ...], RowOperation], ...] = (
     (_all(_A.sum, "dim_IntList", "default"), RowOperation(_reduction("sum"), _NUMBERS)),
-    (_all(_A.nansum, "default"), RowOperation(_sum_without_nan, _FLOATS)),
+    (_all(_A.nansum, "default"), RowOperation(_sum_without_nan, FLOATS)),
     (_all(_A.prod, "dim_int", "default"), RowOperation(_reduction("prod"), _NUMBERS)),
-    (_all(_A.mean, "dim", "default"), RowOperation(_mean, _FLOATS)),
-    (_all(_A.var, "correction", "dim", "default"), RowOperation(_variance, _FLOATS)),
+    (_all(_A.mean, "dim", "default"), RowOperation(_mean, FLOATS)),
+    (_all(_A.var, "correction", "dim", "default"), RowOperation(_variance, FLOATS)),
     (
         _all(_A.std, "correction", "dim", "default"),
-        RowOperation(lambda row: _variance(row).call("sqrt"), _FLOATS),
+        RowOperation(lambda row: _variance(row).call("sqrt"), FLOATS),
     ),
-    (_all(_A.amax, "default"), RowOperation(_extreme("max"), _SOME)),
-    (_all(_A.amin, "default"), RowOperation(_extreme("min"), _SOME)),
-    (_all(_A.max, "default"), RowOperation(_extreme("max"), _SOME)),
-    (_all(_A.min, "default"), RowOperation(_extreme("min"), _SOME)),
+    (_all(_A.amax, "default"), RowOperation(_reduction("max"), _SOME)),
+    (_all(_A.amin, "default"), RowOperation(_reduction("min"), _SOME)),
+    (_all(_A.max, "default"), RowOperation(_reduction("max"), _SOME)),
+    (_all(_A.min, "default"), RowOperation(_reduction("min"), _SOME)),
     (_all(_A.argmax, "default"), RowOperation(_arg("max"), _SOME)),
     (_all(_A.argmin, "default"), RowOperation(_arg("min"), _SOME)),
     (_all(_A.any, "dim", "dims", "default"), RowOperation(_truth("any"), _ANY)),
@@ -188,7 +174,7 @@ _TABLE: tuple[tuple[tuple[Any, ...], RowOperation], ...] = (
     (_all(_A.count_nonzero, "dim_IntList", "default"), RowOperation(_count_nonzero, _ANY)),
     (_all(_A.linalg_vector_norm, "default"), RowOperation(_norm, _ORDER)),
     (_all(_A.norm, "ScalarOpt_dim", "Scalar"), RowOperation(_norm, _ORDER)),
-    (_all(_A.logsumexp, "default"), RowOperation(_log_sum_exp, _FLOAT32 & _SOME)),
+    (_all(_A.logsumexp, "default"), RowOperation(_log_sum_exp, FLOAT32 & _SOME)),
     (_all(_A.cumsum, "default"), RowOperation(_cumulative("sum", 0), _NUMBERS & _SHORT, keeps_reduced=True)),
     (_all(_A.cumprod, "default"), RowOperation(_cumulative("prod", 1), _NUMBERS & _SHORT, keeps_reduced=True)),
 )

@@ -9,8 +9,9 @@ from torch.fx import Node
 
 from ..program.kernels import Reduction
 from ..program.sizes import Size
+from .conditions import When
 from .emission import Emission, Space
-from .scalars import At, Scalar, When
+from .scalars import At, Scalar
 
 
 @dataclass
@@ -56,7 +57,9 @@ class RowBody:
 
     def count(self, dtype: str) -> Scalar:
         """How many elements the row has."""
-        return self.at.const(self.extent, dtype) if isinstance(self.extent, int) else self.at.extent(self.extent).cast(dtype)
+        if isinstance(self.extent, int):
+            return self.at.const(self.extent, dtype)
+        return self.at.extent(self.extent).cast(dtype)
 
     def place(self) -> Scalar:
         """The element's number in the row, as i64, the reduced dims taken in order."""
@@ -68,7 +71,7 @@ class RowBody:
 
 @dataclass(frozen=True)
 class RowOperation:
-    """How to compute it, when, whether its result needs every element again, and whether it keeps the dim it runs over."""
+    """How to compute it, and when; whether its result needs every element again, or keeps the dim it runs over."""
 
     emit: Callable[[RowBody], Scalar]
     when: When

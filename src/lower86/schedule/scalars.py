@@ -20,6 +20,7 @@ from torch.fx import Node
 from ..graph.arguments import arguments
 from ..program.dtypes import DTYPES
 from ..program.sizes import Size
+from .conditions import When
 from .emission import Emission, Space
 from .symbols import DTYPE_NAMES, to_size
 
@@ -197,18 +198,6 @@ class At:
 
 
 @dataclass(frozen=True)
-class When:
-    """A condition on a node, and how the documentation says it."""
-
-    text: str
-    holds: Callable[[Node], bool]
-
-    def __and__(self, other: When) -> When:
-        texts = [text for text in (self.text, other.text) if text]
-        return When("; ".join(texts), lambda node: self.holds(node) and other.holds(node))
-
-
-@dataclass(frozen=True)
 class Elementwise:
     """How to compute an operator element by element, and when that is known."""
 
@@ -224,19 +213,3 @@ def formula(function: Callable[[At], Scalar], when: When) -> Elementwise:
         return function(at).cast(at.dtype).node
 
     return Elementwise(emit, when)
-
-
-def kind(node: Node) -> str:
-    """The kind of a node's dtype: "float", "int", "uint", "bool", or "" for one that programs do not hold."""
-    value = node.meta.get("val")
-    name = DTYPE_NAMES.get(value.dtype) if isinstance(value, torch.Tensor) else None
-    return DTYPES[name].kind if name else ""
-
-
-def _is_float32(node: Node) -> bool:
-    return bool(node.meta["val"].dtype == torch.float32)
-
-
-ANY = When("", lambda node: True)
-FLOAT32 = When("result in float32", _is_float32)
-FLOATS = When("result in float32 or float64", lambda node: kind(node) == "float")

@@ -125,7 +125,9 @@ def _refuse_data_dependent_sizes(module: GraphModule, known: set[str]) -> None:
         values = pytree.tree_leaves(node.meta.get("val"))
         sizes = [size for value in values if isinstance(value, Tensor) for size in value.shape]
         numbers = [value for value in values if isinstance(value, (torch.SymInt, torch.SymFloat, torch.SymBool))]
-        symbols = {str(s) for size in (*sizes, *numbers) if not isinstance(size, int) for s in size.node.expr.free_symbols}
+        symbols = {
+            str(s) for size in (*sizes, *numbers) if not isinstance(size, int) for s in size.node.expr.free_symbols
+        }
         if symbols - known:
             raise GraphError(
                 f"{node.target} gives a size or a number that depends on data, which a program cannot hold",

@@ -1,0 +1,34 @@
+"""Sizes as arguments of new nodes: numbers where they are known, else nodes that read them off a tensor."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import torch
+from torch.fx import Node
+
+from ..graph.arguments import shape_of
+from ..graph.edit import insert
+
+_A = torch.ops.aten
+
+
+def size_at(before: Node, tensor: Node, dim: int) -> Any:
+    """The size of a dim, as an argument for a node before `before`."""
+    size = shape_of(tensor)[dim]
+    if isinstance(size, int):
+        return size
+    return insert(before, _A.sym_size.int, (tensor, dim), like=before, value=size)
+
+
+def sizes_of(before: Node, tensor: Node) -> list[Any]:
+    """`size_at` of every dim."""
+    return [size_at(before, tensor, dim) for dim in range(len(shape_of(tensor)))]
+
+
+def times(before: Node, size: Any, factor: Any) -> Any:
+    """The product of two sizes."""
+    if isinstance(size, int) and isinstance(factor, int):
+        return size * factor
+    return insert(before, operator.mul, (size, factor), like=before)

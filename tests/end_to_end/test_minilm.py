@@ -1,0 +1,67 @@
+"""The pretrained sentence encoder, whole: coverage, one native region, and results beside the quantized model's."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch.fx import GraphModule
+
+import lower86
+from lower86.program.kernels import Attention, Contraction
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
+
+TEXTS = (
+    "Return the absolute value of the argument.",
+    "Open the file and return a corresponding file object. If the file cannot be opened, an OSError is raised.",
+    "Split the string at the last occurrence of sep, and return a 3-tuple with the part before the separator.",
+    "Return a random element from the non-empty sequence seq. If seq is empty, raises IndexError.",
+)
+
+
+@pytest.fixture(scope="module")
+def models() -> tuple[torch.nn.Module, GraphModule, lower86.LoweredModule, torch.Tensor, torch.Tensor]:
+    from minilm import encoder as minilm
+    from minilm.quiet import silence
+
+    silence()
+    encoder, tokenize = minilm.load()
+    ids, mask = tokenize(TEXTS)
+    pairs = [(i[None], m[None]) for i, m in zip(ids, mask, strict=True)]
+    quantized = minilm.quantize(encoder, pairs, pairs[0])
+    lowered = lower86.lower_pt2e_quantized_to_x86(quantized, pairs[0], on_fallback="raise")
+    return encoder, quantized, lowered, ids, mask
+
+
+def test_all_36_linears_are_int8_in_one_region(models: tuple) -> None:
+    lowered = models[2]
+    explanation = lower86.explain(lowered)
+    assert [r.operator for r in explanation.operators] == ["linear"] * 36
+    assert explanation.int8_fraction == 1.0
+    assert explanation.foreign == ()
+    assert explanation.regions == 1
+    kinds = [type(k) for k in lowered.program.kernels]
+    assert kinds.count(Attention) == 1, "six equal layers share their kernels"
+    assert kinds.count(Contraction) <= 5
+
+
+def test_lowering_takes_seconds_at_most(models: tuple) -> None:
+    timings = models[2].timings
+    assert sum(seconds for stage, seconds in timings.items() if stage != "export") < 10
+
+
+def test_embeddings_are_those_of_the_quantized_model(models: tuple) -> None:
+    encoder, quantized, lowered, ids, mask = models
+    with torch.no_grad():
+        for i, m in zip(ids, mask, strict=True):
+            one = (i[None], m[None])
+            result = lowered(*one)
+            assert torch.equal(result, lowered(*one))
+            assert torch.cosine_similarity(result, lowered.run_reference(*one)).item() > 0.9999
+            # One rounding step that falls the other way grows with depth, in PyTorch's own arithmetic as well: see
+            # the noise floor in docs/design.md. What is lost to quantization itself is larger.
+            assert torch.cosine_similarity(result, quantized(*one)).item() > 0.995
+            assert torch.cosine_similarity(result, encoder(*one)).item() > 0.97
