@@ -22,14 +22,15 @@ KEEP = (
 
 def is_composite(operator: Any) -> bool:
     """Whether PyTorch defines `operator` by other operators alone, for every backend and with autograd."""
-    return isinstance(operator, torch._ops.OpOverload) and bool(
-        torch._C._dispatch_has_kernel_for_dispatch_key(operator.name(), "CompositeImplicitAutograd")
-    )
+    has_kernel: Any = torch._C._dispatch_has_kernel_for_dispatch_key
+    if not isinstance(operator, torch._ops.OpOverload):
+        return False
+    return bool(has_kernel(str(operator._name), "CompositeImplicitAutograd"))
 
 
 def table() -> dict[Any, Callable[..., Any]]:
     """The decomposition table: composite-implicit operators without `KEEP`."""
-    default = torch.export.default_decompositions()
+    default: Any = torch.export.default_decompositions()
     return {
         operator: decomposition
         for operator, decomposition in default.items()

@@ -39,7 +39,8 @@ def kept_dims(model: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, 
 def _open_axes(example: Any) -> dict[int, Any] | None:
     if not isinstance(example, Tensor):
         return None
-    axes = {axis: _hint(size) for axis, size in enumerate(example.shape) if isinstance(size, torch.SymInt)}
+    sizes: tuple[Any, ...] = tuple(example.shape)
+    axes = {axis: _hint(size) for axis, size in enumerate(sizes) if isinstance(size, torch.SymInt)}
     return axes or None
 
 

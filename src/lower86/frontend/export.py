@@ -30,15 +30,18 @@ def export_module(
     """
     _check(model, example_inputs, example_kwargs)
     args, kwargs = tuple(example_inputs), dict(example_kwargs or {})
-    if isinstance(dynamic_shapes, torch.export.ShapesCollection):
-        dynamic_shapes = dynamic_shapes.dynamic_shapes(model, args, kwargs)
+    collection: Any = dynamic_shapes
+    if isinstance(collection, torch.export.ShapesCollection):
+        dynamic_shapes = collection.dynamic_shapes(model, args, kwargs)  # type: ignore[no-untyped-call]
     with torch.no_grad(), specs_copied_quietly():
         if dynamic_shapes is None:
             dynamic_shapes = kept_dims(model, args, kwargs)
         if dynamic_shapes is not None:
             args, kwargs = larger_examples(model, args, kwargs, dynamic_shapes)
         program = _export(model, args, kwargs, dynamic_shapes)
-        return program.run_decompositions(table()).module(check_guards=False)  # type: ignore[return-value,unused-ignore]
+        module = program.run_decompositions(table()).module(check_guards=False)
+    assert isinstance(module, GraphModule)
+    return module
 
 
 def _check(model: object, example_inputs: object, example_kwargs: object) -> None:
@@ -73,10 +76,10 @@ def _export(
             problems.append(problem)
             if strict:
                 _LOG.info("strict export failed (%s); trying without", first_line(problem))
-    problem = problems[-1]
+    last = problems[-1]
     raise ExportError(
-        f"the model cannot be exported to a graph: {first_line(problem)}",
+        f"the model cannot be exported to a graph: {first_line(last)}",
         where=type(model).__name__,
         fix="remove branches on tensor values (use torch.where or torch.cond), or give example inputs and "
         "dynamic_shapes that fit; torch's own report is the cause of this error",
-    ) from problem
+    ) from last

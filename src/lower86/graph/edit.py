@@ -71,8 +71,8 @@ def add_examples(module: GraphModule) -> None:
 
 def _mode_of(nodes: Iterable[Node]) -> Any:
     """The mode of the graph's fake tensors."""
-    values = (node.meta.get("val") for node in nodes)
-    return next((value.fake_mode for value in values if hasattr(value, "fake_mode")), None)
+    modes = (getattr(node.meta.get("val"), "fake_mode", None) for node in nodes)
+    return next((mode for mode in modes if mode is not None), None)
 
 
 def _as_example(tensor: torch.Tensor, mode: Any) -> Any:

@@ -20,7 +20,7 @@ def operators() -> Any:
 
 
 def overloads(*names: str) -> tuple[Any, ...]:
-    """The `quantized_decomposed` operators of these names; none while the frontend that registers them is not loaded."""
+    """The `quantized_decomposed` operators of these names; none while nobody has loaded what registers them."""
     found = []
     for name in names:
         packet, overload = name.split(".")

@@ -4,9 +4,9 @@
                      linear(·, ·, bias)   ->   lower86::int8_linear(x, w, bias, x_zero_point, scale)
     dequantize(w) --'
 
-s8 and u8 on either side, any zero points, scales per tensor or per output row. An activation's scale and zero point may
-be tensors known at run time (dynamic quantization): `row_scale` and `row_zero_point`. A weight whose zero point is not 0 is
-shifted by it; where the shifted weight no longer fits 8 bits it is the sum of two that do, and so is the result.
+s8 and u8 on either side, any zero points, scales per tensor or per output row. An activation's scale and zero point
+may be tensors known at run time (dynamic quantization): `row_scale` and `row_zero_point`. A weight whose zero point is
+not 0 is shifted by it; where that no longer fits 8 bits it is the sum of two that do, and so is the result.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     int8_linear(x, w1, b1)  -.                                  .-  slice(y, -1, 0, n1)
     int8_linear(x, w2, b2)  -+->  y = int8_linear(x, [w1; w2])  -+-  slice(y, -1, n1, n1 + n2)
 
-Only where what follows is movement, attention or another product: a pointwise epilogue is worth more than the merge, and
-could no longer be part of the contraction.
+Only where what follows is movement, attention or another product: a pointwise epilogue is worth more than the merge,
+and could no longer be part of the contraction.
 """
 
 from __future__ import annotations

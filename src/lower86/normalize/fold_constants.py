@@ -31,8 +31,7 @@ def fold_constants(module: GraphModule) -> None:
         fake = tensor_of(node)
         if not all(isinstance(s, int) for s in fake.shape) or fake.numel() * fake.element_size() > _LIMIT:
             continue
-        args = torch.fx.node.map_arg(node.args, lambda n: constants[n])
-        kwargs = torch.fx.node.map_arg(node.kwargs, lambda n: constants[n])
+        args, kwargs = (torch.fx.node.map_arg(part, constants.__getitem__) for part in (node.args, node.kwargs))
         with torch.no_grad():
             result = node.target(*args, **kwargs)  # type: ignore[operator,misc,unused-ignore]
         constant = insert_constant(module, node, result, "_folded")

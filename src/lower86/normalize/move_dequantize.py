@@ -62,7 +62,7 @@ def _hoist(quantize: Node) -> None:
 
 
 def unshare_dequantize(module: GraphModule) -> None:
-    """Gives every user a dequantize of its own, so that a rule may take it in; quantized values cost nothing to share."""
+    """Gives every user a dequantize of its own, so that a rule may take it in; integers cost nothing to share."""
     for node in list(module.graph.nodes):
         if not is_dequantize(node):
             continue

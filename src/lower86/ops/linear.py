@@ -9,10 +9,10 @@ scale; both broadcast to [..., 1].
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
+
+from .registration import operator
 
 SCHEMA = (
     "int8_linear(Tensor x, Tensor weight, Tensor? bias=None, *, int x_zero_point, Tensor scale, "
@@ -30,7 +30,7 @@ def reference(
     row_zero_point: Tensor | None = None,
     row_scale: Tensor | None = None,
 ) -> Tensor:
-    """x: u8 or s8 [..., K]; weight: s8 [N, K]; bias, scale: f32 [N]; rows' own: integers and f32. Returns f32 [..., N]."""
+    """x: u8 or s8 [..., K]; weight: s8 [N, K]; bias, scale: f32 [N]; rows' own: integers, f32. Gives f32 [..., N]."""
     centred = x.to(torch.int64) - x_zero_point
     if row_zero_point is not None:
         centred = centred - row_zero_point.to(torch.int64)
@@ -53,9 +53,4 @@ def fake(
     return x.new_empty((*x.shape[:-1], weight.shape[0]), dtype=torch.float32)
 
 
-_LIBRARY = torch.library.Library("lower86", "DEF")
-_LIBRARY.define(SCHEMA)
-_LIBRARY.impl("int8_linear", reference, "CompositeExplicitAutograd")
-torch.library.register_fake("lower86::int8_linear", fake, lib=_LIBRARY)
-
-int8_linear: Any = torch.ops.lower86.int8_linear.default
+int8_linear = operator(SCHEMA, reference, fake)

@@ -5,10 +5,10 @@ q = clamp(round(x · inverse_scale) + zero_point, low, high)
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
+
+from .registration import operator
 
 SCHEMA = "quantize(Tensor x, Tensor inverse_scale, Tensor zero_point, int low, int high, ScalarType dtype) -> Tensor"
 
@@ -27,9 +27,4 @@ def fake(x: Tensor, inverse_scale: Tensor, zero_point: Tensor, low: int, high: i
     return torch.empty_like(x, dtype=dtype)
 
 
-_LIBRARY = torch.library.Library("lower86", "FRAGMENT")
-_LIBRARY.define(SCHEMA)
-_LIBRARY.impl("quantize", reference, "CompositeExplicitAutograd")
-torch.library.register_fake("lower86::quantize", fake, lib=_LIBRARY)
-
-quantize: Any = torch.ops.lower86.quantize.default
+quantize = operator(SCHEMA, reference, fake)

@@ -12,7 +12,7 @@ import torch
 from torch.fx import Node
 
 from ..graph.arguments import arguments
-from .conditions import ANY, When, is_float32
+from .conditions import ANY, When
 from .scalars import At, Elementwise, Scalar, formula, where
 
 _A = torch.ops.aten
@@ -36,15 +36,8 @@ def _has_whole_steps(node: Node) -> bool:
     return all(_is_size(given.get(name, 0)) for name in ("start", "end", "step"))
 
 
-def _ends_are_numbers(node: Node) -> bool:
-    given = arguments(node)
-    numbers = all(isinstance(given[name], (int, float)) for name in ("start", "end"))
-    return numbers and is_float32(node) and _is_size(given["steps"])
-
-
 _NUMBER = When("of a number", _fill_is_a_number)
 _WHOLE = When("of integers", _has_whole_steps)
-_BETWEEN_NUMBERS = When("between numbers, in float32", _ends_are_numbers)
 
 
 def _full(at: At) -> Scalar:
@@ -67,16 +60,6 @@ def _arange(at: At) -> Scalar:
         if at.number(name, neutral) != neutral:
             index = index.call(op, at(name, "i64"))
     return index
-
-
-def _linspace(at: At) -> Scalar:
-    """From either end to the middle, as PyTorch does."""
-    start, end, steps = at("start"), at("end"), at("steps", "i64")
-    index, last = at.index(0), steps - 1
-    step = (end - start) / last.at_least(1).cast("f32")
-    from_start = start + step * index.cast("f32")
-    from_end = end - step * (last - index).cast("f32")
-    return where(index + index < steps, from_start, where(last < 1, start, from_end))
 
 
 def _eye(at: At) -> Scalar:
@@ -105,7 +88,6 @@ _FORMULAS: Mapping[Any, tuple[Callable[[At], Scalar], When]] = {
     _A.arange.default: (_arange, _WHOLE),
     _A.arange.start: (_arange, _WHOLE),
     _A.arange.start_step: (_arange, _WHOLE),
-    _A.linspace.default: (_linspace, _BETWEEN_NUMBERS),
     _A.eye.default: (_eye, ANY),
     _A.eye.m: (_eye, ANY),
     _A.tril.default: (_triangle(lambda column, diagonal: column <= diagonal), ANY),
