@@ -11,7 +11,7 @@ import torch
 
 from lower86.codegen.division import DIVISION
 from lower86.codegen.mathematics import FLOAT32_FUNCTIONS
-from lower86.codegen.pointwise import OPERATIONS
+from lower86.codegen.operations import OPERATIONS
 from lower86.codegen.powers import FLOAT32_POWERS
 from lower86.program.dtypes import DTYPES
 from lower86.program.kernels import Pointwise

@@ -14,7 +14,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 import lower86
 from lower86.lowered import LoweredModule
-from tests.models.checks import agree, lower, near, same
+from tests.models.checks import agree, lower, lower_anyhow, near, same
+from tests.models.qdq import Linear, grid
 from tests.models.quantized import quantize
 from tests.models.small import MLP
 
@@ -139,6 +140,23 @@ def test_autocast_around_the_call_changes_nothing(case: Case) -> None:
     before = lowered(x), lowered.run_reference(x)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         same((lowered(x), lowered.run_reference(x)), before)
+
+
+def test_autocast_does_not_reach_foreign_steps() -> None:
+    class Foreign(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = Linear(8, 8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.linear(x)
+            return torch.einsum("ij,kj->ik", y, y)
+
+    x = grid(3, 8)
+    lowered = lower_anyhow(Foreign(), x)
+    before = lowered(x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        same(lowered(x), before)
 
 
 def test_a_tensor_subclass_with_plain_memory_runs_natively(case: Case) -> None:

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
-from lower86.frontend.export import export_module
+from lower86.frontend.decompositions import table
 from lower86.graph.edit import remove_dead
+from lower86.graph.pytrees import specs_copied_quietly
 from lower86.graph.text import text_of
 from tests.models.checks import near
 
@@ -38,11 +39,12 @@ def graph_of(
     decompose: bool = False,
     **options: Any,
 ) -> GraphModule:
-    """The exported graph; with `decompose`, in core ATen first."""
-    model: nn.Module = Function(function, constants)
-    if decompose:
-        model = torch.export.export(model, inputs, **options).run_decompositions().module()
-    return export_module(model, inputs, **options)
+    """The exported graph, as lowering makes it, or, with `decompose`, in core ATen."""
+    with torch.no_grad(), specs_copied_quietly():
+        program = torch.export.export(Function(function, constants), inputs, strict=False, **options)
+        module = program.run_decompositions(None if decompose else table()).module(check_guards=False)
+    assert isinstance(module, GraphModule)
+    return module
 
 
 def after(passes: tuple[Pass, ...], function: Callable[..., Any], *inputs: Any, **options: Any) -> str:

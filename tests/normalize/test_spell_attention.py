@@ -27,6 +27,7 @@ CASES: dict[str, Any] = {
     ),
     "boolean mask": (lambda q, k, v, m: attention(q, k, v, m), (Q, K, V, BOOLEAN)),
     "added mask": (lambda q, k, v, m: attention(q, k, v, m), (Q, K, V, ADDED)),
+    "the usual scale": (lambda q, k, v: attention(q, k, v, None, 0.0, False, scale=8**-0.5), (Q, K, V)),
     "another scale": (lambda q, k, v: attention(q, k, v, scale=0.25), (Q, K, V)),
     "into heads merged": (lambda q, k, v: attention(q, k, v).transpose(1, 2).reshape(2, 4, 24), (Q, K, V)),
 }

@@ -36,7 +36,7 @@ X = tensor((3, 5, 17), torch.float32)
 Y = tensor((5, 17), torch.float32, 1)
 N = torch.randn(3, 5, 17, generator=torch.Generator().manual_seed(2))
 P = N.abs() + 0.1
-I, J = tensor((3, 5, 17), torch.int64), tensor((5, 17), torch.int64, 1)
+WHOLE, OTHER = tensor((3, 5, 17), torch.int64), tensor((5, 17), torch.int64, 1)
 B, C = tensor((3, 5, 17), torch.bool), tensor((5, 17), torch.bool, 1)
 IMAGE = torch.randn(2, 8, 6, 7, generator=torch.Generator().manual_seed(3))
 CHANNELS = torch.randn(8, generator=torch.Generator().manual_seed(4))
@@ -61,23 +61,26 @@ def _elementwise() -> Iterator[tuple[Any, Example]]:
     yield A.sqrt.default, call(X, tolerance=ULPS)  # PyTorch's is not always the nearest
     yield from _default("exp exp2 expm1 log log2 log10 log1p erf tanh sigmoid rsqrt logit", call(X, tolerance=ULPS))
     yield from _default("sin cos", call(N * 100, tolerance=ULPS))
-    yield from _default("tan silu", call(N, tolerance=ULPS))
+    yield from _default("tan silu sinh cosh asinh atan", call(N, tolerance=ULPS))
+    yield from _default("asin acos atanh", call(N / 4, tolerance=ULPS))
+    yield A.acosh.default, call(P + 1, tolerance=ULPS)
+    yield A.atan2.default, call(X, Y, tolerance=ULPS)
     yield from _default("isnan isinf isposinf isneginf isfinite logical_not nan_to_num", call(X))
-    yield from _default("bitwise_not", call(I))
+    yield from _default("bitwise_not", call(WHOLE))
     yield from _default("logaddexp", call(X, Y, tolerance=ULPS))
     yield A.xlogy.Tensor, call(X, Y.abs(), tolerance=ULPS)
     yield from _default("maximum minimum fmax fmin logical_and logical_or logical_xor", call(X, Y))
     yield from _overloads("add sub rsub mul div eq ne lt le gt ge remainder fmod", "Tensor", call(N, Y[:1] * 0 + 0.75))
     yield from _overloads("add sub rsub mul div eq ne lt le gt ge remainder fmod", "Scalar", call(X, 1.5))
-    yield from _overloads("bitwise_and bitwise_or bitwise_xor __and__ __or__ __xor__", "Tensor", call(I, J))
-    yield from _overloads("bitwise_and bitwise_or bitwise_xor __and__ __or__ __xor__", "Scalar", call(I, 5))
-    yield from _overloads("bitwise_left_shift bitwise_right_shift", "Tensor", call(I, J))
-    yield from _overloads("bitwise_left_shift bitwise_right_shift", "Tensor_Scalar", call(I, 3))
+    yield from _overloads("bitwise_and bitwise_or bitwise_xor __and__ __or__ __xor__", "Tensor", call(WHOLE, OTHER))
+    yield from _overloads("bitwise_and bitwise_or bitwise_xor __and__ __or__ __xor__", "Scalar", call(WHOLE, 5))
+    yield from _overloads("bitwise_left_shift bitwise_right_shift", "Tensor", call(WHOLE, OTHER))
+    yield from _overloads("bitwise_left_shift bitwise_right_shift", "Tensor_Scalar", call(WHOLE, 3))
     yield A.true_divide.Tensor, call(X, Y)
     yield A.div.Tensor_mode, call(N, P, rounding_mode="trunc")
-    yield A.div.Scalar_mode, call(I, 7, rounding_mode="floor")
+    yield A.div.Scalar_mode, call(WHOLE, 7, rounding_mode="floor")
     yield A.floor_divide.default, call(N, P)
-    yield A.floor_divide.Scalar, call(I, -7)
+    yield A.floor_divide.Scalar, call(WHOLE, -7)
     yield A.pow.Tensor_Scalar, call(X, 2.5, tolerance=ULPS)
     yield A.pow.Tensor_Tensor, call(P, N, tolerance=ULPS)
     yield A.pow.Scalar, call(2.5, N, tolerance=ULPS)
@@ -90,8 +93,8 @@ def _elementwise() -> Iterator[tuple[Any, Example]]:
     yield A.where.Scalar, call(B, 2.0, 3.0)
     yield A.masked_fill.Scalar, call(X, B, -float("inf"))
     yield A.masked_fill.Tensor, call(X, B, torch.tensor(2.0))
-    yield A._to_copy.default, call(I, dtype=torch.float32)
-    yield A.to.dtype, call(I, torch.float32)
+    yield A._to_copy.default, call(WHOLE, dtype=torch.float32)
+    yield A.to.dtype, call(WHOLE, torch.float32)
     yield A.clamp.default, call(X, -1.0, 0.5)
     yield A.clamp.Tensor, call(X, Y, Y + 1)
     yield from _default("clamp_min clamp_max", call(X, 0.25))
@@ -213,9 +216,13 @@ def _movement() -> Iterator[tuple[Any, Example]]:
     yield A.copy.default, call(X, Y)
     yield from _default("clone alias detach contiguous lift_fresh_copy positive", call(X))
     yield A.dropout.default, call(X, 0.5, False)
-    for name, example in (("split.Tensor", call(X, 2, 1, result=1)), ("chunk.default", call(X, 2, 1, result=1)),
-                          ("split_with_sizes.default", call(X, [1, 4], 1, result=1)),
-                          ("unsafe_split.Tensor", call(X, 2, 1, result=1)), ("unbind.int", call(X, 1, result=1))):
+    for name, example in (
+        ("split.Tensor", call(X, 2, 1, result=1)),
+        ("chunk.default", call(X, 2, 1, result=1)),
+        ("split_with_sizes.default", call(X, [1, 4], 1, result=1)),
+        ("unsafe_split.Tensor", call(X, 2, 1, result=1)),
+        ("unbind.int", call(X, 1, result=1)),
+    ):
         packet, overload = name.split(".")
         yield getattr(getattr(A, packet), overload), example
 

@@ -41,6 +41,18 @@ def test_waves(operator: Any) -> None:
     check(operator.default, x, tolerance=ULPS if operator is not A.tan else 1e-5)
 
 
+@pytest.mark.parametrize("name", ["asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh"])
+def test_trigonometry(name: str) -> None:
+    operator = getattr(A, name).default
+    check(operator, numbers(torch.float32), tolerance=ULPS)
+    check(operator, torch.linspace(-1, 1, 333), tolerance=ULPS)
+    check(operator, torch.cat([torch.logspace(-20, 38, 333), -torch.linspace(80, 90, 101)]), tolerance=ULPS)
+
+
+def test_angles() -> None:
+    check(A.atan2.default, *every_pair(torch.float32), tolerance=ULPS)
+
+
 @pytest.mark.parametrize("shape", [(), (1,), (17,), (0, 3), (3, 0), (2, 3, 33)], ids=str)
 def test_shapes_and_strides(shape: tuple[int, ...]) -> None:
     x = tensor(shape, torch.float32)

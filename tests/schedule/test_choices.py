@@ -111,9 +111,9 @@ def test_smooth_activations(operator: Any, options: Any) -> None:
 
 @pytest.mark.parametrize("operator", [A.silu.default, A.gelu.default, A.mish.default])
 def test_activations_that_multiply(operator: Any) -> None:
-    # PyTorch's own differ from the exact ones by several units of x/2, and in what is NaN at infinities.
+    # PyTorch's own differ from the exact ones by several units of x/2, and in what overflows.
     check(operator, torch.linspace(-30, 30, 1001), tolerance=3e-6)
-    check(operator, numbers(torch.float32).nan_to_num(), tolerance=3e-6)
+    check(operator, numbers(torch.float32).nan_to_num().clamp(-1e30, 1e30), tolerance=3e-6)
     if operator is A.gelu.default:
         check(operator, torch.linspace(-30, 30, 1001), approximate="tanh", tolerance=3e-6)
 

@@ -130,8 +130,12 @@ def test_powers_and_logarithms_are_within_an_ulp() -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.exp(torch.randn(50_000, generator=generator) * 20)
     y = torch.randn(50_000, generator=generator) * torch.exp(torch.randn(50_000, generator=generator) * 3)
-    for operator, arguments in ((A.pow.Tensor_Tensor, (x, y)), (A.exp2.default, (y,)), (A.log2.default, (x,)),
-                                (A.log10.default, (x,))):
+    for operator, arguments in (
+        (A.pow.Tensor_Tensor, (x, y)),
+        (A.exp2.default, (y,)),
+        (A.log2.default, (x,)),
+        (A.log10.default, (x,)),
+    ):
         (got,) = lowered(operator, *arguments)[0](*arguments)
         within_an_ulp(got, operator(*(a.double() for a in arguments)))
 

@@ -23,7 +23,8 @@ from ..program.sizes import Size
 from .builder import F32, LANES, Code, Value, Variable, vector
 from .frame import Frame
 from .mathematics import exp
-from .pointwise import OPERATIONS, BodyEmitter, Point, lane_loop
+from .operations import OPERATIONS
+from .pointwise import BodyEmitter, Point, lane_loop
 
 _KEYS = 64
 _ROWS = 4

@@ -12,11 +12,9 @@ from ..program.body import Body, Node
 from ..program.dtypes import DTYPES
 from ..program.kernels import Pointwise
 from ..program.sizes import Size
-from .builder import ELEMENT, I8, I32, I64, LANES, Code, Type, Value, is_vector, suffix, vector
-from .division import DIVISION
+from .builder import ELEMENT, I8, LANES, Value, is_vector, vector
 from .frame import Frame
-from .mathematics import FLOAT32_FUNCTIONS
-from .powers import FLOAT32_POWERS
+from .operations import OPERATIONS
 
 
 @dataclass
@@ -99,6 +97,9 @@ class BodyEmitter:
         every = self.code.splat(present)
         return every if self.point.mask is None else self.code.b.and_(every, self.point.mask)
 
+    def _nonzero(self, value: Value) -> Value:
+        return self.code.b.icmp_signed("!=", value, self.code.constant(value.type, 0))
+
     def _truth(self, value: Value) -> Value:
         return self.code.b.icmp_unsigned("!=", value, self.code.constant(value.type, 0))
 
@@ -146,7 +147,7 @@ class BodyEmitter:
                 bad = code.b.and_(bad, self.point.mask)
             any_bad = code.reduce("or", bad)
             worst = code.b.select(bad, index, zero)
-            seen = code.halves(worst, lambda a, b: code.b.select(_nonzero(code, a), a, b))
+            seen = code.halves(worst, lambda a, b: code.b.select(self._nonzero(a), a, b))
         else:
             any_bad, seen = bad, index
         with code.when(any_bad, unlikely=True):
@@ -245,169 +246,3 @@ def emit_pointwise(frame: Frame, kernel: Pointwise) -> None:
 
         lane_loop(frame, end, begin, at)
     code.ret()
-
-
-# Operations: (code, dtype of the operands, dtype of the result, *operands) -> result
-
-Operation = Callable[..., Value]
-
-
-def _nonzero(code: Code, value: Value) -> Value:
-    return code.b.icmp_signed("!=", value, code.constant(value.type, 0))
-
-
-def _is_float(dtype: str) -> bool:
-    return DTYPES[dtype].kind == "float"
-
-
-def _arithmetic(float_name: str, int_name: str) -> Operation:
-    def emit(code: Code, operand: str, result: str, a: Value, b: Value) -> Value:
-        return getattr(code.b, float_name if _is_float(operand) else int_name)(a, b)
-
-    return emit
-
-
-def _add(code: Code, operand: str, result: str, a: Value, b: Value) -> Value:
-    if operand == "bool":
-        return code.b.or_(a, b)  # one bit would wrap
-    return _arithmetic("fadd", "add")(code, operand, result, a, b)
-
-
-def _compare(symbol: str, float_ordered: bool = True) -> Operation:
-    def emit(code: Code, operand: str, result: str, a: Value, b: Value) -> Value:
-        kind = DTYPES[operand].kind
-        if kind == "float":
-            return (code.b.fcmp_ordered if float_ordered else code.b.fcmp_unordered)(symbol, a, b)
-        return (code.b.icmp_signed if kind == "int" else code.b.icmp_unsigned)(symbol, a, b)
-
-    return emit
-
-
-def _extreme(symbol: str) -> Operation:
-    def emit(code: Code, operand: str, result: str, a: Value, b: Value) -> Value:
-        if not _is_float(operand):
-            return code.b.select(_compare(symbol)(code, operand, "bool", a, b), a, b)
-        # One max instruction keeps the second operand when either is NaN; `b` is then checked by itself.
-        best = code.b.select(code.b.fcmp_ordered(symbol, b, a), b, a)
-        return code.b.select(code.b.fcmp_unordered("uno", b, b), b, best)
-
-    return emit
-
-
-def _bitwise(name: str) -> Operation:
-    return lambda code, operand, result, a, b: getattr(code.b, name)(a, b)
-
-
-def _rounding(name: str) -> Operation:
-    return lambda code, operand, result, a: code.intrinsic(name, a) if _is_float(operand) else a
-
-
-def _negate(code: Code, operand: str, result: str, a: Value) -> Value:
-    return code.b.fneg(a) if _is_float(operand) else code.b.neg(a)
-
-
-def _absolute(code: Code, operand: str, result: str, a: Value) -> Value:
-    if _is_float(operand):
-        return code.intrinsic("fabs", a)
-    if DTYPES[operand].kind == "uint":
-        return a
-    return code.b.select(code.b.icmp_signed("<", a, code.constant(a.type, 0)), code.b.neg(a), a)
-
-
-def _invert(code: Code, operand: str, result: str, a: Value) -> Value:
-    return code.b.not_(a)
-
-
-def _select(code: Code, operand: str, result: str, condition: Value, a: Value, b: Value) -> Value:
-    return code.b.select(condition, a, b)
-
-
-def _like(value: Value, element: Type) -> Type:
-    return vector(element) if is_vector(value) else element
-
-
-def _cast(code: Code, operand: str, result: str, a: Value) -> Value:
-    if operand == result:
-        return a
-    source, target = DTYPES[operand], DTYPES[result]
-    kind = _like(a, ELEMENT[result])
-    if target.kind == "bool":
-        if source.kind == "float":
-            return code.b.fcmp_unordered("!=", a, code.constant(a.type, 0))
-        return code.b.icmp_unsigned("!=", a, code.constant(a.type, 0))
-    if source.kind == "float":
-        if target.kind == "float":
-            return code.b.fpext(a, kind) if target.size > source.size else code.b.fptrunc(a, kind)
-        # As the CPU's own conversion does, by way of 64 bits where the target is narrower: wraps, never undefined.
-        exact = _saturated(code, a, I64)
-        return exact if target.size == 8 else code.b.trunc(exact, kind)
-    if target.kind == "float":
-        return code.b.sitofp(a, kind) if source.kind == "int" else code.b.uitofp(a, kind)
-    if target.size == source.size and source.kind != "bool":
-        return a
-    if target.size < source.size:
-        return code.b.trunc(a, kind)
-    return code.b.sext(a, kind) if source.kind == "int" else code.b.zext(a, kind)
-
-
-def _saturated(code: Code, x: Value, element: Type) -> Value:
-    """A float as an integer: the nearest one that there is where it is out of range, 0 for NaN."""
-    kind = _like(x, element)
-    name = f"llvm.fptosi.sat.{suffix(kind)}.{suffix(x.type)}"
-    return code.call(code.module.declare(name, kind, x.type), [x])
-
-
-def _quantize(
-    code: Code, operand: str, result: str, x: Value, inverse: Value, zero: Value, low: Value, high: Value
-) -> Value:
-    """clamp(rint(x·inverse) + zero, low, high), converted after the clamp; NaN gives `zero`."""
-    q = code.intrinsic("rint", code.b.fmul(x, inverse))
-    q = code.b.select(code.b.fcmp_ordered("ord", q, q), q, code.constant(q.type, 0.0))
-    q = code.b.fadd(q, zero)
-    q = code.b.select(code.b.fcmp_ordered(">", q, low), q, low)
-    q = code.b.select(code.b.fcmp_ordered("<", q, high), q, high)
-    if result == "i32":
-        return _saturated(code, q, I32)  # the highest i32, as a float, is one too high
-    return code.b.trunc(code.b.fptosi(q, _like(q, I32)), _like(q, ELEMENT[result]))
-
-
-def _dequantize(code: Code, operand: str, result: str, q: Value, scale: Value, zero: Value) -> Value:
-    return code.b.fmul(code.b.fsub(_cast(code, operand, "f32", q), zero), scale)
-
-
-def _function(emit: Callable[..., Value]) -> Operation:
-    return lambda code, operand, result, *arguments: emit(code, *arguments)
-
-
-OPERATIONS: Mapping[str, Operation] = {
-    "add": _add,
-    "sub": _arithmetic("fsub", "sub"),
-    "mul": _arithmetic("fmul", "mul"),
-    "div": _arithmetic("fdiv", "fdiv"),  # integers have no division here: a zero would trap
-    "max": _extreme(">"),
-    "min": _extreme("<"),
-    "neg": _negate,
-    "abs": _absolute,
-    "sqrt": _rounding("sqrt"),
-    "rint": _rounding("rint"),
-    "floor": _rounding("floor"),
-    "ceil": _rounding("ceil"),
-    "trunc": _rounding("trunc"),
-    "eq": _compare("=="),
-    "ne": _compare("!=", float_ordered=False),
-    "lt": _compare("<"),
-    "le": _compare("<="),
-    "gt": _compare(">"),
-    "ge": _compare(">="),
-    "and": _bitwise("and_"),
-    "or": _bitwise("or_"),
-    "xor": _bitwise("xor"),
-    "not": _invert,
-    "select": _select,
-    "cast": _cast,
-    "quantize": _quantize,
-    "dequantize": _dequantize,
-    **DIVISION,
-    **{name: _function(emit) for name, emit in {**FLOAT32_FUNCTIONS, **FLOAT32_POWERS}.items()},
-}
-"""Every scalar operation a body may name. Floats are never contracted or reordered: results are those of the graph."""

@@ -16,7 +16,8 @@ from ..program.kernels import Reduction, Rows
 from ..program.sizes import ceil_div, product
 from .builder import ELEMENT, LANES, Code, Value, vector
 from .frame import Frame
-from .pointwise import OPERATIONS, BodyEmitter, Point, lane_loop
+from .operations import OPERATIONS
+from .pointwise import BodyEmitter, Point, lane_loop
 
 
 @dataclass(frozen=True)

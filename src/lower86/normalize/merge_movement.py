@@ -1,6 +1,6 @@
 """Movement of movement is one movement, and none if everything stays where it is.
 
-    permute(permute(x, a), b)  ->  permute(x, a∘b)       reshape(reshape(x, a), b)  ->  reshape(x, b)
+permute(permute(x, a), b)  ->  permute(x, a∘b)       reshape(reshape(x, a), b)  ->  reshape(x, b)
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Attention that PyTorch has taken apart is one operator again.
+"""Attention that PyTorch has taken apart is one operator again; arguments that are as by default go.
 
     scores = matmul(mul(q, c), mul(permute(k), c))                       q, k, v: [batch, heads, n, d] or [batch, n, d]
     scores = add(scores, mask)                                           if there is a mask
@@ -25,8 +25,25 @@ _A = torch.ops.aten
 def spell_attention(module: GraphModule) -> None:
     """Rewrites decomposed attention to `scaled_dot_product_attention`."""
     for node in list(module.graph.nodes):
-        if is_call(node, _A.matmul.default) and len(shape_of(node)) in (3, 4):
+        if is_call(node, _A.scaled_dot_product_attention.default):
+            _drop_defaults(node)
+        elif is_call(node, _A.matmul.default) and len(shape_of(node)) in (3, 4):
             _spell(module, node)
+
+
+def _drop_defaults(node: Node) -> None:
+    given = arguments(node)
+    names = ["query", "key", "value", *(["attn_mask"] if given["attn_mask"] is not None else [])]
+    kept = {"dropout_p": given["dropout_p"] != 0, "is_causal": given["is_causal"], "enable_gqa": given["enable_gqa"]}
+    node.args = tuple(given[name] for name in names)
+    node.kwargs = {name: given[name] for name, wanted in kept.items() if wanted}
+    if given["scale"] is not None and not _is_usual(given["scale"], given["query"]):
+        node.kwargs = {**node.kwargs, "scale": given["scale"]}
+
+
+def _is_usual(scale: Any, q: Node) -> bool:
+    width = shape_of(q)[-1]
+    return isinstance(width, int) and isinstance(scale, float) and math.isclose(scale, width**-0.5, rel_tol=1e-9)
 
 
 def _spell(module: GraphModule, node: Node) -> None:
@@ -57,9 +74,8 @@ def _spell(module: GraphModule, node: Node) -> None:
     operands = [q, k, v]
     if mask is not None:
         operands.append(_as_boolean(module, mask))
-    scale, width = first * second, shape_of(q)[-1]
-    usual = isinstance(width, int) and math.isclose(scale, width**-0.5, rel_tol=1e-6)
-    named = {} if usual else {"scale": scale}
+    scale = first * second
+    named = {} if _is_usual(scale, q) else {"scale": scale}
     attention = _A.scaled_dot_product_attention.default
     replace(node, insert(node, attention, operands, named, like=node, value=node.meta["val"]))
 

@@ -19,7 +19,7 @@ Attribute = int | float | bool | str | tuple[Any, ...] | sizes.SizeExpr
 class Node:
     """One scalar operation.
 
-    `op` is a name of `codegen.pointwise.OPERATIONS` over `args`, or one of the leaves:
+    `op` is a name of `codegen.operations.OPERATIONS` over `args`, or one of the leaves:
 
     - `load (slot, strides)`: the element of buffer `slot` at Σ index·stride (strides in elements, one a dim);
     - `gather (slot, strides, ((stride, bound), …), wraps)`: as load, plus Σ arg·stride; an arg outside [0, bound) is an

@@ -77,9 +77,9 @@ class Contraction:
     """`value 0` = Σ_k left[m, k]·right[k, n] for every point of `batch` x m x n, then `body` over (batch…, m, n).
 
     `kind` is "u8s8" or "s8s8" (int8; slot `start` holds an int32 a column, for whole panels, that the sum starts with,
-    and the value is the exact sum, as float32 or, if the body asks for it, as the integer) or "f32". `wide`: 0, or after
-    how many k the int32 sums move to 64 bits, with an int64 `start`. A unit is one panel of 64 columns by `tiles` register
-    tiles.
+    and the value is the exact sum, as float32 or, if the body asks for it, as the integer) or "f32". `wide`: 0, or
+    after how many k the int32 sums move to 64 bits, with an int64 `start`. A unit is one panel of 64 columns by `tiles`
+    register tiles.
     """
 
     kind: str

@@ -80,7 +80,6 @@ _FORMULAS: Mapping[Any, tuple[Formula, When]] = {
         "round": "rint", "floor": "floor", "ceil": "ceil", "trunc": "trunc", "neg": "neg", "abs": "abs",
         "bitwise_not": "not"}.items()},
     _A.sqrt.default: (_unary("sqrt"), FLOATS),
-    _A.tan.default: (lambda at: at("self").call("sin") / at("self").call("cos"), FLOAT32),
     _A.reciprocal.default: (lambda at: 1 / at("self"), FLOATS),
     _A.square.default: (lambda at: at("self") * at("self"), ANY),
     _A.frac.default: (lambda at: at("self") - at("self").call("trunc"), FLOATS),

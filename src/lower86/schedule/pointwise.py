@@ -24,9 +24,10 @@ from .emission import Emission, Space
 from .gathers import GATHERS
 from .scalars import At, Elementwise, Emit
 from .symbols import DTYPE_NAMES, to_size
+from .trigonometry import TRIGONOMETRY
 
 POINTWISE: Mapping[Any, Elementwise] = {
-    **ARITHMETIC, **DIVISION, **CHOICES, **ACTIVATIONS, **CONSTRUCTORS, **GATHERS,
+    **ARITHMETIC, **DIVISION, **TRIGONOMETRY, **CHOICES, **ACTIVATIONS, **CONSTRUCTORS, **GATHERS,
 }  # fmt: skip
 
 

@@ -154,8 +154,8 @@ def _int8_operands(
 def _start(weight: Tensor, zero_point: int, most_later: int) -> tuple[Tensor, int]:
     """What each column's sum begins with, -zero_point·Σ weight; after how many terms it moves to 64 bits (0: never).
 
-    The sum itself wraps harmlessly; only its final value has to fit. Bounds are those of the weights at hand, and of the
-    zero points up to `most_later` that come off later.
+    The sum itself wraps harmlessly; only its final value has to fit. Bounds are those of the weights at hand, and of
+    the zero points up to `most_later` that come off later.
     """
     wide = weight.to(torch.int64)
     start = -zero_point * wide.sum(1)

@@ -142,8 +142,10 @@ def _without(strides: tuple[Size, ...], dim: int) -> tuple[Size, ...]:
 
 
 def _unfold(node: Node, view: View) -> View:
-    given, shape = arguments(node), to_sizes(node.meta["val"].shape)
-    return windows(view, given["dimension"], given["step"], shape[given["dimension"]], given["size"])
+    given = arguments(node)
+    dim = given["dimension"] % max(len(view.shape), 1)
+    count = to_sizes(node.meta["val"].shape)[dim]  # the result has one dim more, after the source's
+    return windows(view, dim, given["step"], count, given["size"])
 
 
 def _diagonal(node: Node, view: View) -> View:

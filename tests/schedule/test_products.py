@@ -1,0 +1,38 @@
+"""Matrix products and attention against PyTorch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.schedule.operators import check
+
+A = torch.ops.aten
+
+
+@pytest.mark.parametrize(("m", "n", "k"), [(1, 1, 1), (7, 17, 5), (6, 64, 33), (13, 130, 65), (0, 5, 3), (3, 5, 0)])
+def test_products(m: int, n: int, k: int) -> None:
+    x, y = torch.randn(m, k), torch.randn(k, n)
+    check(A.mm.default, x, y, tolerance=1e-5)
+    check(A.mm.default, x, torch.randn(n, k).T, tolerance=1e-5)
+    check(A.bmm.default, torch.randn(3, m, k), torch.randn(3, k, n), tolerance=1e-5)
+    check(A.matmul.default, torch.randn(2, 3, m, k), torch.randn(3, k, n), tolerance=1e-5)
+    check(A.matmul.default, torch.randn(2, 1, m, k), y, tolerance=1e-5)
+    check(A.linear.default, torch.randn(2, m, k), torch.randn(n, k), torch.randn(n), tolerance=1e-5)
+    check(A.linear.default, torch.randn(k), torch.randn(n, k), tolerance=1e-5)
+
+
+@pytest.mark.parametrize("queries", [1, 5, 64, 70])
+def test_attention(queries: int) -> None:
+    attention = A.scaled_dot_product_attention.default
+    q, k, v = (torch.randn(2, 4, size, 24) for size in (queries, 33, 33))
+    check(attention, q, k, v, tolerance=1e-5)
+    check(attention, q, k, v, torch.randn(queries, 33), tolerance=1e-5)
+    check(attention, q, k, v, torch.rand(2, 1, 1, 33) < 0.7, tolerance=1e-5)
+    check(attention, q, k, v, torch.rand(2, 1, queries, 33) < 0.7, scale=0.3, tolerance=1e-5)
+    check(attention, q, k[:, :2], v[:, :2], enable_gqa=True, tolerance=1e-5)
+    check(attention, q[0], k[0], v[0], tolerance=1e-5)
+    square = torch.randn(2, 4, queries, 24)
+    check(attention, q, square, square, is_causal=True, tolerance=1e-5)
+    nothing = torch.zeros(queries, 33, dtype=torch.bool)
+    check(attention, q, k, v, nothing, tolerance=1e-5)
