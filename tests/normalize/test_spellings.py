@@ -93,6 +93,19 @@ def test_composites() -> None:
         return [%0, %1, %2, %3]""")
 
 
+def test_clamps() -> None:
+    def function(x: Tensor) -> tuple[Tensor, ...]:
+        return x.clamp_min(-1.0), x.clamp_max(1), F.hardtanh(x, -0.5, 0.5), F.relu6(x), x.clamp(0.0, 1.0)
+
+    assert after((spell_composites,), function, X) == text("""
+        %0: f32[2, 3, 4] = clamp(inputs_0, -1)
+        %1: f32[2, 3, 4] = clamp(inputs_0, None, 1)
+        %2: f32[2, 3, 4] = clamp(inputs_0, -0.5, 0.5)
+        %3: f32[2, 3, 4] = clamp(inputs_0, 0, 6)
+        %4: f32[2, 3, 4] = clamp(inputs_0, 0, 1)
+        return [%0, %1, %2, %3, %4]""")
+
+
 def test_selections_with_constants() -> None:
     def function(x: Tensor, m: Tensor, i: Tensor, two: Tensor, row: Tensor) -> tuple[Tensor, ...]:
         return torch.where(m, two, x), torch.where(m, x, two), torch.where(m, row, x), torch.where(m, two, i)

@@ -94,6 +94,7 @@ def _elementwise() -> Iterator[tuple[Any, Example]]:
     yield A.masked_fill.Scalar, call(X, B, -float("inf"))
     yield A.masked_fill.Tensor, call(X, B, torch.tensor(2.0))
     yield A._to_copy.default, call(WHOLE, dtype=torch.float32)
+    yield A.to.dtype_layout, call(WHOLE, dtype=torch.float32)
     yield A.to.dtype, call(WHOLE, torch.float32)
     yield A.clamp.default, call(X, -1.0, 0.5)
     yield A.clamp.Tensor, call(X, Y, Y + 1)
@@ -164,6 +165,7 @@ def _rows() -> Iterator[tuple[Any, Example]]:
     yield from _overloads("max min", "dim", call(X, 1, result=1))
     yield A.aminmax.default, call(X, dim=1, keepdim=True, result=1)
     yield from _overloads("var_mean std_mean", "correction", call(N, [1], tolerance=WIDE, result=0))
+    yield A.native_dropout.default, call(N, 0.5, False, result=0)
     yield A.log_sigmoid_forward.default, call(N, tolerance=ULPS, result=0)
 
 
@@ -195,7 +197,7 @@ def _movement() -> Iterator[tuple[Any, Example]]:
     yield A.squeeze.dims, call(X[:, :1], [1])
     yield A.flatten.using_ints, call(X, 0, 1)
     yield A.unflatten.int, call(X, 2, [17, 1])
-    yield from _default("expand", call(X[:, :1], [3, 5, 17]))
+    yield from _default("expand expand_copy", call(X[:, :1], [3, 5, 17]))
     yield A.slice.Tensor, call(X, 1, 1, 4, 2)
     yield from _overloads("select select_copy", "int", call(X, 1, -2))
     yield A.unfold.default, call(X, 2, 5, 3)

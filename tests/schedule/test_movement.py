@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
@@ -209,79 +207,3 @@ def test_bags(mode: int) -> None:
                   tolerance=1e-6, result=0)  # fmt: skip
     uneven = constant(torch.tensor([0, 2]))
     check_foreign(A._embedding_bag.default, TABLE, INDEX.view(-1), uneven, False, 0, result=0)
-
-
-# What export makes of operators that are composed of others
-
-COMPOSED: dict[str, Callable[[Tensor], Tensor]] = {
-    "narrow": lambda x: x.narrow(2, 1, 3),
-    "movedim": lambda x: x.movedim(0, 2) * 1,
-    "expand_as": lambda x: x[:, :1].expand_as(x) + x,
-    "tile": lambda x: x.tile(2, 3),
-    "repeat_interleave": lambda x: x.repeat_interleave(3, 1),
-    "take_along_dim": lambda x: x.take_along_dim(x.argmax(2, keepdim=True), 2),
-    "tensor_split": lambda x: torch.cat(x.tensor_split(3, 2)[::-1], 2),
-    "swapaxes": lambda x: x.swapaxes(0, 1) + 1,
-    "fliplr": lambda x: torch.fliplr(x),
-    "hsplit": lambda x: torch.hsplit(x, 2)[1] + 0,
-    "circular": lambda x: F.pad(x, (2, 3), mode="circular"),
-    "reflect": lambda x: F.pad(x, (2, 3), mode="reflect"),
-    "replicate": lambda x: F.pad(x, (2, 3), mode="replicate"),
-    "constant": lambda x: F.pad(x, (2, -1), value=2.0),
-    "unfold": lambda x: F.unfold(x[None], (3, 2), padding=1, stride=2),
-    "pixel_shuffle": lambda x: F.pixel_shuffle(x, 2),
-    "pixel_unshuffle": lambda x: F.pixel_unshuffle(x, 2),
-    "embedding_bag": lambda x: F.embedding_bag((x[0] * 0 + 3).long(), x[0].new_ones(8, 5)),
-    "advanced index": lambda x: x[:, torch.tensor([2, 0, -1]), 1:3] + x[..., torch.tensor([[0], [1]])][0, :3, 0],
-    "index with two": lambda x: x[torch.tensor([0, 3]), :, torch.tensor([1, 2])],
-    "triangles": lambda x: x.tril() + x.triu(1),
-    "activations": lambda x: F.prelu(x, torch.tensor([0.1])) + F.celu(x) + F.selu(x) + F.softsign(x) + F.tanhshrink(x),
-    "norms": lambda x: F.normalize(x, dim=1) + F.rms_norm(x, [8]) + F.instance_norm(x[None])[0],
-    "batch norm": lambda x: F.batch_norm(x, torch.ones(6) * 0.3, torch.ones(6) * 2.5),
-    "statistics": lambda x: torch.std_mean(x, 1)[0] + x.max(1).values + x.min(1).indices + torch.aminmax(x, dim=1).max,
-    "similarity": lambda x: F.cosine_similarity(x, x.roll(1, 2), 2),
-    "remainders": lambda x: x % 0.7 + x // 0.3 + (x * 10).long() // 3 + (x * 10).long() % 3,
-    "split": lambda x: torch.cat(torch.split(x, [1, 5], 1)[::-1], 1) + torch.stack(x.unbind(1), 1),
-    "meshgrid": lambda x: torch.meshgrid(x[0, 0], x[0, 1], indexing="ij")[1] * 2,
-    "one_hot": lambda x: F.one_hot((x * 0).long(), 5),
-    "in place": lambda x: x.clone().masked_fill_(x > 0, 3.0).add_(1),
-    "write a slice": lambda x: torch.ones_like(x).slice_scatter(x[:, :2], 1, 2, 4),
-}
-
-
-@pytest.mark.parametrize("name", COMPOSED)
-def test_composed_operators(name: str) -> None:
-    function = COMPOSED[name]
-    x = torch.randn(4, 6, 8)
-    module = exported(Model(function), [x])
-    assert module.explanation.foreign == ()
-    torch.testing.assert_close(module(x), function(x), rtol=1e-5, atol=1e-5)
-
-
-FOREIGN: dict[str, Callable[[Tensor], Any]] = {
-    "topk": lambda x: x.topk(3).values,
-    "sort": lambda x: x.sort().values,
-    "median": lambda x: x.median(1).values,
-    "scatter": lambda x: x.scatter(0, x[:1].long(), 1.0),
-    "index_put": lambda x: x.index_put((torch.tensor([0, 1]),), x[:2]),
-}
-
-
-@pytest.mark.parametrize("name", FOREIGN)
-def test_foreign_operators(name: str) -> None:
-    x = torch.rand(4, 6, 8)
-    module = exported(Model(FOREIGN[name]), [x])
-    assert len(module.explanation.foreign) == 1
-    torch.testing.assert_close(module(x), FOREIGN[name](x))
-
-
-REFUSED: dict[str, Callable[[Tensor], Any]] = {
-    "nonzero": lambda x: x.nonzero(), "mask": lambda x: x[x > 0], "masked_select": lambda x: x.masked_select(x > 0),
-    "unique": lambda x: x.unique(), "item": lambda x: x * x.sum().item(),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_refused_operators(name: str) -> None:
-    with pytest.raises(lower86.GraphError, match="depends on data"):
-        exported(Model(REFUSED[name]), [torch.rand(4, 6)])

@@ -113,9 +113,10 @@ def insert_constant(module: GraphModule, before: Node, tensor: torch.Tensor, ste
 
 
 def remove_dead(module: GraphModule) -> None:
-    """Erases calls that nobody uses, and attributes that no node reads any more."""
+    """Erases calls that nobody uses (but not those that write), and attributes that no node reads any more."""
     for node in reversed(list(module.graph.nodes)):
-        if node.op in ("call_function", "get_attr") and not node.users:
+        writes = isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
+        if node.op in ("call_function", "get_attr") and not node.users and not writes:
             module.graph.erase_node(node)
     module.delete_all_unused_submodules()
     used = {str(n.target) for n in module.graph.nodes if n.op == "get_attr"}

@@ -22,14 +22,18 @@ def only_calls(module: GraphModule, node: Node) -> bool:
 
 
 def functional(module: GraphModule, node: Node) -> bool:
-    """No operator writes to its inputs, but for the buffers that the model itself mutates."""
+    """No operator writes to its inputs."""
     target = node.target
     return not (isinstance(target, torch._ops.OpOverload) and target._schema.is_mutable)
 
 
 def has_example(module: GraphModule, node: Node) -> bool:
-    """Every value has an example, so that shapes and dtypes are known."""
-    return node.op == "output" or "val" in node.meta
+    """Every value has an example, so that shapes and dtypes are known; a graph (of torch.cond) is no value."""
+    return node.op == "output" or "val" in node.meta or _is_graph(module, node)
+
+
+def _is_graph(module: GraphModule, node: Node) -> bool:
+    return node.op == "get_attr" and str(node.target) in dict(module.named_modules())
 
 
 def own_dequantize(module: GraphModule, node: Node) -> bool:

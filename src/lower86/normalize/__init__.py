@@ -14,6 +14,7 @@ from .fold_constants import fold_constants, fold_dequantized_weights
 from .inline_regions import inline_regions
 from .merge_movement import merge_movement
 from .move_dequantize import move_dequantize, unshare_dequantize
+from .refuse_writes import refuse_writes
 from .scalar_qparams import scalar_qparams
 from .share_constants import share_constants
 from .spell_attention import spell_attention
@@ -35,12 +36,13 @@ Pass = Callable[[GraphModule], None]
 PASSES: tuple[Pass, ...] = (
     drop_guards,
     inline_regions,
+    refuse_writes,
     spell_strides,  # before copies go that only change strides
+    spell_results,
     drop_identities,
     spell_dynamic,
     spell_bags,
     spell_norms,
-    spell_results,
     spell_layout,
     spell_pieces,  # before the movements it is made of
     spell_movement,

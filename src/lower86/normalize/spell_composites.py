@@ -2,6 +2,7 @@
 
 native_layer_norm(x, …)[0]       ->  layer_norm(x, …)          _softmax(x, dim, False)      ->  softmax(x, dim)
 layer_norm(…, cudnn_enable)      ->  layer_norm(…)             masked_fill(x, m, 2.0)       ->  where(m, 2.0, x)
+clamp_min, clamp_max, hardtanh   ->  clamp(x, low, high)       relu6(x)                     ->  clamp(x, 0, 6)
 where(m, constant 2.0, x)        ->  where(m, 2.0, x)          where(m, x, constant 2.0)    ->  where(m, x, 2.0)
 """
 
@@ -17,6 +18,7 @@ from ..graph.arguments import arguments, is_call, same_shape, shape_of, tensor_o
 from ..graph.edit import constant_of, insert, replace
 
 _A = torch.ops.aten
+_CLAMPS = (_A.clamp_min.default, _A.clamp_max.default, _A.hardtanh.default, _A.relu6.default)
 
 
 def spell_composites(module: GraphModule) -> None:
@@ -30,10 +32,21 @@ def spell_composites(module: GraphModule) -> None:
             source, dim, to_float = node.args
             if not to_float:
                 replace(node, insert(node, _A.softmax.int, (source, dim), like=node, value=node.meta["val"]))
+        elif is_call(node, *_CLAMPS):
+            _spell_clamp(node)
         elif is_call(node, _A.masked_fill.Scalar, _A.masked_fill.Tensor):
             _spell_masked_fill(module, node)
         elif is_call(node, _A.where.self):
             _spell_where(module, node)
+
+
+def _spell_clamp(node: Node) -> None:
+    given = arguments(node)
+    low, high = given.get("min", given.get("min_val")), given.get("max", given.get("max_val"))
+    if is_call(node, _A.relu6.default):
+        low, high = 0, 6
+    operands = (given["self"], low) if high is None else (given["self"], low, high)
+    replace(node, insert(node, _A.clamp.default, operands, like=node, value=node.meta["val"]))
 
 
 def _spell_layer_norm(node: Node) -> None:

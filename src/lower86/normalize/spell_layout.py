@@ -173,6 +173,11 @@ def _copy(node: Node) -> Node | None:
     return call(_A.expand.default, source, sizes_of(node, given["self"]))
 
 
+def _expand(node: Node) -> Node:
+    given = arguments(node)
+    return _Before(node)(_A.expand.default, given["self"], given["size"])
+
+
 LAYOUTS: Mapping[Any, Callable[[Node], Node | None]] = {
     _A.repeat.default: _repeat,
     _A.pixel_shuffle.default: _pixel_shuffle,
@@ -185,5 +190,6 @@ LAYOUTS: Mapping[Any, Callable[[Node], Node | None]] = {
     _A.glu.default: _glu,
     _A.select_scatter.default: _select_scatter,
     _A.copy.default: _copy,
+    _A.expand_copy.default: _expand,
 }
 """How each is spelled, by a node before it; None where the arguments are not known."""

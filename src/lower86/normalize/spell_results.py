@@ -3,6 +3,7 @@
 max(x, dim), min(x, dim)    ->  amax(x, [dim]), argmax(x, dim)             aminmax  ->  amin, amax
 var_mean(x, dims)           ->  var(x, dims), mean(x, dims)                std_mean ->  std, mean
 log_sigmoid_forward(x)      ->  log_sigmoid(x)                             _log_softmax  ->  log_softmax
+native_dropout(x, p, False) ->  clone(x), ones_like(x)
 """
 
 from __future__ import annotations
@@ -72,6 +73,12 @@ def _log_sigmoid(node: Node, given: dict[str, Any]) -> tuple[_Call | None, ...]:
     return (_A.log_sigmoid.default, (given["self"],), {}), None
 
 
+def _dropout(node: Node, given: dict[str, Any]) -> tuple[_Call | None, ...]:
+    if given["train"] is not False:
+        return None, None
+    return (_A.clone.default, (given["input"],), {}), (_A.ones_like.default, (given["input"],), {"dtype": torch.bool})
+
+
 RESULTS: Mapping[Any, _Calls] = {
     _A.max.dim: _extreme(_A.amax.default, _A.argmax.default),
     _A.min.dim: _extreme(_A.amin.default, _A.argmin.default),
@@ -79,5 +86,6 @@ RESULTS: Mapping[Any, _Calls] = {
     _A.var_mean.correction: _spread_and_mean(_A.var.correction),
     _A.std_mean.correction: _spread_and_mean(_A.std.correction),
     _A.log_sigmoid_forward.default: _log_sigmoid,
+    _A.native_dropout.default: _dropout,
 }
 """For each result, the operator that gives it and its arguments, or None if there is none."""
