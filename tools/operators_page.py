@@ -155,8 +155,7 @@ def page() -> str:
         "How each operator of ATen runs in a lowered model: the core set, what export keeps whole, and more.",
         "Composite operators that are not listed are taken apart by export, mostly into these.",
         "*Native* operators run in generated code. Their dtypes are float32, float64, int64, int32, int16, int8,",
-        "uint8 and bool, where the note does not narrow it; float16, bfloat16 and complex tensors are foreign",
-        "everywhere, and so are reductions of tensors without dims.",
+        "uint8 and bool, where the note does not narrow it; float16, bfloat16 and complex tensors are foreign.",
         "",
     ]
     for section, text in _SECTIONS.items():

@@ -15,7 +15,7 @@ from .codegen.target import Target
 from .errors import GraphError, InputError
 from .graph.pytrees import signature_of
 from .graph.source import describe
-from .program.sizes import evaluate
+from .program.sizes import SizeExpr, evaluate
 from .runtime.executable import Executable, bind_dims
 from .schedule.schedule import Scheduled
 
@@ -64,8 +64,13 @@ class CompiledGraph:
         with without_autocast():
             self.executable.run([t.data_ptr() for t in tensors] + [t.data_ptr() for t in outputs], dims)
         made = iter(outputs)
-        results = [next(made) if literal is None else literal.value for literal in self.scheduled.outputs]
+        results = [next(made) if literal is None else _known(literal.value, dims) for literal in self.scheduled.outputs]
         return self._signature.unflatten(results)
+
+
+def _known(value: Any, dims: Mapping[str, int]) -> Any:
+    """A result that is no tensor; a size that varies is known by now."""
+    return evaluate(value, dims) if isinstance(value, SizeExpr) else value
 
 
 def without_autocast() -> contextlib.AbstractContextManager[Any]:

@@ -59,7 +59,7 @@ def lower_pt2e_quantized_to_x86(
     clock.stop("int8")
     lowered = LoweredModule(module, module.graph, chosen, tuple(records))
     lowered.timings.update(timings)
-    lowered.program  # noqa: B018  # schedules and compiles
+    lowered.compiled()
     report_fallbacks(lowered, on_fallback)
     return lowered
 

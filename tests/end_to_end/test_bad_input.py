@@ -171,8 +171,6 @@ def test_a_foreign_step_is_right_and_reported(name: str) -> None:
     assert explanation.int8_fraction == 1
     assert any(operator in step.operator for step in explanation.foreign)
     assert operator in str(explanation)
-    with pytest.raises(lower86.FallbackError, match=operator):
-        lower(model, x)
 
 
 @pytest.mark.parametrize(

@@ -171,6 +171,27 @@ def test_constants_of_a_dynamic_size_are_native() -> None:
     agree(model, lowered, grid(7, 20))
 
 
+def test_dims_of_keyword_arguments_stay_open_in_any_order() -> None:
+    class Keywords(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(16, 8)
+
+        def forward(self, x: Tensor, *, bias: Tensor, factor: Tensor) -> Tensor:
+            return self.linear(x) * factor + bias
+
+    def named(rows: int, width: int) -> dict[str, Tensor]:
+        return {"factor": torch.randn(rows, 1), "bias": torch.randn(width, 8)}
+
+    x = torch.randn(4, 16)
+    shapes = {"x": {0: BATCH}, "bias": None, "factor": {0: BATCH}}
+    model = quantize(Keywords(), (x,), dict(reversed(named(4, 1).items())), dynamic_shapes=shapes)
+    lowered = lower(model, x, example_kwargs=named(4, 1))
+    agree(model, lowered, torch.randn(9, 16), compare=near, **named(9, 1))
+    with pytest.raises(lower86.InputError, match="bias has shape"):
+        lowered(x, **named(4, 4))
+
+
 @pytest.mark.parametrize("kind", [MLP, Attention, Embedding])
 def test_dynamic_batches_of_whole_models(kind: type[nn.Module]) -> None:
     def inputs(rows: int) -> tuple[Tensor, ...]:

@@ -195,6 +195,19 @@ def test_exported_with_a_dynamic_batch() -> None:
     near(program.module()(torch.randn(5, 16)).shape, torch.Size([5, 16]))
 
 
+def test_lowered_again(case: Case) -> None:
+    _, lowered, x = case
+    again = lower(lowered, x)
+    same(again(x), lowered(x))
+    assert lower86.explain(again).int8_fraction == 1
+
+
+def test_inside_a_larger_model_that_is_lowered(case: Case) -> None:
+    _, lowered, x = case
+    outer = torch.nn.Sequential(lowered, torch.nn.Softmax(-1))
+    near(lower(outer, x)(x), outer(x))
+
+
 def test_compiled_by_torch(case: Case) -> None:
     _, lowered, x = case
     torch.compiler.reset()

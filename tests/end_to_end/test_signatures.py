@@ -47,19 +47,23 @@ class Wrapped(nn.Module):
         return self.wrap(self.linear(x), x, self.constant)
 
 
-OUTPUTS = {
+ALONE = {
+    "tensor": lambda y, x, c: y,
     "tuple of one": lambda y, x, c: (y,),
+    "dataclass": lambda y, x, c: Result(y, x * 2),
+    "only None": lambda y, x, c: None,
+    "an input": lambda y, x, c: x,
+    "nothing": lambda y, x, c: (),
+}
+TOGETHER = {
     "list": lambda y, x, c: [y, x * 2],
     "dict": lambda y, x, c: {"y": y, "b": {"c": x * 2}},
     "ordered dict": lambda y, x, c: OrderedDict(z=y, a=x + 1),
     "named tuple": lambda y, x, c: Pair(y, y * 2),
-    "dataclass": lambda y, x, c: Result(y, x * 2),
     "dataclass with None": lambda y, x, c: Result(y),
     "None inside": lambda y, x, c: (None, y, None),
-    "only None": lambda y, x, c: None,
     "int, float, str, bool": lambda y, x, c: (3, y, 0.5, "text", True),
     "size": lambda y, x, c: (y, x.shape[0], x.dim()),
-    "an input": lambda y, x, c: x,
     "an input, twice, and the result": lambda y, x, c: (x, x, y),
     "a constant": lambda y, x, c: (c, y),
     "a constant, twice": lambda y, x, c: [c, c],
@@ -69,15 +73,22 @@ OUTPUTS = {
     "a view of a constant": lambda y, x, c: (c.reshape(2, 4), c.expand(3, 8), y),
     "integers and booleans": lambda y, x, c: (y > 0, (y * 100).to(torch.int64), y.to(torch.uint8).int()),
     "a scalar": lambda y, x, c: (y.sum(), y),
-    "nothing": lambda y, x, c: (),
+    "half precision": lambda y, x, c: (y.half(), y),
 }
 
 
-@pytest.mark.parametrize("name", OUTPUTS)
+@pytest.mark.parametrize("name", ALONE)
 def test_outputs(name: str) -> None:
-    model, x = Wrapped(OUTPUTS[name]), grid(3, 8)
+    model, x = Wrapped(ALONE[name]), grid(3, 8)
     result = agree(model, lower_anyhow(model, x), x)
     assert type(result) is type(model(x))
+
+
+def test_outputs_within_outputs() -> None:
+    model, x = Wrapped(lambda y, x, c: {name: wrap(y, x, c) for name, wrap in TOGETHER.items()}), grid(3, 8)
+    result = agree(model, lower_anyhow(model, x), x)
+    for name, part in model(x).items():
+        assert type(result[name]) is type(part), name
 
 
 class Inputs(nn.Module):

@@ -34,17 +34,25 @@ NARROW = [
 ]
 
 
-@pytest.mark.parametrize("out", NARROW, ids=str)
-def test_the_output_is_clamped_to_the_range_of_the_graph(out: Scale) -> None:
-    model, inputs = Requantized(out), grid(6, 20)
-    result = agree(model, lower(model, inputs), inputs)
-    assert result.isfinite().all()
+class Side(nn.Module):
+    """Modules side by side on one input."""
+
+    def __init__(self, parts: list[nn.Module]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return [part(x) for part in self.parts]
 
 
-@pytest.mark.parametrize("x", [Scale(2.0**-4, 64, 0, 127), Scale(2.0**-4, 0, -127, 127, torch.int8)], ids=str)
-def test_the_input_is_clamped_to_the_range_of_the_graph(x: Scale) -> None:
-    model = Requantized(NARROW[0], x)
-    inputs = grid(6, 20, reach=1000)
+def test_the_output_is_clamped_to_the_range_of_the_graph() -> None:
+    model, inputs = Side([Requantized(out) for out in NARROW]), grid(6, 20)
+    agree(model, lower(model, inputs), inputs)
+
+
+def test_the_input_is_clamped_to_the_range_of_the_graph() -> None:
+    narrow = [Scale(2.0**-4, 64, 0, 127), Scale(2.0**-4, 0, -127, 127, torch.int8), Scale(2.0**-4, 9, 3, 99)]
+    model, inputs = Side([Linear(x=x) for x in narrow]), grid(6, 20, reach=1000)
     agree(model, lower(model, inputs), inputs)
 
 
@@ -144,8 +152,6 @@ def test_what_cannot_be_int8_stays_float_with_a_reason(kind: type[nn.Module], re
     assert reason in messages[0]
     assert lower86.explain(lowered).int8_fraction == 0
     agree(model, lowered, inputs, compare=near)
-    with pytest.raises(lower86.FallbackError, match=reason):
-        lower(model, inputs)
 
 
 def test_dequantized_twice_and_dead_pairs() -> None:

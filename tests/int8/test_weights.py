@@ -31,18 +31,26 @@ WEIGHTS: list[dict[str, Any]] = [
 ACTIVATIONS = [U8_X, Scale(zero_point=0), Scale(zero_point=255), S8, Scale(2.0**-4, -128, -128, 127, I8)]
 
 
-@pytest.mark.parametrize(
-    ("weight", "x"),
-    [(weight, ACTIVATIONS[i % 5]) for i, weight in enumerate(WEIGHTS)] + [(WEIGHTS[4], x) for x in ACTIVATIONS],
-    ids=lambda v: " ".join(
-        str(part).removeprefix("torch.")[:8] for part in (v if isinstance(v, dict) else vars(v)).values()
-    ),
-)
-def test_dtypes_scales_and_zero_points(weight: dict[str, Any], x: Scale) -> None:
-    model, inputs = Linear(x=x, **weight), grid(7, 20)
+class Side(nn.Module):
+    """Linears of all kinds side by side on one input."""
+
+    def __init__(self, kinds: list[tuple[dict[str, Any], Scale]]) -> None:
+        super().__init__()
+        self.linears = nn.ModuleList(Linear(x=x, **weight) for weight, x in kinds)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return [linear(x) for linear in self.linears]
+
+
+@pytest.mark.parametrize("first", range(len(ACTIVATIONS)))
+def test_dtypes_scales_and_zero_points(first: int) -> None:
+    """Every kind of weight, each time with other activations."""
+    kinds = [(weight, ACTIVATIONS[(first + i) % len(ACTIVATIONS)]) for i, weight in enumerate(WEIGHTS)]
+    model, inputs = Side(kinds), grid(7, 20)
     lowered = lower(model, inputs)
     agree(model, lowered, inputs)
     assert lower86.explain(lowered).int8_fraction == 1
+    assert len(lower86.explain(lowered).operators) == len(WEIGHTS)
     same(lowered.run_reference(inputs), lowered(inputs))
 
 
@@ -57,9 +65,9 @@ def test_scales_along_the_summed_axis_are_refused() -> None:
 
 
 @pytest.mark.parametrize("extreme", [-128, 127])
-@pytest.mark.parametrize("x", [Scale(zero_point=0), Scale(zero_point=255), S8], ids=["0", "255", "s8"])
-def test_extreme_weights(extreme: int, x: Scale) -> None:
-    model = Linear(64, 5, x=x, weight=torch.full((5, 64), extreme))
+def test_extreme_weights(extreme: int) -> None:
+    weight = {"k": 64, "n": 5, "weight": torch.full((5, 64), extreme)}
+    model = Side([(weight, x) for x in ACTIVATIONS])
     inputs = torch.cat([torch.full((1, 64), -99.0), torch.full((1, 64), 99.0), grid(3, 64)])
     agree(model, lower(model, inputs), inputs)
 

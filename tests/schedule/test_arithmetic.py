@@ -132,6 +132,8 @@ def test_logarithms_of_sums_and_products() -> None:
     x, y = every_pair(torch.float32)
     check(A.logaddexp.default, x, y, tolerance=ULPS)
     check(A.xlogy.Tensor, x, y, tolerance=ULPS)
+    check(A.hypot.default, x, y, tolerance=ULPS)
+    check(A.heaviside.default, x, y)
     for eps in (None, 1e-3):
         check(A.logit.default, torch.linspace(-0.5, 1.5, 41), eps, tolerance=ULPS)
 

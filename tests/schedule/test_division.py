@@ -93,8 +93,10 @@ def test_float64_is_cut_but_not_rounded_down() -> None:
 @pytest.mark.parametrize("operator", [A.bitwise_left_shift, A.bitwise_right_shift], ids=str)
 def test_shifts(operator: Any, dtype: torch.dtype) -> None:
     check(operator.Tensor, *every_pair(dtype))
+    legacy = A.__lshift__ if operator is A.bitwise_left_shift else A.__rshift__
     for by in (0, 1, 7, 8, 31, 63, 64, 100):
         check(operator.Tensor_Scalar, numbers(dtype), by)
+        check(legacy.Scalar, numbers(dtype), by)
 
 
 EXPONENTS = (0, 1, 2, 3, 4, -1, -2, -3, 0.5, -0.5, 1 / 3, 2.5, 7, 100.0, float("inf"), float("nan"))

@@ -36,3 +36,13 @@ def test_attention(queries: int) -> None:
     check(attention, q, square, square, is_causal=True, tolerance=1e-5)
     nothing = torch.zeros(queries, 33, dtype=torch.bool)
     check(attention, q, k, v, nothing, tolerance=1e-5)
+
+
+def test_products_of_vectors() -> None:
+    x, u, v = torch.randn(3, 7, 5), torch.randn(5), torch.randn(7)
+    check(A.matmul.default, x, u, tolerance=1e-5)
+    check(A.matmul.default, v, x, tolerance=1e-5)
+    check(A.matmul.default, u, u, tolerance=1e-5)
+    check(A.mv.default, x[0], u, tolerance=1e-5)
+    check(A.addmv.default, v, x[0], u, beta=0, tolerance=1e-5)
+    check(A.addmv.default, torch.randn(1), x[0], u, tolerance=1e-5)

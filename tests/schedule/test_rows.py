@@ -206,3 +206,11 @@ def test_strides(name: str) -> None:
         for dim in range(3):
             dims = [dim] if name in ("sum", "amax") else dim
             check(operator, view, dims, tolerance=1e-5)
+
+
+def test_tensors_without_dims() -> None:
+    for x in (torch.tensor(2.5), torch.tensor(float("nan"))):
+        for operator in (A.sum.default, A.mean.default, A.prod.default, A.max.default, A.any.default, A.all.default):
+            check(operator, x)
+    check(A.sum.dim_IntList, torch.tensor(True), [0])
+    check(A.amin.default, torch.tensor(3), [-1], True)

@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.fx import GraphModule
 from torch.utils import _pytree as pytree
 
-Arguments = dict[str, Any]
+from ..errors import InputError
+from ..graph.pytrees import signature_of
 
 
 def kept_dims(model: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -23,17 +24,14 @@ def kept_dims(model: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, 
     if not isinstance(model, GraphModule):
         return None
     examples = [node.meta.get("val") for node in model.graph.nodes if node.op == "placeholder"]
-    leaves, spec = pytree.tree_flatten((tuple(args), dict(kwargs)))
-    if len(leaves) != len(examples):
-        return None
-    dims = [_open_axes(example) for example in examples]
-    if not any(dims):
-        return None
-    positional, named = pytree.tree_unflatten(dims, spec)
     try:
-        return dict(inspect.signature(model.forward).bind(*positional, **named).arguments)
-    except TypeError:
-        return None
+        leaves = signature_of(model.graph).flatten(args, kwargs)
+        axes = {id(leaf): _open_axes(example) for leaf, example in zip(leaves, examples, strict=True)}
+        positional, named = pytree.tree_map(lambda leaf: axes.get(id(leaf)), (tuple(args), dict(kwargs)))
+        shapes = dict(inspect.signature(model.forward).bind(*positional, **named).arguments)
+    except (InputError, TypeError, ValueError):
+        return None  # the example does not fit the graph; export says better why
+    return shapes if any(axes.values()) else None
 
 
 def _open_axes(example: Any) -> dict[int, Any] | None:

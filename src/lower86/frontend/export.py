@@ -39,7 +39,7 @@ def export_module(
         if dynamic_shapes is not None:
             args, kwargs = larger_examples(model, args, kwargs, dynamic_shapes)
         program = _export(model, args, kwargs, dynamic_shapes)
-        module = program.run_decompositions(table()).module(check_guards=False)
+        module = program.module(check_guards=False)
     assert isinstance(module, GraphModule)
     return module
 
@@ -68,10 +68,14 @@ def _check(model: object, example_inputs: object, example_kwargs: object) -> Non
 def _export(
     model: torch.nn.Module, inputs: tuple[Any, ...], kwargs: dict[str, Any], dynamic_shapes: Any
 ) -> torch.export.ExportedProgram:
+    """The decomposed program of `model`: strict if that works, or else not."""
     problems: list[Exception] = []
     for strict in (True, False):
         try:
-            return torch.export.export(model, inputs, kwargs, dynamic_shapes=dynamic_shapes, strict=strict)
+            program: Any = torch.export.export(model, inputs, kwargs, dynamic_shapes=dynamic_shapes, strict=strict)
+            # In here, because what strict export makes of an autocast region cannot be decomposed.
+            decomposed: torch.export.ExportedProgram = program.run_decompositions(table())
+            return decomposed
         except Exception as problem:  # torch.export raises many unrelated types; all mean the same here
             problems.append(problem)
             if strict:

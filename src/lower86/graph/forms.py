@@ -46,6 +46,11 @@ def one_movement_spelling(module: GraphModule, node: Node) -> bool:
     return not is_call(node, _A.t.default, _A.transpose.int, _A.view.default, _A._unsafe_view.default)
 
 
+def one_product_spelling(module: GraphModule, node: Node) -> bool:
+    """No mm or bmm: matmul and linear stand for them."""
+    return not is_call(node, _A.mm.default, _A.bmm.default)
+
+
 @dataclass(frozen=True)
 class Form:
     """A named list of predicates that hold for every node."""
@@ -54,7 +59,9 @@ class Form:
     predicates: tuple[Callable[[GraphModule, Node], bool], ...]
 
 
-NORMAL = Form("NORMAL", (only_calls, functional, has_example, own_dequantize, one_movement_spelling))
+NORMAL = Form(
+    "NORMAL", (only_calls, functional, has_example, own_dequantize, one_movement_spelling, one_product_spelling)
+)
 INT8 = Form("INT8", (only_calls, functional, has_example))
 
 

@@ -13,14 +13,14 @@ from torch.fx import GraphModule, Node
 from ..graph.edit import remove_dead
 from ..graph.forms import INT8, check
 from ..normalize import fold_dequantized_weights, share_constants
-from .linear import lower_linear
+from .linear import keep_lowered, lower_linear
 from .record import Lowered, Record, Refusal
 from .refused import refuse_others
 from .siblings import merge_siblings
 
 Rule = Callable[[GraphModule, Node], "Lowered | Refusal | None"]
 
-RULES: tuple[Rule, ...] = (lower_linear, refuse_others)
+RULES: tuple[Rule, ...] = (lower_linear, keep_lowered, refuse_others)
 
 
 def apply_rules(module: GraphModule) -> list[Record]:

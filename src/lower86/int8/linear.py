@@ -47,6 +47,14 @@ def lower_linear(module: GraphModule, node: Node) -> Lowered | Refusal | None:
     return Lowered(made)
 
 
+def keep_lowered(module: GraphModule, node: Node) -> Lowered | None:
+    """Counts a linear that is int8 already, as in a lowered model that is lowered again."""
+    if not is_call(node, int8_linear):
+        return None
+    macs = math.prod(size_hint(s) for s in shape_of(node)) * size_hint(shape_of(arguments(node)["weight"])[-1])
+    return Lowered(record(node, macs))
+
+
 def _why_not(module: GraphModule, x: Node, w: Node, bias: object) -> str:
     if not is_dequantize(x):
         return "only the weight is quantized; the activation is float"

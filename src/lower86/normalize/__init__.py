@@ -27,7 +27,9 @@ from .spell_norms import spell_norms
 from .spell_pieces import spell_pieces
 from .spell_products import spell_products
 from .spell_results import spell_results
+from .spell_scalars import spell_scalars
 from .spell_strides import spell_strides
+from .spell_vectors import spell_vectors
 
 __all__ = ["PASSES", "fold_dequantized_weights", "normalize", "share_constants"]
 
@@ -39,11 +41,13 @@ PASSES: tuple[Pass, ...] = (
     refuse_writes,
     spell_strides,  # before copies go that only change strides
     spell_results,
+    spell_scalars,
     drop_identities,
     spell_dynamic,
     spell_bags,
     spell_norms,
     spell_layout,
+    spell_vectors,
     spell_pieces,  # before the movements it is made of
     spell_movement,
     scalar_qparams,

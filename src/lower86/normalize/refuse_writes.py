@@ -26,7 +26,7 @@ def refuse_writes(module: GraphModule) -> None:
         raise GraphError(
             f"the model writes to {_name(written)} ({target})",
             where=describe(node),
-            fix="take the state as an input and return what is to become of it",
+            fix="export it in eval mode; keep state out of it: take it as an input, return what is to become of it",
         )
 
 

@@ -178,6 +178,15 @@ def _expand(node: Node) -> Node:
     return _Before(node)(_A.expand.default, given["self"], given["size"])
 
 
+def _diagonal(node: Node) -> Node:
+    return _Before(node)(_A.diagonal.default, *arguments(node).values())
+
+
+def _trace(node: Node) -> Node:
+    call = _Before(node)
+    return call(_A.sum.dim_IntList, call(_A.diagonal.default, arguments(node)["self"]), [0])
+
+
 LAYOUTS: Mapping[Any, Callable[[Node], Node | None]] = {
     _A.repeat.default: _repeat,
     _A.pixel_shuffle.default: _pixel_shuffle,
@@ -191,5 +200,7 @@ LAYOUTS: Mapping[Any, Callable[[Node], Node | None]] = {
     _A.select_scatter.default: _select_scatter,
     _A.copy.default: _copy,
     _A.expand_copy.default: _expand,
+    _A.diagonal_copy.default: _diagonal,
+    _A.trace.default: _trace,
 }
 """How each is spelled, by a node before it; None where the arguments are not known."""

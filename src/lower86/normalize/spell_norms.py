@@ -23,7 +23,6 @@ _A = torch.ops.aten
 GROUP_NORMS = (_A.group_norm.default, _A.native_group_norm.default)
 BATCH_NORMS = (
     _A.batch_norm.default, _A.native_batch_norm.default, _A._native_batch_norm_legit_no_training.default,
-    _A._native_batch_norm_legit.default,
 )  # fmt: skip
 INSTANCE_NORMS = (_A.instance_norm.default,)
 

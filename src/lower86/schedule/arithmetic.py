@@ -57,6 +57,18 @@ def _x_log_y(at: At) -> Scalar:
     return where(y.is_nan(), y, where(x.equals(0), 0, x * y.call("log")))
 
 
+def _hypotenuse(at: At) -> Scalar:
+    """In float64, where no square overflows."""
+    x, y = at("self", "f64"), at("other", "f64")
+    infinite = abs(x).equals(math.inf) | abs(y).equals(math.inf)
+    return where(infinite, math.inf, (x * x + y * y).call("sqrt"))
+
+
+def _heaviside(at: At) -> Scalar:
+    x = at("self")
+    return where(x.equals(0), at("values"), (x > 0).cast(at.dtype))
+
+
 def _logit(at: At) -> Scalar:
     x = at("self")
     if at.given("eps"):
@@ -88,6 +100,8 @@ _FORMULAS: Mapping[Any, tuple[Formula, When]] = {
     _A.deg2rad.default: (lambda at: at("self") * (math.pi / 180), FLOATS),
     _A.rad2deg.default: (lambda at: at("self") * (180 / math.pi), FLOATS),
     _A.logit.default: (_logit, FLOAT32),
+    _A.hypot.default: (_hypotenuse, FLOAT32),
+    _A.heaviside.default: (_heaviside, ANY),
     _A.xlogy.Tensor: (_x_log_y, FLOAT32),
     _A.logaddexp.default: (_log_add_exp, FLOAT32),
     _A.add.Tensor: (binary("add"), FITTING), _A.add.Scalar: (binary("add"), FITTING),

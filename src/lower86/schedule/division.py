@@ -136,5 +136,7 @@ _FORMULAS: Mapping[Any, tuple[Callable[[At], Scalar], When]] = {
     **{getattr(getattr(_A, name), overload): (binary(op), _INTEGERS & FITTING)
        for name, op in {"bitwise_left_shift": "shl", "bitwise_right_shift": "shr"}.items()
        for overload in ("Tensor", "Tensor_Scalar")},
+    **{getattr(getattr(_A, name), overload): (binary(op), _INTEGERS & FITTING)
+       for name, op in {"__lshift__": "shl", "__rshift__": "shr"}.items() for overload in ("Tensor", "Scalar")},
 }  # fmt: skip
 DIVISION: Mapping[Any, Elementwise] = {operator: formula(*how) for operator, how in _FORMULAS.items()}
