@@ -59,6 +59,7 @@ def test_features_above_the_level_are_left_out(level: str) -> None:
     assert all(f"+{need}" in named for need in LEVELS[level])
     assert any(name.startswith("+avx512") for name in named) == (level == "avx512_vnni")
     assert ("+avxvnni" in named) == (level != "avx2")
+    assert ("-avxvnni" in named) == (level == "avx2")  # a CPU's name implies it
     assert not any("amx" in name or "sha512" in name for name in named)
     assert ("-prefer-256-bit" in named) == (level == "avx512_vnni")
 

@@ -58,11 +58,13 @@ def _feature_string(level: str, have: Mapping[str, bool]) -> str:
     kept = sorted(
         name for name, on in have.items() if on and (wide or not name.startswith("avx512")) and "amx" not in name
     )
-    if level == "avx2":
-        kept = [name for name in kept if not name.startswith("avxvnni")]
     # LLVM prefers 256-bit code on some CPUs, which halves the integer dot product's rate.
-    preference = ["-prefer-256-bit"] if wide else ["-avx512f"]
-    return ",".join([*(f"+{name}" for name in kept), *preference])
+    refused = ["prefer-256-bit"] if wide else ["avx512f"]
+    if level == "avx2":
+        # Leaving them out is not enough: the CPU's name brings them back, and LLVM makes its own use of them.
+        refused += sorted(name for name in have if name.startswith("avxvnni"))
+        kept = [name for name in kept if name not in refused]
+    return ",".join([*(f"+{name}" for name in kept), *(f"-{name}" for name in refused)])
 
 
 def resolve_target(target: str | Target | None) -> Target:

@@ -68,7 +68,8 @@ def _index_tensor(e: Emission, node: Node, space: Space) -> int:
 
 def tables_of(node: Node) -> tuple[Node, ...]:
     """The inputs that a gather reads at computed places, and so must lie in memory."""
-    return (node.args[0],) if node.target in GATHERS and isinstance(node.args[0], Node) else ()
+    table = node.args[0] if node.target in GATHERS and node.args else None
+    return (table,) if isinstance(table, Node) else ()
 
 
 def _are_integers(indices: Sequence[Any]) -> bool:

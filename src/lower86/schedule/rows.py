@@ -36,7 +36,7 @@ def reduced_dims(node: Node) -> tuple[int, ...]:
 def is_native_row(node: Node) -> bool:
     """Whether a row kernel computes this node: operator, dtypes and options."""
     operation = ROWS.get(node.target)
-    if operation is None or not isinstance(node.args[0], Node):
+    if operation is None or not node.args or not isinstance(node.args[0], Node):
         return False
     values = [node.meta.get("val"), *(n.meta.get("val") for n in node.all_input_nodes if not _is_size(n))]
     if not all(isinstance(value, torch.Tensor) and value.dtype in DTYPE_NAMES for value in values):
