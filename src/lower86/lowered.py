@@ -108,7 +108,8 @@ class LoweredModule(GraphModule):
         copies: dict[int, Tensor] = {}  # tensors that are one stay one
         for tensor in held.values():
             copies.setdefault(id(tensor), tensor.detach().clone())
-        twin = self._twin({name: copies[id(tensor)] for name, tensor in held.items()})
+        branches = {name: copy.deepcopy(branch, memo) for name, branch in self.named_children()}
+        twin = self._twin({**branches, **{name: copies[id(tensor)] for name, tensor in held.items()}})
         memo[id(self)] = twin
         return twin
 

@@ -16,13 +16,15 @@ def quantize(
     inputs: tuple[Any, ...],
     kwargs: dict[str, Any] | None = None,
     *,
+    quantizer: Any = None,
     dynamic_shapes: Any = None,
     strict: bool = True,
     fold_quantize: bool = True,
 ) -> GraphModule:
-    """The model as X86InductorQuantizer and `convert_pt2e` leave it, calibrated on `inputs` alone."""
-    quantizer = xiq.X86InductorQuantizer()
-    quantizer.set_global(xiq.get_default_x86_inductor_quantization_config())
+    """The model as a quantizer (X86InductorQuantizer) and `convert_pt2e` leave it, calibrated on `inputs` alone."""
+    if quantizer is None:
+        quantizer = xiq.X86InductorQuantizer()
+        quantizer.set_global(xiq.get_default_x86_inductor_quantization_config())
     exported = torch.export.export(model.eval(), inputs, kwargs, dynamic_shapes=dynamic_shapes, strict=strict)
     prepared = prepare_pt2e(exported.module(), quantizer)
     with torch.no_grad():

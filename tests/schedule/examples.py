@@ -146,6 +146,7 @@ def _rows() -> Iterator[tuple[Any, Example]]:
     yield A.norm.Scalar, call(N, 1, tolerance=WIDE)
     yield A.logsumexp.default, call(N, [1], tolerance=WIDE)
     yield from _default("cumsum cumprod", call(N, 1, tolerance=WIDE))
+    yield A._safe_softmax.default, call(torch.where(C[None] & B, -torch.inf, N), 2, tolerance=WIDE)
     yield from _overloads("softmax log_softmax", "int", call(N, 1, tolerance=WIDE))
     yield from _default("_softmax _log_softmax", call(N, 1, False, tolerance=WIDE))
     yield A.layer_norm.default, call(N, [5, 17], Y * 0 + 2, tolerance=WIDE)

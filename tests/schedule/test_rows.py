@@ -196,6 +196,14 @@ def test_reductions_of_nasty_elements() -> None:
         check(A.any.dims, x, dims)
 
 
+def test_safe_softmax_of_masked_rows() -> None:
+    inf = float("inf")
+    rows = [[-inf] * 5, [-inf, 1.0, -inf, 2.0, 0.0], [float("nan"), *[-inf] * 4], [inf, *[-inf] * 4], [-200.0] * 5]
+    for x in (torch.tensor(rows), torch.tensor(rows).repeat(1, 9)):
+        for dim in (0, 1):
+            check(A._safe_softmax.default, x, dim, tolerance=4 * ULPS)
+
+
 @pytest.mark.parametrize("name", ["sum", "amax", "argmax", "softmax"])
 def test_strides(name: str) -> None:
     operator: Any = {"sum": A.sum.dim_IntList, "amax": A.amax.default, "argmax": A.argmax.default}.get(

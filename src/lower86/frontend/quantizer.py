@@ -9,13 +9,14 @@ import torch
 from torch.fx import GraphModule, Node
 
 from ..errors import Lower86Error
+from ..graph.source import describe
 from ..normalize.inline_regions import inline_regions
 from .annotate import OPERATORS, annotate
 from .attention import spell_attention
 from .configuration import QuantizationConfig
 from .memory import replace_in_place
 from .settings import Settings, operator_packet, type_name
-from .torchao import Quantizer
+from .torchao import Quantizer, input_specs
 
 __all__ = ["QuantizationConfig", "X86Quantizer"]
 
@@ -80,7 +81,21 @@ class X86Quantizer(Quantizer):
         return model
 
     def validate(self, model: GraphModule) -> None:
-        """Nothing: what cannot be quantized has not been annotated."""
+        """Raises Lower86Error for the one annotation that `convert_pt2e` would fail on, without a reason, later."""
+        readers: dict[Node, Node] = {}
+        for node in model.graph.nodes:
+            config = self._settings.config_of(node)
+            if config is None or config.mode != "dynamic" or config.per_token or not config.symmetric_activations:
+                continue
+            for operand in input_specs(node):
+                if readers.setdefault(operand, node) is not node:
+                    raise Lower86Error(
+                        "several layers read one value with one symmetric scale from run time, which torchao's "
+                        "convert_pt2e cannot write",
+                        where=describe(node),
+                        fix="use QuantizationConfig.dynamic(per_token=True, symmetric_activations=True), or leave "
+                        "symmetric_activations out",
+                    )
 
     def _wants_attention(self, node: Node) -> bool:
         config = self._settings.config_of(node)

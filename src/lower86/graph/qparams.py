@@ -41,6 +41,11 @@ def is_plain_dequantize(node: object) -> bool:
     return is_call(node, *overloads("dequantize_per_tensor.default"))
 
 
+def is_row_dequantize(node: object) -> bool:
+    """Whether the node dequantizes each row of the last dim with a scale and a zero point of its own."""
+    return is_call(node, *overloads("dequantize_per_token.default"))
+
+
 def is_quantize(node: object) -> bool:
     """Whether the node turns floats into quantized integers."""
     return is_call(
@@ -57,6 +62,7 @@ def is_dequantize(node: object) -> bool:
             "dequantize_per_tensor.tensor",
             "dequantize_per_tensor.tensor2",
             "dequantize_per_channel.default",
+            "dequantize_per_token.default",
         ),
     )
 
@@ -82,8 +88,10 @@ class QParams:
 
 
 def qparams_of(module: GraphModule, node: Node) -> QParams:
-    """The parameters of a quantize or dequantize node."""
+    """The parameters of a quantize or dequantize node; of a row's own, what they have in common."""
     given = arguments(node)
+    if is_row_dequantize(node):
+        return QParams(None, None, None, int(given["quant_min"]), int(given["quant_max"]), given["dtype"])
     per_channel = "scales" in given
     scale, zero = (given["scales"], given["zero_points"]) if per_channel else (given["scale"], given["zero_point"])
     if isinstance(scale, Node):

@@ -13,6 +13,7 @@ from torch.fx import GraphModule, Node
 from ..graph.edit import remove_dead
 from ..graph.forms import INT8, check
 from ..normalize import fold_dequantized_weights, share_constants
+from .leftovers import spell_leftovers
 from .linear import keep_lowered, lower_linear
 from .record import Lowered, Record, Refusal
 from .refused import refuse_others
@@ -41,6 +42,7 @@ def to_int8(module: GraphModule) -> list[Record]:
     remove_dead(module)
     merge_siblings(module)
     fold_dequantized_weights(module)
+    spell_leftovers(module)
     share_constants(module)
     remove_dead(module)
     check(module, INT8)

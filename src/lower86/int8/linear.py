@@ -20,7 +20,7 @@ from torch.fx import GraphModule, Node
 
 from ..graph.arguments import arguments, is_call, shape_of
 from ..graph.edit import constant_of, insert, insert_constant
-from ..graph.qparams import QParams, is_dequantize, qparams_of
+from ..graph.qparams import QParams, is_dequantize, is_row_dequantize, qparams_of
 from ..ops.linear import int8_linear
 from .record import Lowered, Refusal, record, size_hint
 
@@ -99,9 +99,10 @@ def _activation_qparams(node: Node, activation: QParams, x: Node) -> dict[str, A
     if activation.is_static:
         return {"x_zero_point": activation.zero_point}
     given = arguments(x)
-    scale = insert(node, torch.ops.aten._to_copy.default, (given["scale"],), {"dtype": torch.float32}, like=node)
-    zero_point = insert(
-        node, torch.ops.aten._to_copy.default, (given["zero_point"],), {"dtype": torch.int32}, like=node
+    names = ("scales", "zero_points") if is_row_dequantize(x) else ("scale", "zero_point")
+    scale, zero_point = (
+        insert(node, torch.ops.aten._to_copy.default, (given[name],), {"dtype": dtype}, like=node)
+        for name, dtype in zip(names, (torch.float32, torch.int32), strict=True)
     )
     return {"x_zero_point": 0, "row_zero_point": zero_point, "row_scale": scale}
 

@@ -17,6 +17,7 @@ from .move_dequantize import move_dequantize, unshare_dequantize
 from .refuse_writes import refuse_writes
 from .scalar_qparams import scalar_qparams
 from .share_constants import share_constants
+from .spell_affine import spell_affine
 from .spell_attention import spell_attention
 from .spell_bags import spell_bags
 from .spell_composites import spell_composites
@@ -29,6 +30,7 @@ from .spell_products import spell_products
 from .spell_results import spell_results
 from .spell_scalars import spell_scalars
 from .spell_strides import spell_strides
+from .spell_tokens import spell_tokens
 from .spell_vectors import spell_vectors
 
 __all__ = ["PASSES", "fold_dequantized_weights", "normalize", "share_constants"]
@@ -43,6 +45,8 @@ PASSES: tuple[Pass, ...] = (
     spell_results,
     spell_scalars,
     drop_identities,
+    spell_affine,
+    spell_tokens,
     spell_dynamic,
     spell_bags,
     spell_norms,

@@ -15,7 +15,7 @@ from torch.fx import GraphModule, Node
 
 from ..graph.arguments import is_call, tensor_of
 from ..graph.edit import insert, replace
-from ..graph.qparams import is_dequantize, is_quantize, qparams_of
+from ..graph.qparams import is_dequantize, is_quantize, is_row_dequantize, qparams_of
 
 _A = torch.ops.aten
 MOVEMENT = (_A.reshape.default, _A.permute.default, _A.expand.default, _A.slice.Tensor)
@@ -32,6 +32,8 @@ def move_dequantize(module: GraphModule) -> None:
 
 
 def _sink(module: GraphModule, move: Node, dequantize: Node) -> None:
+    if is_row_dequantize(dequantize):
+        return  # its parameters would have to move along
     axis = qparams_of(module, dequantize).axis
     kwargs: dict[str, Any] = dict(dequantize.kwargs)
     rest = list(dequantize.args[1:])

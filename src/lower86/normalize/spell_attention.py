@@ -3,9 +3,11 @@
     scores = matmul(mul(q, c), mul(permute(k), c))                       q, k, v: [batch, heads, n, d] or [batch, n, d]
     scores = add(scores, mask)                                           if there is a mask
     safe   = where(logical_not(any(logical_not(eq(scores, -inf)), -1)), 0, softmax(scores, -1))
+                         ->  _safe_softmax(scores, -1)
     matmul(safe, v)      ->  scaled_dot_product_attention(q, k, v, mask, scale=c * c)
 
-Rows whose keys are all masked give 0 in both. Attention that a model writes out itself, without that rule, stays.
+Rows whose keys are all masked give 0 in all three. Attention that a model writes out itself, without that rule, stays;
+so does attention whose scores or weights are quantized, but for its softmax.
 """
 
 from __future__ import annotations
@@ -23,7 +25,10 @@ _A = torch.ops.aten
 
 
 def spell_attention(module: GraphModule) -> None:
-    """Rewrites decomposed attention to `scaled_dot_product_attention`."""
+    """Rewrites decomposed attention to `scaled_dot_product_attention`, or at least its softmax to one operator."""
+    for node in list(module.graph.nodes):
+        if is_call(node, _A.where.self):
+            _spell_softmax(module, node)
     for node in list(module.graph.nodes):
         if is_call(node, _A.scaled_dot_product_attention.default):
             _drop_defaults(node)
@@ -47,8 +52,12 @@ def _is_usual(scale: Any, q: Node) -> bool:
 
 
 def _spell(module: GraphModule, node: Node) -> None:
-    scores = _softmaxed(module, node.args[0])
-    if scores is None:
+    safe: Any = node.args[0]
+    if not is_call(safe, _A._safe_softmax.default) or tensor_of(safe).dtype != torch.float32:
+        return
+    given = arguments(safe)
+    scores = given["self"]
+    if given["dim"] % len(shape_of(safe)) != len(shape_of(safe)) - 1:
         return
     product: Any = scores
     mask: Any = None
@@ -80,24 +89,23 @@ def _spell(module: GraphModule, node: Node) -> None:
     replace(node, insert(node, attention, operands, named, like=node, value=node.meta["val"]))
 
 
-def _softmaxed(module: GraphModule, safe: Any) -> Node | None:
-    """The scores x of `where(not any(not (x == -inf)), 0, softmax(x))`, along the last dim."""
-    if not is_call(safe, _A.where.self) or tensor_of(safe).dtype != torch.float32:
-        return None
+def _spell_softmax(module: GraphModule, safe: Node) -> None:
+    """`where(not any(not (x == -inf)), 0, softmax(x))`, all along one dim, is `_safe_softmax(x)`."""
     rule: Any
     softmax: Any
     rule, zero, softmax = safe.args
     if not is_call(softmax, _A.softmax.int, _A._softmax.default) or not _is_full(module, zero, 0.0):
-        return None
+        return
     scores, rank = source_of(softmax), len(shape_of(softmax))
     kept: Any = rule.args[0] if is_call(rule, _A.logical_not.default) else None
     if not is_call(kept, _A.any.dim) or not is_call(kept.args[0], _A.logical_not.default):
-        return None
+        return
     infinite = kept.args[0].args[0]
     if not is_call(infinite, _A.eq.Scalar) or infinite.args[0] is not scores or infinite.args[1] != -math.inf:
-        return None
-    along_last = softmax.args[1] % rank == rank - 1 and arguments(kept)["dim"] % rank == rank - 1
-    return scores if along_last else None
+        return
+    dim = softmax.args[1] % rank
+    if arguments(kept)["dim"] % rank == dim and tensor_of(safe).dtype == tensor_of(scores).dtype:
+        replace(safe, insert(safe, _A._safe_softmax.default, (scores, dim), like=safe, value=safe.meta["val"]))
 
 
 def _scaled(operand: Any) -> tuple[Any, float]:

@@ -3,6 +3,8 @@
     choose_qparams(x, low, high, eps)   ->  lo = min(amin x, 0);  hi = max(amax x, 0)
                                             scale = max((hi - lo) / (high - low), eps)
                                             zero_point = clamp(low - round(lo / scale), low, high)
+    choose_qparams_symmetric(x, …)      ->  scale = max(max(-lo, hi) / ((high - low) / 2), eps)
+                                            zero_point = 0, or 128 for u8
     quantize(x, scale, zero_point, …)   ->  lower86::quantize(x, float32(1 / scale), float32(zero_point), …)
 
 The order and the precisions are PyTorch's (torch.ao.quantization.utils.determine_qparams), so that the results are too.
@@ -27,7 +29,7 @@ _A = torch.ops.aten
 def spell_dynamic(module: GraphModule) -> None:
     """Rewrites per-tensor dynamic quantization; its dequantize stays, for the rules to take in."""
     for node in list(module.graph.nodes):
-        if is_call(node, *overloads("choose_qparams.tensor")):
+        if is_call(node, *overloads("choose_qparams.tensor", "choose_qparams_symmetric.tensor")):
             _spell_choose(node)
     for node in list(module.graph.nodes):
         if is_call(node, *overloads("quantize_per_tensor.tensor")) and isinstance(arguments(node)["scale"], Node):
@@ -46,10 +48,15 @@ def _spell_choose(node: Node) -> None:
     x = given["input"]
     least = call(_A.clamp_max.default, call(_A.amin.default, x), 0.0)
     most = call(_A.clamp_min.default, call(_A.amax.default, x), 0.0)
-    raw = call(_A.div.Tensor, call(_A.sub.Tensor, most, least), float(high - low))
-    scale = call(_A.clamp_min.default, raw, given["eps"])
-    steps = call(_A._to_copy.default, call(_A.round.default, call(_A.div.Tensor, least, scale)), dtype=torch.int32)
-    zero_point = call(_A.clamp.default, call(_A.rsub.Scalar, steps, low), low, high)
+    if is_call(node, *overloads("choose_qparams_symmetric.tensor")):
+        largest = call(_A.maximum.default, call(_A.neg.default, least), most)
+        scale = call(_A.clamp_min.default, call(_A.div.Tensor, largest, float(high - low) / 2), given["eps"])
+        zero_point = call(_A.full.default, [], 128 if given["dtype"] == torch.uint8 else 0, dtype=torch.int32)
+    else:
+        raw = call(_A.div.Tensor, call(_A.sub.Tensor, most, least), float(high - low))
+        scale = call(_A.clamp_min.default, raw, given["eps"])
+        steps = call(_A._to_copy.default, call(_A.round.default, call(_A.div.Tensor, least, scale)), dtype=torch.int32)
+        zero_point = call(_A.clamp.default, call(_A.rsub.Scalar, steps, low), low, high)
     results = (
         call(_A.view.default, call(_A._to_copy.default, scale, dtype=torch.float64), [1]),
         call(_A.view.default, call(_A._to_copy.default, zero_point, dtype=torch.int64), [1]),

@@ -91,6 +91,8 @@ def foreign_call(memory: Memory, node: Node, number: int) -> tuple[ForeignCall, 
         if isinstance(value, Tensor):
             inputs.append((memory.view(operand), value.dtype))
             return _Hole(len(inputs) - 1)
+        if operand.op == "get_attr":
+            return memory.module.get_submodule(str(operand.target))  # a branch, or the body of a loop
         return _Number(to_size(value))
 
     args = torch.fx.node.map_arg(node.args, hole)

@@ -20,13 +20,13 @@ from .joins import emit_join
 from .kernels import emit_group
 from .memory import Memory
 from .plan import Plan
-from .symbols import DTYPE_NAMES, storage_of, to_sizes
+from .symbols import DTYPE_NAMES, storage_of, to_size, to_sizes
 from .views import contiguous
 
 
 @dataclass(frozen=True)
 class Literal:
-    """A result of the model that is not a tensor."""
+    """A result of the model that is not a tensor; a size that varies between calls is an expression of dims."""
 
     value: Any
 
@@ -92,6 +92,8 @@ def _is_tensor(result: object) -> bool:
 
 def _literal(result: Any) -> Literal:
     value = result.meta.get("val") if isinstance(result, Node) else result
+    if isinstance(value, torch.SymInt):
+        return Literal(to_size(value))
     if isinstance(result, Node) and not isinstance(value, (int, float, bool, str, type(None))):
         raise GraphError(
             f"the model returns a {type(value).__name__} that depends on its input",

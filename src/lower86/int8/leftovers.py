@@ -1,0 +1,53 @@
+"""Dequantizes that no rule took in and that no kernel knows as they are: plain arithmetic, in PyTorch's order.
+
+dequantize_per_token(q, scales, zeros)          ->  (q - zeros) · scales
+dequantize_per_tensor(q, scale tensor, zero)    ->  (float(q) - zero) · scale
+dequantize_per_channel(q, scales, zeros, axis)  ->  (q - zeros) · scales, along the axis
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.fx import GraphModule, Node
+
+from ..graph.arguments import arguments, tensor_of
+from ..graph.edit import insert, replace
+from ..graph.qparams import is_dequantize, is_plain_dequantize
+
+_A = torch.ops.aten
+
+
+def spell_leftovers(module: GraphModule) -> None:
+    """Rewrites every dequantize but the plain ones, which kernels compute as they are."""
+    for node in list(module.graph.nodes):
+        if is_dequantize(node) and not is_plain_dequantize(node):
+            _spell(node)
+
+
+def _spell(node: Node) -> None:
+    given = arguments(node)
+    names = ("scales", "zero_points") if "scales" in given else ("scale", "zero_point")
+    shape = [1] * tensor_of(node).dim()
+    if "axis" in given:
+        shape[given["axis"]] = -1
+
+    def call(target: Any, *args: Any, **kwargs: Any) -> Node:
+        return insert(node, target, args, kwargs, like=node)
+
+    def parameter(name: str) -> Node | float | int:
+        value: Node | float | int = given[name]
+        if not isinstance(value, Node):
+            return value
+        # Of rows they have x's dims already; of a whole tensor, one element in any number of dims.
+        shaped = value if "output_dtype" in given else call(_A.reshape.default, value, shape)
+        return call(_A._to_copy.default, shaped, dtype=torch.float32)
+
+    scale, zero_point = (None if given[name] is None else parameter(name) for name in names)
+    real = call(_A._to_copy.default, given["input"], dtype=torch.float32)
+    if zero_point is not None:
+        real = call(_A.sub.Tensor, real, zero_point)
+    real = call(_A.mul.Tensor, real, scale)
+    wanted = tensor_of(node).dtype
+    replace(node, real if wanted == torch.float32 else call(_A._to_copy.default, real, dtype=wanted))
