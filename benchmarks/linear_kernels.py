@@ -82,8 +82,8 @@ def main() -> None:
     options = parser.parse_args()
     threads = default_threads()
     rows = []
-    for m, (n, k) in itertools.product((128, 16, 1), itertools.product((384, 768, 1536, 3072), repeat=2)):
-        peak = vnni_peak(threads)
+    for m, (n, k) in itertools.product((128, 16, 1), itertools.product((384, 768, 1536, 3072, 4096), repeat=2)):
+        peak = vnni_peak(threads, seconds=0.3)
         best, median = measure(m, n, k, threads)
         rate = m * n * k / median
         rows.append(

@@ -1,44 +1,146 @@
-"""The same encoder in other runtimes, as far as they are installed (`pip install openvino nncf`).
+"""lower86 and its peers: the same float model, the same calibration data, int8 each in its own best way.
 
-Each function takes the float encoder, tokens to calibrate with, and one example; it returns a callable that encodes the
-example, and its result as a tensor.
+A peer is made from a case and gives a function from inputs to the result as a float32 tensor. Peers whose packages are
+missing are named, not skipped in silence: `make bench PEERS=1` installs them all.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from cases import Case, Inputs
+from torch import Tensor
+from torch.fx import GraphModule
 
-Tokens = tuple[torch.Tensor, torch.Tensor]
-Call = Callable[[], Any]
-Contender = tuple[Call, torch.Tensor]
+Run = Callable[[Inputs], Tensor]
 
 
-def openvino_int8(encoder: torch.nn.Module, calibration: Sequence[Tokens], example: Tokens, threads: int) -> Contender:
-    """NNCF's post-training quantization for transformers, compiled for latency."""
+@dataclass(frozen=True)
+class Peer:
+    """How to make a contender, of the case and its PT2E-quantized model; which packages that takes."""
+
+    make: Callable[[Case, GraphModule, int], Run]
+    packages: tuple[str, ...] = ()
+
+
+def quantized(case: Case) -> GraphModule:
+    """The model as torchao's PT2E flow leaves it: what lower86, Inductor and torchao's lowering start from."""
+    import torchao.quantization.pt2e.quantizer.x86_inductor_quantizer as xiq
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+    quantizer = xiq.X86InductorQuantizer().set_global(xiq.get_default_x86_inductor_quantization_config())
+    prepared = prepare_pt2e(torch.export.export(case.model, case.inputs[0], strict=True).module(), quantizer)
+    with torch.no_grad():
+        for inputs in case.calibration:
+            prepared(*inputs)
+    result = convert_pt2e(prepared)
+    assert isinstance(result, GraphModule)
+    return result
+
+
+def _module(model: Any) -> Run:
+    def run(inputs: Inputs) -> Tensor:
+        with torch.no_grad():
+            result: Tensor = model(*inputs)
+        return result
+
+    return run
+
+
+def _lower86(case: Case, model: GraphModule, threads: int) -> Run:
+    import lower86
+
+    return _module(lower86.lower_pt2e_quantized_to_x86(model, case.inputs[0]))
+
+
+def _torchao(case: Case, model: GraphModule, threads: int) -> Run:
+    from torchao.quantization.pt2e.lowering import lower_pt2e_quantized_to_x86
+
+    return _module(lower_pt2e_quantized_to_x86(model, case.inputs[0]))
+
+
+def _inductor(case: Case, model: GraphModule, threads: int) -> Run:
+    torch.compiler.reset()
+    torch._inductor.config.freezing = True
+    return _module(torch.compile(model))
+
+
+def _openvino(case: Case, model: GraphModule, threads: int) -> Run:
+    """NNCF's post-training quantization, for transformers where there is attention, compiled for latency."""
     import nncf
     import openvino as ov
 
-    model = ov.convert_model(encoder, example_input=example, input=[tuple(t.shape) for t in example])
-    data = nncf.Dataset([tuple(t.numpy() for t in tokens) for tokens in calibration])
-    quantized = nncf.quantize(model, data, model_type=nncf.ModelType.TRANSFORMER, subset_size=len(calibration))
+    example = case.inputs[0]
+    converted = ov.convert_model(case.model, example_input=example, input=[tuple(t.shape) for t in example])
+    data = nncf.Dataset([tuple(t.numpy() for t in inputs) for inputs in case.calibration])
+    kind = nncf.ModelType.TRANSFORMER if "LM" in case.name and "MLP" not in case.name else None
+    int8 = nncf.quantize(converted, data, model_type=kind, subset_size=len(case.calibration))
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
-    request = ov.Core().compile_model(quantized, "CPU", settings).create_infer_request()
-    arrays = [t.numpy() for t in example]
+    request = ov.Core().compile_model(int8, "CPU", settings).create_infer_request()
 
-    def call() -> Any:
-        return request.infer(arrays)[0]
+    def run(inputs: Inputs) -> Tensor:
+        return torch.from_numpy(request.infer([t.numpy() for t in inputs])[0])
 
-    return call, torch.from_numpy(np.array(call()))
-
-
-PEERS: dict[str, tuple[str, Callable[..., Contender]]] = {"OpenVINO int8": ("openvino", openvino_int8)}
+    return run
 
 
-def installed() -> dict[str, Callable[..., Contender]]:
-    """The peers whose packages are there."""
-    return {name: make for name, (package, make) in PEERS.items() if importlib.util.find_spec(package)}
+def _onnxruntime(case: Case, static: bool, threads: int) -> Run:
+    import onnxruntime as ort
+    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_dynamic, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    names = [f"x{i}" for i in range(len(case.inputs[0]))]
+
+    def feed(inputs: Inputs) -> dict[str, np.ndarray[Any, Any]]:
+        return dict(zip(names, (t.numpy() for t in inputs), strict=True))
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._rest = iter(case.calibration)
+
+        def get_next(self) -> dict[str, np.ndarray[Any, Any]] | None:
+            inputs = next(self._rest, None)
+            return None if inputs is None else feed(inputs)
+
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [str(Path(folder) / f"{stage}.onnx") for stage in ("float", "shaped", "int8")]
+        torch.onnx.export(
+            case.model, case.inputs[0], paths[0], input_names=names, dynamo=True, external_data=False, verbose=False
+        )
+        quant_pre_process(paths[0], paths[1], skip_symbolic_shape=True)
+        if static:
+            quantize_static(
+                paths[1], paths[2], Reader(), per_channel=True, activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"],
+            )  # fmt: skip
+        else:
+            quantize_dynamic(paths[1], paths[2], per_channel=True, weight_type=QuantType.QInt8)
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        session = ort.InferenceSession(paths[2], options, providers=["CPUExecutionProvider"])
+
+    return lambda inputs: torch.from_numpy(session.run(None, feed(inputs))[0])
+
+
+_ORT = ("onnxruntime", "onnx", "onnxscript")
+PEERS: Mapping[str, Peer] = {
+    "lower86": Peer(_lower86),
+    "OpenVINO int8": Peer(_openvino, ("openvino", "nncf")),
+    "ONNX Runtime static": Peer(lambda case, _, threads: _onnxruntime(case, True, threads), _ORT),
+    "ONNX Runtime dynamic": Peer(lambda case, _, threads: _onnxruntime(case, False, threads), _ORT),
+    "Inductor int8": Peer(_inductor),
+    "torchao lowering": Peer(_torchao),
+    "PyTorch fp32": Peer(lambda case, *_: _module(case.model)),
+}
+
+
+def missing(peer: Peer) -> list[str]:
+    """The packages that a peer needs and that are not installed."""
+    return [package for package in peer.packages if importlib.util.find_spec(package) is None]

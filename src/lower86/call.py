@@ -30,6 +30,14 @@ class _Input:
     literal: Any = None
 
 
+@dataclass(frozen=True)
+class _Bound:
+    """The dims of a call, and the shapes and dtypes of its results."""
+
+    dims: Mapping[str, int]
+    outputs: list[tuple[list[int], torch.dtype]]
+
+
 class CompiledGraph:
     """The program of a graph, its machine code, its calling convention. Several threads may call it at once."""
 
@@ -52,20 +60,40 @@ class CompiledGraph:
             self._inputs.append(_Input(number, str(node.target), dtype, literal))
         self._names = [wanted.name for wanted in self._inputs]
         outputs = [scheduled.program.values[value] for value in scheduled.program.outputs]
-        shapes = [value.shape for value in outputs]
-        self._outputs = list(zip(shapes, scheduled.output_dtypes, strict=True))
+        self._output_shapes = [value.shape for value in outputs]
+        self._literals = any(literal is not None for literal in scheduled.outputs)
+        self._bound: tuple[list[torch.Size], _Bound] | None = None
 
     def __call__(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Runs the program; results are fresh tensors. Raises InputError for arguments that do not fit."""
         leaves = self._signature.flatten(args, kwargs)
         tensors = [_checked(leaf, wanted) for leaf, wanted in zip(leaves, self._inputs, strict=True)]
-        dims = bind_dims(self.scheduled.program, [tuple(t.shape) for t in tensors], self._names)
-        outputs = [torch.empty([evaluate(size, dims) for size in shape], dtype=dtype) for shape, dtype in self._outputs]
-        with without_autocast():
-            self.executable.run([t.data_ptr() for t in tensors] + [t.data_ptr() for t in outputs], dims)
+        bound = self._bind([tensor.shape for tensor in tensors])
+        outputs = [torch.empty(shape, dtype=dtype) for shape, dtype in bound.outputs]
+        addresses = [tensor.data_ptr() for tensor in (*tensors, *outputs)]
+        if torch.is_autocast_enabled("cpu"):
+            with without_autocast():
+                self.executable.run(addresses, bound.dims)
+        else:
+            self.executable.run(addresses, bound.dims)
+        if not self._literals:
+            return self._signature.unflatten(outputs)
         made = iter(outputs)
-        results = [next(made) if literal is None else _known(literal.value, dims) for literal in self.scheduled.outputs]
+        results = [
+            next(made) if literal is None else _known(literal.value, bound.dims) for literal in self.scheduled.outputs
+        ]
         return self._signature.unflatten(results)
+
+    def _bind(self, shapes: list[torch.Size]) -> _Bound:
+        """What follows from the inputs' shapes; those of the last call are at hand."""
+        last = self._bound
+        if last is not None and last[0] == shapes:
+            return last[1]
+        dims = bind_dims(self.scheduled.program, shapes, self._names)
+        sizes = [[evaluate(size, dims) for size in shape] for shape in self._output_shapes]
+        bound = _Bound(dims, list(zip(sizes, self.scheduled.output_dtypes, strict=True)))
+        self._bound = (shapes, bound)
+        return bound
 
 
 def _known(value: Any, dims: Mapping[str, int]) -> Any:
@@ -83,6 +111,16 @@ _NO_TENSOR = torch.empty(0, dtype=torch.bool)
 
 def _checked(leaf: Any, wanted: _Input) -> Tensor:
     """The input as a contiguous CPU tensor of the right dtype."""
+    if (
+        type(leaf) is Tensor
+        and leaf.dtype == wanted.dtype
+        and leaf.layout == torch.strided
+        and leaf.is_cpu
+        and leaf.is_contiguous()
+        and not leaf.is_neg()
+        and not leaf.is_conj()
+    ):
+        return leaf
     where = f"input {wanted.number}"
     if wanted.dtype is None:
         if type(leaf) is type(wanted.literal) and leaf == wanted.literal:

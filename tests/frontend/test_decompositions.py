@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torchao.quantization.quant_primitives  # registers the operators
+import torchao.quantization.quant_primitives  # noqa: F401  # registers the operators
 from torch import Tensor, nn
 from torch.nn import functional as F
 

@@ -6,8 +6,10 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+from torch import Tensor
 from torch.fx import Graph
 from torch.utils import _pytree as pytree
 
@@ -22,11 +24,28 @@ class Signature:
     inputs: Any
     outputs: Any
 
+    @cached_property
+    def _is_plain(self) -> bool:
+        """Whether every input is a positional argument of its own."""
+        positional, named = self.inputs.child(0), self.inputs.child(1)
+        return named.num_children == 0 and _holds_leaves(positional)
+
+    @cached_property
+    def _result(self) -> Any:
+        """The type of the result where that is simple: `Tensor` for one leaf, tuple or list of leaves; else None."""
+        if self.outputs.is_leaf():
+            return Tensor
+        simple = self.outputs.type in (tuple, list) and _holds_leaves(self.outputs)
+        return self.outputs.type if simple else None
+
     def flatten(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
         """The flat inputs of a call; positional arguments may come by name, names and dict keys in any order.
 
         Raises InputError if the call is not nested as the example was.
         """
+        if self._is_plain and not kwargs and len(args) == self.inputs.num_leaves:
+            # What is nested here where the model takes a leaf is refused as no tensor.
+            return list(args)
         positional, named = self.inputs.child(0), self.inputs.child(1)
         given, extra = list(args), dict(kwargs)
         for name in self.names[len(given) : positional.num_children]:
@@ -47,7 +66,15 @@ class Signature:
 
     def unflatten(self, leaves: Sequence[Any]) -> Any:
         """The result nested as the model's."""
+        if self._result is Tensor:
+            return leaves[0]
+        if self._result is not None:
+            return self._result(leaves)
         return pytree.tree_unflatten(list(leaves), self.outputs)
+
+
+def _holds_leaves(spec: Any) -> bool:
+    return all(spec.child(i).is_leaf() for i in range(spec.num_children))
 
 
 def signature_of(graph: Graph) -> Signature:

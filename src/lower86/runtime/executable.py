@@ -48,10 +48,12 @@ class _Instance:
     steps: npt.NDArray[np.int64]
     bases: npt.NDArray[np.int64]
     status: npt.NDArray[np.int64]
-    # Words of the table that depend on the call's own addresses: where, which value, how far into it.
+    # Words of the table that depend on the call's own addresses: where, which of them, how far beyond it.
     words: npt.NDArray[np.int64]
-    values: npt.NDArray[np.int64]
+    numbers: npt.NDArray[np.int64]
     offsets: npt.NDArray[np.int64]
+    first: int  # address of `steps`
+    status_at: int
 
 
 @dataclass
@@ -99,17 +101,19 @@ class Executable:
         """
         instance = self._take(dict(dims))
         try:
-            instance.bases[self._io] = addresses
-            instance.table[instance.words] = instance.bases[instance.values] + instance.offsets
+            given = np.array(addresses, np.int64)
+            instance.table[instance.words] = given[instance.numbers] + instance.offsets
+            if self.foreign:
+                instance.bases[self._io] = given
             instance.status[0] = 0
-            workers = default_threads() if threads is None else threads
+            workers, helpers = default_threads() if threads is None else threads, pool()
             for segment in self._segments:
                 if segment.foreign is not None:
                     involved = [*segment.foreign.inputs, *segment.foreign.outputs]
                     self.foreign[segment.foreign.function]([int(instance.bases[v]) for v in involved], dims)
                     continue
-                steps = instance.steps.ctypes.data + segment.first * 32
-                failed = pool().run(steps, segment.count, instance.status.ctypes.data, workers)
+                steps = instance.first + segment.first * 32
+                failed = helpers.run(steps, segment.count, instance.status_at, workers)
                 if failed >= 0:
                     self._raise(segment.first + failed, instance.status)
         finally:
@@ -157,7 +161,7 @@ class Executable:
                 bytes_in = evaluate(offset, dims)
                 table[word + 1 + i] = bases[number] + bytes_in
                 if program.values[number].place in ("input", "output"):
-                    moving.append((word + 1 + i, number, bytes_in))
+                    moving.append((word + 1 + i, self._io.index(number), bytes_in))
             place = word + 1 + layout.slots
             for name in layout.dims:
                 table[place] = local[name]
@@ -167,7 +171,9 @@ class Executable:
                 place += 1
             word += layout.words
         columns = np.array(moving, np.int64).reshape(-1, 3)
-        return _Instance(dims, arena, table, steps, bases, status, *(columns[:, i].copy() for i in range(3)))
+        words, numbers, offsets = (columns[:, i].copy() for i in range(3))
+        places = steps.ctypes.data, status.ctypes.data
+        return _Instance(dims, arena, table, steps, bases, status, words, numbers, offsets, *places)
 
 
 def _word(dtype: str, value: float) -> int:

@@ -1,0 +1,56 @@
+"""The models of the benchmark: each with data to calibrate on, and inputs that calls take in turn."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
+
+Inputs = tuple[Tensor, ...]
+INPUTS = 4
+
+
+@dataclass(frozen=True)
+class Case:
+    """A float model in eval mode. All inputs have the shapes of the first."""
+
+    name: str
+    model: nn.Module
+    calibration: Sequence[Inputs]
+    inputs: Sequence[Inputs]
+
+
+def _minilm(length: int) -> Case:
+    """The pretrained sentence encoder on docstrings of `length` tokens, none of them padding."""
+    from minilm import corpus, encoder
+
+    model, tokenize = encoder.load()
+    texts = corpus.load(16, 16)
+    words = " ".join(entry.body for entry in texts.entries)
+    bodies = [words[start : start + 16 * length] for start in range(0, 40 * INPUTS, 40)]
+    rows = [tokenize([text]) for text in (*bodies, *texts.calibration)]
+    tokens = [tuple(part[:, :length].contiguous() for part in row) for row in rows]
+    return Case(f"MiniLM, {length} tokens", model, tokens[INPUTS:], tokens[:INPUTS])
+
+
+def _mlp(rows: int) -> Case:
+    """Three linears with GELU between them, as in a recommender or a classifier's head."""
+    generator = torch.Generator().manual_seed(0)
+    layers = [nn.Linear(512, 1024), nn.GELU(), nn.Linear(1024, 1024), nn.GELU(), nn.Linear(1024, 64)]
+    data = [(torch.randn(rows, 512, generator=generator),) for _ in range(INPUTS + 8)]
+    return Case(f"MLP, {rows} rows", nn.Sequential(*layers).eval(), data[INPUTS:], data[:INPUTS])
+
+
+CASES: Mapping[str, Callable[[], Case]] = {
+    "minilm-128": partial(_minilm, 128),
+    "minilm-16": partial(_minilm, 16),
+    "mlp-64": partial(_mlp, 64),
+    "mlp-1": partial(_mlp, 1),
+}
