@@ -154,7 +154,7 @@ FOREIGN = {
     "linalg": (lambda y: torch.linalg.inv(y[:, :3] + 1e3 * torch.eye(3)) @ y, "linalg_inv_ex"),
     "bucketize": (lambda y: torch.bucketize(y, torch.tensor([-1.0, 0.0, 1.0])) * 2, "bucketize"),
     "median": (lambda y: y - y.median(1, keepdim=True).values, "median"),
-    "einsum": (lambda y: torch.einsum("ij,kj->ik", y, y) @ y, "einsum"),
+    "distances": (lambda y: torch.cdist(y, y) @ y, "_cdist_forward"),
     "a view inside": (lambda y: torch.sort(y.t()[2:7].t()).values.sum(1, keepdim=True), "sort"),
 }
 

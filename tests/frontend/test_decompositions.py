@@ -62,7 +62,6 @@ KEPT: dict[str, Any] = {
     "rms_norm": lambda x: F.rms_norm(x, [6]),
     "softmax": lambda x: F.softmax(x, -1),
     "log_softmax": lambda x: F.log_softmax(x, -1),
-    "einsum": lambda x: torch.einsum("bchw,bcvw->bchv", x, x),
     "pad": lambda x: F.pad(x, (1, 1)),
     "upsample_bilinear2d": lambda x: F.interpolate(x, scale_factor=2, mode="bilinear"),
     "gelu": F.gelu,
@@ -71,6 +70,7 @@ KEPT: dict[str, Any] = {
     "hardtanh": F.hardtanh,
 }
 GONE: dict[str, Any] = {
+    "einsum": lambda x: torch.einsum("bchw,bcvw->bchv", x, x),  # products and movement, which have kernels
     "batch_norm": lambda x: F.batch_norm(x, torch.zeros(4), torch.ones(4)),
     "reshape": lambda x: x.reshape(8, 36),
     "flatten": lambda x: x.flatten(1),

@@ -127,7 +127,7 @@ def test_attention_alone() -> None:
 def test_symmetric_probabilities_start_at_zero() -> None:
     quantizer = X86Quantizer().set_global(QuantizationConfig(symmetric_activations=True))
     _, second = nodes(quantize(Attention(), *operands(), quantizer=quantizer, bound=0.1), A.matmul.default)
-    assert second.args[0].args[1:] == (pytest.approx(1 / 127), 0, -128, 127, torch.int8)  # type: ignore[union-attr]
+    assert second.args[0].args[1:] == (pytest.approx(1 / 127), 0, -127, 127, torch.int8)  # type: ignore[union-attr]
 
 
 def test_transformer_layer_of_pytorch() -> None:

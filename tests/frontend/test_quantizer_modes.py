@@ -27,8 +27,8 @@ def mlp() -> nn.Module:
 INTEGERS = [
     ({}, (0, 255, torch.uint8)),
     ({"reduce_range": True}, (0, 127, torch.uint8)),
-    ({"symmetric_activations": True}, (-128, 127, torch.int8)),
-    ({"symmetric_activations": True, "reduce_range": True}, (-64, 63, torch.int8)),
+    ({"symmetric_activations": True}, (-127, 127, torch.int8)),
+    ({"symmetric_activations": True, "reduce_range": True}, (-63, 63, torch.int8)),
 ]
 
 

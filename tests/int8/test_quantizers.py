@@ -101,6 +101,7 @@ class Affine(nn.Module):
     def __init__(self, activation: list[int] | None, weight: list[int], *, symmetric: bool = False) -> None:
         super().__init__()
         self.activation, self.block, self.symmetric = activation, weight, symmetric
+        self.shape: tuple[int, ...] | None = None
         self.register_buffer("weight", torch.randint(-128, 128, (12, 16), dtype=torch.int8))
         scales = 12 * 16 // math.prod(weight)
         self.register_buffer("scale", 2.0 ** -torch.arange(6, 6 + scales).remainder(4).add(6).float())
@@ -115,6 +116,7 @@ class Affine(nn.Module):
         )
         q = ao.quantize_affine(x, block, scale, zero, torch.int8, low, high)
         real = ao.dequantize_affine(q, block, scale, zero, torch.int8, low, high)
+        real = real if self.shape is None else real.reshape(self.shape)
         return nn.functional.linear(
             real, ao.dequantize_affine(self.weight, self.block, self.scale, self.zero, torch.int8)
         )
@@ -131,11 +133,27 @@ def test_affine_operators(activation: list[int] | None, weight: list[int], symme
     agree(model, lowered, x, compare=lambda got, want: torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-6))
 
 
-def test_a_weight_in_groups_stays_float_and_says_so() -> None:
-    x, model = torch.randn(3, 5, 16), Affine(None, [1, 8])
+BLOCKS: dict[str, tuple[list[int] | None, list[int], str]] = {
+    "weight": (None, [1, 8], "the weight is quantized in blocks"),
+    "activation": ([1, 1, 4], [1, 16], "the activation is quantized in blocks"),
+    "both": ([1, 1, 4], [1, 8], "the activation is quantized in blocks"),
+}
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_blocks_within_a_row_stay_float_and_say_so(name: str) -> None:
+    *blocks, reason = BLOCKS[name]
+    x, model = torch.randn(3, 5, 16), Affine(*blocks)
     lowered = lower86.lower_pt2e_quantized_to_x86(model, (x,), on_fallback="ignore")
     (operator,) = lower86.explain(lowered).operators
-    assert "weight" in operator.reason
+    assert operator.reason.startswith(reason)
+    agree(model, lowered, x, compare=near)
+
+
+def test_rows_dequantized_and_then_reshaped() -> None:
+    model, x = Affine([1, 1, 16], [12, 16]), torch.randn(3, 5, 16)
+    model.shape = (15, 16)
+    lowered = lower(model, x)
     agree(model, lowered, x, compare=near)
 
 

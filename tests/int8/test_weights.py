@@ -72,6 +72,17 @@ def test_extreme_weights(extreme: int) -> None:
     agree(model, lower(model, inputs), inputs)
 
 
+@pytest.mark.parametrize(("dtype", "zero_point"), [(torch.uint8, 0), (torch.int8, -128), (torch.uint8, 255)])
+def test_weights_far_from_their_zero_point(dtype: torch.dtype, zero_point: int) -> None:
+    every = torch.arange(256).repeat(3)[: 12 * 20].reshape(12, 20) + torch.iinfo(dtype).min
+    for weight in (every, torch.full((12, 20), torch.iinfo(dtype).max), torch.full((12, 20), torch.iinfo(dtype).min)):
+        model, inputs = Linear(weight=weight, dtype=dtype, zero_point=zero_point), grid(5, 20)
+        lowered = lower(model, inputs)
+        assert lower86.explain(lowered).int8_fraction == 1
+        agree(model, lowered, inputs)
+        same(lowered.run_reference(inputs), lowered(inputs))
+
+
 @pytest.mark.parametrize("x", [Scale(zero_point=0), S8], ids=["u8", "s8"])
 def test_sums_beyond_32_bits_are_exact(x: Scale) -> None:
     """K = 70,000: 255 x 127 x 70,000 is more than 2^31."""

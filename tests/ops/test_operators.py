@@ -38,6 +38,7 @@ def linears(draw: st.DrawFn) -> tuple[list[Any], dict[str, Any]]:
     kwargs: dict[str, Any] = {"x_zero_point": draw(st.sampled_from([low, 0, 3, high])), "scale": torch.rand(n) + 0.01}
     if draw(st.booleans()):
         kwargs["row_scale"] = torch.rand(*leading, 1) + 0.01 if leading else torch.rand(1)
+    if draw(st.booleans()):
         kwargs["row_zero_point"] = torch.randint(low, high, (1,), dtype=torch.int32)
     return args, kwargs
 

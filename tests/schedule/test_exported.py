@@ -75,6 +75,33 @@ def test_composed_operators() -> None:
         )
 
 
+ODD: dict[str, tuple[Callable[[Tensor], Tensor], Tensor]] = {
+    "transpose without dims": (lambda x: x.transpose(0, -1) + 1, torch.tensor(2.0)),
+    "t without dims": (lambda x: x.t() * 2, torch.tensor(2.0)),
+    "hardtanh of integers": (lambda x: F.hardtanh(x, -1.5, 2.5), torch.arange(-4, 5)),
+    "instance norm of two dims": (
+        lambda x: torch.instance_norm(x, None, None, None, None, True, 0.1, 1e-5, False), torch.randn(2, 4),
+    ),
+    "dequantize to float64": (
+        lambda x: torch.ops.quantized_decomposed.dequantize_per_tensor(
+            x, 0.1, 3, 0, 255, torch.uint8, out_dtype=torch.float64
+        ),
+        torch.arange(20, dtype=torch.uint8),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_ranks_and_dtypes(name: str) -> None:
+    function, x = ODD[name]
+    module = exported(Together({name: function}), [x])
+    want = function(x)
+    for _ in range(2):
+        for got in (module(x)[name], module.run_reference(x)[name]):
+            torch.testing.assert_close(got, want, rtol=1e-12 if want.dtype == torch.float64 else 1e-6, atol=0)
+        module.recompile()
+
+
 FOREIGN: Functions = {
     "topk": lambda x: x.topk(3).values,
     "sort": lambda x: x.sort().values,

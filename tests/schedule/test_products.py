@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from lower86.ops.linear import int8_linear
 from tests.schedule.operators import check
 
 A = torch.ops.aten
@@ -20,6 +21,19 @@ def test_products(m: int, n: int, k: int) -> None:
     check(A.matmul.default, torch.randn(2, 1, m, k), y, tolerance=1e-5)
     check(A.linear.default, torch.randn(2, m, k), torch.randn(n, k), torch.randn(n), tolerance=1e-5)
     check(A.linear.default, torch.randn(k), torch.randn(n, k), tolerance=1e-5)
+    check(A.matmul.default, torch.randn(k), y, tolerance=1e-5)
+
+
+@pytest.mark.parametrize("given", [(), ("row_scale",), ("row_zero_point",), ("row_scale", "row_zero_point")], ids=str)
+def test_int8_linear_with_rows_of_their_own(given: tuple[str, ...]) -> None:
+    x = torch.randint(0, 256, (2, 5, 33), dtype=torch.uint8)
+    weight = torch.nn.Parameter(torch.randint(-128, 128, (20, 33), dtype=torch.int8), requires_grad=False)
+    scale = torch.nn.Parameter(torch.rand(20) + 0.1, requires_grad=False)
+    rows = {
+        "row_scale": torch.rand(2, 5, 1) + 0.1,
+        "row_zero_point": torch.randint(0, 256, (2, 5, 1), dtype=torch.int32),
+    }
+    check(int8_linear, x, weight, None, x_zero_point=7, scale=scale, **{name: rows[name] for name in given})
 
 
 @pytest.mark.parametrize("queries", [1, 5, 64, 70])

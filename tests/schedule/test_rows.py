@@ -216,6 +216,14 @@ def test_strides(name: str) -> None:
             check(operator, view, dims, tolerance=1e-5)
 
 
+def test_truth_of_tensors_without_dims() -> None:
+    for value in (torch.tensor(49, dtype=torch.uint8), torch.tensor(0, dtype=torch.uint8), torch.tensor(-2.5)):
+        for operator in (A.any.default, A.all.default):
+            check(operator, value)
+        for operator in (A.any.dim, A.all.dim):
+            check(operator, value, 0)
+
+
 def test_tensors_without_dims() -> None:
     for x in (torch.tensor(2.5), torch.tensor(float("nan"))):
         for operator in (A.sum.default, A.mean.default, A.prod.default, A.max.default, A.any.default, A.all.default):

@@ -28,7 +28,7 @@ class QuantizationConfig:
         linears with constant weights only; "qat": learnt in training (`prepare_qat_pt2e`).
     per_token: with "dynamic": a scale for each row of the last dim, not one for the tensor.
     symmetric_activations: s8 around zero; else u8 with a zero point.
-    reduce_range: seven bits for activations (0…127, or -64…63), as CPUs need that add products in 16 bits. lower86's
+    reduce_range: seven bits for activations (0…127, or -63…63), as CPUs need that add products in 16 bits. lower86's
         own code does not need it.
     per_channel_weights: a scale for each output channel; else one for the tensor.
     residual_adds: which additions to a contraction's result read their other operand quantized. "convolutions": those
@@ -72,7 +72,8 @@ class QuantizationConfig:
     def activations(self) -> Integers:
         """The integers that stand for activations."""
         if self.symmetric_activations:
-            low, high = (-64, 63) if self.reduce_range else (-128, 127)
+            # Not -128: the largest magnitude would fall between -127 and -128, a tie for the rounding.
+            low, high = (-63, 63) if self.reduce_range else (-127, 127)
             return Integers(torch.int8, low, high, symmetric=True)
         return Integers(torch.uint8, 0, 127 if self.reduce_range else 255, symmetric=False)
 

@@ -99,6 +99,8 @@ class Memory:
     def _find_constant(self, node: Node) -> bool:
         if node.op == "get_attr":
             return isinstance(node.meta.get("val"), torch.Tensor) and self.is_stable(node)
+        if node.target is operator.getitem:
+            return self._constant[node.all_input_nodes[0]]
         if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload) or _writes(node):
             return False
         random = torch.Tag.nondeterministic_seeded in node.target.tags

@@ -31,8 +31,20 @@ def insert(
     with graph.inserting_before(before):
         node = graph.call_function(target, tuple(args), kwargs or {})
     node.meta.update({key: like.meta[key] for key in _KEPT if key in like.meta})
-    node.meta["val"] = example(node) if value is None else value
+    node.meta["val"] = _computed(node) if value is None else value
     return node
+
+
+def _computed(node: Node) -> Any:
+    """The example value of a call; GraphError if its operator refuses the operands."""
+    try:
+        return example(node)
+    except Exception as problem:  # whatever an operator raises on operands that do not suit it
+        raise GraphError(
+            f"{node.target} cannot be computed: {first_line(problem)}",
+            where=describe(node),
+            fix="check the shapes of the node's operands; an empty example may need a larger one",
+        ) from problem
 
 
 def example(node: Node) -> Any:
@@ -59,14 +71,7 @@ def add_examples(module: GraphModule) -> None:
             if tensor is not None:
                 node.meta["val"] = _as_example(tensor, mode)
         elif node.op == "call_function":
-            try:
-                node.meta["val"] = example(node)
-            except Exception as problem:  # whatever an operator raises on operands that do not suit it
-                raise GraphError(
-                    f"{node.target} cannot be computed: {first_line(problem)}",
-                    where=describe(node),
-                    fix="check the edited graph with graph.lint() and the shapes of the node's operands",
-                ) from problem
+            node.meta["val"] = _computed(node)
 
 
 def _mode_of(nodes: Iterable[Node]) -> Any:

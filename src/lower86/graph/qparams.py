@@ -37,8 +37,9 @@ def is_plain_quantize(node: object) -> bool:
 
 
 def is_plain_dequantize(node: object) -> bool:
-    """Whether the node dequantizes a whole tensor with one scale and zero point, both numbers."""
-    return is_call(node, *overloads("dequantize_per_tensor.default"))
+    """Whether the node dequantizes a whole tensor to float32 with one scale and zero point, both numbers."""
+    plain = is_call(node, *overloads("dequantize_per_tensor.default"))
+    return plain and node.kwargs.get("out_dtype") in (None, torch.float32)  # type: ignore[attr-defined]
 
 
 def is_row_dequantize(node: object) -> bool:

@@ -30,6 +30,8 @@ def _spell(node: Node) -> None:
     given = arguments(node)
     names = ("scales", "zero_points") if "scales" in given else ("scale", "zero_point")
     shape = [1] * tensor_of(node).dim()
+    wanted = tensor_of(node).dtype
+    dtype = torch.float64 if wanted == torch.float64 else torch.float32
     if "axis" in given:
         shape[given["axis"]] = -1
 
@@ -42,12 +44,11 @@ def _spell(node: Node) -> None:
             return value
         # Of rows they have x's dims already; of a whole tensor, one element in any number of dims.
         shaped = value if "output_dtype" in given else call(_A.reshape.default, value, shape)
-        return call(_A._to_copy.default, shaped, dtype=torch.float32)
+        return call(_A._to_copy.default, shaped, dtype=dtype)
 
     scale, zero_point = (None if given[name] is None else parameter(name) for name in names)
-    real = call(_A._to_copy.default, given["input"], dtype=torch.float32)
+    real = call(_A._to_copy.default, given["input"], dtype=dtype)
     if zero_point is not None:
         real = call(_A.sub.Tensor, real, zero_point)
     real = call(_A.mul.Tensor, real, scale)
-    wanted = tensor_of(node).dtype
-    replace(node, real if wanted == torch.float32 else call(_A._to_copy.default, real, dtype=wanted))
+    replace(node, real if wanted == dtype else call(_A._to_copy.default, real, dtype=wanted))

@@ -6,7 +6,7 @@
 
 s8 and u8 on either side, any zero points, scales per tensor or per output row. An activation's scale and zero point
 may be tensors known at run time (dynamic quantization): `row_scale` and `row_zero_point`. A weight whose zero point is
-not 0 is shifted by it; where that no longer fits 8 bits it is the sum of two that do, and so is the result.
+not 0 is shifted by it; where that no longer fits 8 bits it is the sum of several that do, and so is the result.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def lower_linear(module: GraphModule, node: Node) -> Lowered | Refusal | None:
         return None
     given = arguments(node)
     x, w, bias = given["input"], given["weight"], given["bias"]
-    if not (is_dequantize(x) or is_dequantize(w)):
+    if not (is_dequantize(x) or is_dequantize(w) or (_in_blocks(x) and _in_blocks(w))):
         return None
     macs = math.prod(size_hint(s) for s in shape_of(node)) * size_hint(shape_of(w)[-1])
     reason = _why_not(module, x, w, bias)
@@ -57,9 +57,11 @@ def keep_lowered(module: GraphModule, node: Node) -> Lowered | None:
 
 def _why_not(module: GraphModule, x: Node, w: Node, bias: object) -> str:
     if not is_dequantize(x):
-        return "only the weight is quantized; the activation is float"
+        blocks = "the activation is quantized in blocks that are neither the whole tensor nor its rows"
+        return blocks if _in_blocks(x) else "only the weight is quantized; the activation is float"
     if not is_dequantize(w):
-        return "only the activation is quantized; the weight is float"
+        blocks = "the weight is quantized in blocks that are neither the whole tensor nor its rows"
+        return blocks if _in_blocks(w) else "only the activation is quantized; the weight is float"
     activation, weight = qparams_of(module, x), qparams_of(module, w)
     if constant_of(module, w.args[0]) is None:
         return "the weight is not a constant"
@@ -74,6 +76,11 @@ def _why_not(module: GraphModule, x: Node, w: Node, bias: object) -> str:
     if shape_of(x)[-1] == 0:
         return "the contraction is empty"
     return ""
+
+
+def _in_blocks(node: Node) -> bool:
+    """Whether a dequantize that no rule knows gave the value, or the constant it became."""
+    return "dequantize" in str(node.meta.get("computed_by", node.target))
 
 
 def _rewrite(module: GraphModule, node: Node, x: Node, w: Node, bias: Node | None) -> Node:
@@ -115,12 +122,12 @@ def combined_scale(activation: QParams, weight: QParams, rows: int) -> Tensor:
 
 
 def shifted_weights(weight: Tensor, zero_point: int | Tensor | None) -> list[Tensor]:
-    """s8 tensors whose sum is `weight - zero_point` (one zero point, or one a row)."""
+    """s8 tensors whose sum is `weight - zero_point` (one zero point, or one a row): one, two, or three for a 255."""
     zero = torch.as_tensor(zero_point if zero_point is not None else 0, dtype=torch.int32)
     if weight.dtype == torch.int8 and not bool(zero.any()):
         return [weight]
-    shifted = weight.to(torch.int32) - (zero.reshape(-1, 1) if zero.ndim else zero)
-    if int(shifted.min()) >= -128 and int(shifted.max()) <= 127:
-        return [shifted.to(torch.int8)]
-    half = torch.div(shifted, 2, rounding_mode="floor")
-    return [half.to(torch.int8), (shifted - half).to(torch.int8)]
+    rest = weight.to(torch.int32) - (zero.reshape(-1, 1) if zero.ndim else zero)
+    pieces = [rest.clamp(-128, 127)]
+    while bool((rest := rest - pieces[-1]).any()):
+        pieces.append(rest.clamp(-128, 127))
+    return [piece.to(torch.int8) for piece in pieces]

@@ -6,7 +6,6 @@ Convolutions and products of two activations still run, dequantized, and are lis
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -41,8 +40,6 @@ def refuse_others(module: GraphModule, node: Node) -> Refusal | None:
 
 def _product_macs(node: Node) -> int | None:
     """Multiply-accumulates of a product, or None for any other node."""
-    if is_call(node, _A.einsum.default):
-        return _einsum_macs(str(node.args[0]), node.args[1])  # type: ignore[arg-type]
     if is_call(node, _A.scaled_dot_product_attention.default):
         given = arguments(node)
         queries, keys, values = (_sizes(given[name]) for name in ("query", "key", "value"))
@@ -55,19 +52,6 @@ def _product_macs(node: Node) -> int | None:
     names = ("mat1", "batch1", "mat", "self")
     left = next(given[name] for name in names if name in given)
     return math.prod(_sizes(node)) * _sizes(left)[-1]
-
-
-def _einsum_macs(equation: str, operands: Sequence[Node]) -> int:
-    """The product of the sizes of all letters; dims that stand behind an ellipsis count once for each operand's own."""
-    sizes: dict[str, int] = {}
-    rest = 1
-    for letters, operand in zip(equation.replace(" ", "").split("->")[0].split(","), operands, strict=True):
-        shape = list(_sizes(operand))
-        before, _, after = letters.partition("...") if "..." in letters else (letters, "", "")
-        sizes.update(zip(before, shape, strict=False))
-        sizes.update(zip(reversed(after), reversed(shape), strict=False))
-        rest = max(rest, math.prod(shape[len(before) : len(shape) - len(after)]))
-    return math.prod(sizes.values()) * rest
 
 
 def _convolution_macs(node: Node) -> int:

@@ -58,10 +58,12 @@ PASSES: tuple[Pass, ...] = (
     unshare_dequantize,
     spell_products,  # after the movements have one spelling, before dequantize moves past the views it looks for
     merge_movement,
+    unshare_dequantize,  # where two movements of one have become movements of what it dequantizes
     spell_attention,
     spell_composites,
     move_dequantize,
     merge_movement,  # what now stands side by side
+    unshare_dequantize,
     fold_constants,  # the weights' own movements have come to stand before their dequantize
     share_constants,
 )

@@ -36,6 +36,7 @@ def fold_constants(module: GraphModule) -> None:
             result = node.target(*args, **kwargs)  # type: ignore[operator,misc,unused-ignore]
         constant = insert_constant(module, node, result, "_folded")
         constant.meta.update({k: v for k, v in node.meta.items() if k != "val"})
+        constant.meta["computed_by"] = str(node.target)  # for whoever wonders what this was
         replace(node, constant)
     for node in list(module.graph.nodes):
         _simplify_logic(module, node)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
-from ..graph.arguments import is_call, tensor_of
+from ..graph.arguments import is_call, same_shape, shape_of, source_of, tensor_of
 from ..graph.edit import insert, replace
 from ..graph.qparams import is_dequantize, is_quantize, is_row_dequantize, qparams_of
 
@@ -32,11 +32,15 @@ def move_dequantize(module: GraphModule) -> None:
 
 
 def _sink(module: GraphModule, move: Node, dequantize: Node) -> None:
-    if is_row_dequantize(dequantize):
-        return  # its parameters would have to move along
     axis = qparams_of(module, dequantize).axis
     kwargs: dict[str, Any] = dict(dequantize.kwargs)
     rest = list(dequantize.args[1:])
+    if is_row_dequantize(dequantize):
+        if not is_call(move, _A.reshape.default) or not _keeps_rows(move):
+            return
+        shape: Any = move.args[1]
+        rows = [*shape[:-1], 1]
+        rest[:2] = [insert(move, _A.reshape.default, (parameter, rows), like=dequantize) for parameter in rest[:2]]
     if axis is not None:
         if not is_call(move, _A.permute.default):
             return
@@ -46,7 +50,14 @@ def _sink(module: GraphModule, move: Node, dequantize: Node) -> None:
         rest[names.index("axis") - 1] = moved
     source = dequantize.args[0]
     quantized = insert(move, move.target, (source, *move.args[1:]), dict(move.kwargs), like=move)
-    replace(move, insert(move, dequantize.target, (quantized, *rest), kwargs, like=dequantize, value=move.meta["val"]))
+    for user in list(move.users):  # a dequantize of its own for each, which may sink further
+        own = insert(move, dequantize.target, (quantized, *rest), kwargs, like=dequantize, value=move.meta["val"])
+        user.replace_input_with(move, own)
+    move.graph.erase_node(move)
+
+
+def _keeps_rows(reshape: Node) -> bool:
+    return same_shape(shape_of(reshape)[-1:], shape_of(source_of(reshape))[-1:])
 
 
 def _hoist(quantize: Node) -> None:

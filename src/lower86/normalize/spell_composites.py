@@ -42,9 +42,13 @@ def spell_composites(module: GraphModule) -> None:
 
 def _spell_clamp(node: Node) -> None:
     given = arguments(node)
+    low: Any
+    high: Any
     low, high = given.get("min", given.get("min_val")), given.get("max", given.get("max_val"))
     if is_call(node, _A.relu6.default):
         low, high = 0, 6
+    if is_call(node, _A.hardtanh.default) and not tensor_of(node).dtype.is_floating_point:
+        low, high = int(low), int(high)  # clamp would give floats for them
     operands = (given["self"], low) if high is None else (given["self"], low, high)
     replace(node, insert(node, _A.clamp.default, operands, like=node, value=node.meta["val"]))
 

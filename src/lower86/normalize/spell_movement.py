@@ -61,8 +61,9 @@ def _order(node: Node) -> list[int]:
     rank = len(shape_of(node))
     order = list(range(rank))
     if "dim0" in given:
-        a, b = given["dim0"] % max(rank, 1), given["dim1"] % max(rank, 1)
-        order[a], order[b] = order[b], order[a]
+        if rank:
+            a, b = given["dim0"] % rank, given["dim1"] % rank
+            order[a], order[b] = order[b], order[a]
         return order
     return order[::-1]
 

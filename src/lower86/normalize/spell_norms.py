@@ -49,6 +49,8 @@ def _spelled(node: Node) -> Node | None:
         return _group_norm(node, given)
     if is_call(node, *INSTANCE_NORMS) and given["use_input_stats"]:
         x = given["input"]
+        if len(shape_of(x)) < 3:
+            return None
         return _affine(node, _layer_norm(node, x, sizes_of(node, x)[2:], given["eps"]), given, 1)
     learns = given.get("training", given.get("use_input_stats", False))
     return None if learns or given["running_mean"] is None else _batch_norm(node, given)

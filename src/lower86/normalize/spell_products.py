@@ -116,9 +116,9 @@ def _lift_views(node: Node, product: Node) -> None:
     if is_call(left, _A.reshape.default) and len(shape_of(right)) == 2:
         whole = source_of(left)
         columns = shape_of(product)[-1]
-        if same_shape(shape_of(whole)[-1:], shape_of(left)[-1:]) and same_shape(
-            shape_of(node), (*shape_of(whole)[:-1], columns)
-        ):
+        vector = len(shape_of(whole)) < 2 and not is_call(product, _A.linear.default)  # which kernels do not multiply
+        kept = same_shape(shape_of(whole)[-1:], shape_of(left)[-1:])
+        if kept and not vector and same_shape(shape_of(node), (*shape_of(whole)[:-1], columns)):
             replace(node, insert(node, product.target, (whole, right, *bias), like=product, value=node.meta["val"]))
         return
     if not is_call(product, _A.matmul.default) or not same_shape(shape_of(node)[-2:], shape_of(product)[-2:]):

@@ -24,13 +24,24 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Dim:
-    """A named dim: inclusive bounds, and the input axis that tells its value."""
+    """A named dim: inclusive bounds, and the input axis that tells its value: its size is `factor · dim + offset`."""
 
     name: str
     low: int
     high: int | None
     input: int
     axis: int
+    factor: int = 1
+    offset: int = 0
+
+
+@dataclass(frozen=True)
+class Check:
+    """What must hold between sizes: `relation` is one of ==, !=, <, <=."""
+
+    left: Size
+    relation: str
+    right: Size
 
 
 @dataclass(frozen=True)
@@ -88,6 +99,7 @@ class Program:
     arena_bytes: Size
     packings: tuple[Packing, ...]
     constants: tuple[npt.NDArray[Any], ...] = dataclasses.field(compare=False, repr=False)
+    checks: tuple[Check, ...] = ()
 
     def to_json(self) -> Any:
         """Plain lists, dicts, numbers and strings; the constants' bytes are not part of it."""
@@ -106,7 +118,7 @@ class Program:
 _CLASSES: Mapping[str, type[Any]] = {
     c.__name__: c
     for c in (
-        Dim, Value, Step, Foreign, Packing, body.Node, body.Store, body.Body,
+        Dim, Check, Value, Step, Foreign, Packing, body.Node, body.Store, body.Body,
         kernels.Reduction, kernels.Operand, *kernels.KINDS,
     )
 }  # fmt: skip

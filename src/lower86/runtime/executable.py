@@ -6,6 +6,7 @@ tables are written once for given dims; a call only fills in where its inputs an
 
 from __future__ import annotations
 
+import operator
 import struct
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -19,8 +20,8 @@ from ..codegen.isa import ISAS
 from ..codegen.llvm import LoadedCode
 from ..codegen.target import Target
 from ..errors import InputError
-from ..program.program import Foreign, Program, Step
-from ..program.sizes import evaluate
+from ..program.program import Check, Foreign, Program, Step
+from ..program.sizes import evaluate, rename
 from .code_cache import object_for
 from .packing import aligned, packed
 from .threads import default_threads, pool
@@ -176,6 +177,18 @@ class Executable:
         return _Instance(dims, arena, table, steps, bases, status, words, numbers, offsets, *places)
 
 
+_RELATIONS: Mapping[str, Callable[[int, int], bool]] = {
+    "==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le,
+}  # fmt: skip
+
+
+def _holds(check: Check, dims: Mapping[str, int]) -> bool:
+    try:
+        return _RELATIONS[check.relation](evaluate(check.left, dims), evaluate(check.right, dims))
+    except ZeroDivisionError:
+        return False  # a size too small to be divided as the model divides it
+
+
 def _word(dtype: str, value: float) -> int:
     """A param as the 64-bit word that kernels load it from."""
     if dtype == "f32":
@@ -187,7 +200,7 @@ def bind_dims(program: Program, shapes: Sequence[Sequence[int]], names: Sequence
     """The dims' values from the inputs' shapes. Raises InputError for a wrong shape, naming the input and the bound."""
     dims: dict[str, int] = {}
     for dim in program.dims:
-        dims[dim.name] = shapes[dim.input][dim.axis]
+        dims[dim.name] = (shapes[dim.input][dim.axis] - dim.offset) // dim.factor
     for number, (value, shape) in enumerate(zip(program.inputs, shapes, strict=True)):
         declared = program.values[value].shape
         fits = len(shape) == len(declared) and all(
@@ -208,5 +221,14 @@ def bind_dims(program: Program, shapes: Sequence[Sequence[int]], names: Sequence
                 f"{dim.name} is {size}, outside its range {bound}",
                 where=f"{names[dim.input]}, axis {dim.axis}",
                 fix="stay within the range given to dynamic_shapes, or lower again with a wider one",
+            )
+    for check in program.checks:
+        if not _holds(check, dims):
+            where = {dim.name: f"{names[dim.input]}.shape[{dim.axis}]" for dim in program.dims}
+            left, right = (str(rename(side, where)) for side in (check.left, check.right))
+            raise InputError(
+                f"the model takes only inputs with {left} {check.relation} {right}",
+                where=", ".join(f"{where[name]} = {size}" for name, size in dims.items()),
+                fix="pass inputs whose sizes fit each other, or lower the model again with an example of this kind",
             )
     return dims

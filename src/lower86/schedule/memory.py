@@ -51,7 +51,8 @@ class Memory:
         assert isinstance(source, Node), describe(node)
         before = self.view(source)
         after = moved(node, before) or moved(node, self.packed(before, f"copy for {node.name}"))
-        assert after is not None, describe(node)
+        if after is None:
+            raise GraphError(f"{node.target} cannot be followed", where=describe(node), fix="report this model")
         return after
 
     def packed(self, view: View, label: str) -> View:

@@ -14,6 +14,7 @@ from ..errors import GraphError
 from ..graph.source import describe
 from ..program.program import Dim, Program, Step
 from .buffers import place_values
+from .checks import checks_of
 from .foreign import ForeignCall, foreign_call
 from .grouping import Group, Grouping, origin
 from .joins import emit_join
@@ -80,6 +81,7 @@ def schedule(module: GraphModule) -> Scheduled:
     program = Program(
         tuple(dims), tuple(plan.values), tuple(inputs), tuple(value for _, value in outputs), tuple(plan.kernels),
         tuple(plan.steps), arena, tuple(plan.packings), tuple(plan.constants),
+        checks_of(_input_sizes(module), {dim.name for dim in dims}),
     )  # fmt: skip
     literals = tuple(None if _is_tensor(result) else _literal(result) for result in results)
     dtypes = tuple(node.meta["val"].dtype for node, _ in outputs)
@@ -106,6 +108,7 @@ def _literal(result: Any) -> Literal:
 def _place_inputs(memory: Memory, module: GraphModule) -> tuple[list[int], list[Dim]]:
     values: list[int] = []
     dims: dict[str, Dim] = {}
+    derived: dict[str, Dim] = {}  # for dims that no axis is by itself
     for number, node in enumerate(n for n in module.graph.nodes if n.op == "placeholder"):
         tensor = node.meta.get("val")
         if not isinstance(tensor, Tensor):
@@ -114,12 +117,18 @@ def _place_inputs(memory: Memory, module: GraphModule) -> tuple[list[int], list[
             continue
         dtype = _known_dtype(tensor, node, "input")
         for axis, size in enumerate(tensor.shape):
-            if not isinstance(size, int) and size.node.expr.is_Symbol:
-                dims.setdefault(str(size.node.expr), _dim(size, number, axis))
+            dim = None if isinstance(size, int) else _dim(size, number, axis)
+            if dim is not None:
+                (dims if (dim.factor, dim.offset) == (1, 0) else derived).setdefault(dim.name, dim)
         shape = to_sizes(tensor.shape)
         values.append(memory.plan.value(dtype, shape, "input", number))
         memory.views[node] = contiguous(values[-1], dtype, shape)
-    return values, list(dims.values())
+    return values, list({**derived, **dims}.values())
+
+
+def _input_sizes(module: GraphModule) -> list[Any]:
+    values = [node.meta.get("val") for node in module.graph.nodes if node.op == "placeholder"]
+    return [size for value in values if isinstance(value, Tensor) for size in value.shape]
 
 
 def _refuse_data_dependent_sizes(module: GraphModule, known: set[str]) -> None:
@@ -138,13 +147,20 @@ def _refuse_data_dependent_sizes(module: GraphModule, known: set[str]) -> None:
             )
 
 
-def _dim(size: Any, number: int, axis: int) -> Dim:
+def _dim(size: Any, number: int, axis: int) -> Dim | None:
+    """The dim that a size `factor · dim + offset` tells; None for any other."""
     expression = size.node.expr
-    bounds = size.node.shape_env.bound_sympy(expression)
+    if len(expression.free_symbols) != 1:
+        return None
+    (symbol,) = expression.free_symbols
+    factor, offset = expression.diff(symbol), expression.subs(symbol, 0)
+    if not (factor.is_Integer and offset.is_Integer and factor > 0):
+        return None
+    bounds = size.node.shape_env.bound_sympy(symbol)
     high = int(bounds.upper) if bounds.upper.is_Integer and bounds.upper < 2**40 else None
     # Export infers 2 where it only means "not fixed at 0 or 1"; the program has no such special cases.
     low = 0 if int(bounds.lower) <= 2 else int(bounds.lower)
-    return Dim(str(expression), low, high, number, axis)
+    return Dim(str(symbol), low, high, number, axis, int(factor), int(offset))
 
 
 def _known_dtype(tensor: Tensor, node: Node, role: str) -> str:

@@ -42,7 +42,7 @@ def to_size(size: Any) -> Size:
     """An int or SymInt as a Size. Raises GraphError for arithmetic that sizes cannot express."""
     if isinstance(size, int):
         return size
-    return _from_expression(size.node.expr)
+    return from_expression(size.node.expr)
 
 
 def to_sizes(sizes: Any) -> tuple[Size, ...]:
@@ -50,27 +50,35 @@ def to_sizes(sizes: Any) -> tuple[Size, ...]:
     return tuple(to_size(size) for size in sizes)
 
 
-def _from_expression(expression: Any) -> Size:
+def from_expression(expression: Any) -> Size:
+    """A sympy expression of dims as a Size. Raises GraphError for arithmetic that sizes cannot express."""
     if expression.is_Integer:
         return int(expression)
     if expression.is_Symbol:
         return dim_atom(str(expression))
     name = type(expression).__name__
     if name in ("Add", "Mul"):
-        parts = [_from_expression(part) for part in expression.args]
+        parts = [from_expression(part) for part in expression.args]
         total = parts[0]
         for part in parts[1:]:
             total = total + part if name == "Add" else total * part
         return total
     if name == "Pow" and expression.args[1].is_Integer and int(expression.args[1]) > 0:
-        base = _from_expression(expression.args[0])
+        base = from_expression(expression.args[0])
         power: Size = 1
         for _ in range(int(expression.args[1])):
             power = power * base
         return power
     if name == "FloorDiv":
-        top, bottom = (_from_expression(part) for part in expression.args)
+        top, bottom = (from_expression(part) for part in expression.args)
         return top // bottom if isinstance(top, SizeExpr) else dim_atom(FloorDiv(_as_expression(top), bottom))
+    if name in ("Mod", "PythonMod"):
+        top, bottom = (from_expression(part) for part in expression.args)
+        quotient = top // bottom if isinstance(top, SizeExpr) else dim_atom(FloorDiv(_as_expression(top), bottom))
+        return top - quotient * bottom
+    if name == "Max" and 1 in expression.args and len(expression.args) == 2:
+        # A stride, which is at least 1; only of an empty tensor is it not the size itself.
+        return from_expression(next(part for part in expression.args if part != 1))
     raise GraphError(f"the size {expression} cannot be computed by a program", fix="simplify the shape arithmetic")
 
 

@@ -130,7 +130,7 @@ def _int8_operands(
     assert weight is not None
     kind = "s8s8" if left.dtype == "i8" else "u8s8"
     zero_point = given["x_zero_point"] + (128 if kind == "s8s8" else 0)
-    dynamic = given["row_scale"] is not None
+    dynamic = given["row_zero_point"] is not None
     start, wide = _start(weight, zero_point, 255 if dynamic else 0)
     right = Operand(e.slot(e.plan.constant(weight, "int8_panels")), (0,) * (space.rank - 2), (0, 1), packed=True)
     start_slot = e.slot(e.plan.constant(start))
@@ -142,9 +142,10 @@ def _int8_operands(
         columns = contiguous(e.plan.constant(sums.to(TORCH_DTYPES[dtype])), dtype, (weight.shape[0],))
         excess = e.call("mul", e.operand(given["row_zero_point"], dtype, space), e.load(columns, space))
         exact = e.cast(e.call("sub", e.body.add("value", (), dtype, (0,)), excess), "f32")
-        scale = e.call("mul", scale, e.operand(given["row_scale"], "f32", space))
     else:
         exact = e.body.add("value", (), "f32", (0,))
+    if given["row_scale"] is not None:
+        scale = e.call("mul", scale, e.operand(given["row_scale"], "f32", space))
     result = e.call("mul", exact, scale)
     if given["bias"] is not None:
         result = e.call("add", result, e.operand(given["bias"], "f32", space))

@@ -1,0 +1,81 @@
+"""What export found to hold between the sizes of a dynamic model, as checks that every call makes.
+
+Following a branch on sizes, or slicing one input by the size of another, export notes what it relied on. A program
+for other sizes would take the example's branch, or read beyond a tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from ..errors import GraphError
+from ..program.program import Check
+from ..program.sizes import SizeExpr, names
+from .symbols import from_expression
+
+_RELATIONS = {
+    "Equality": ("==", False), "Unequality": ("!=", False),
+    "StrictLessThan": ("<", False), "LessThan": ("<=", False),
+    "StrictGreaterThan": ("<", True), "GreaterThan": ("<=", True),
+}  # fmt: skip
+"""sympy's relations: ours, and whether the sides change places."""
+
+
+def checks_of(sizes: Iterable[Any], dims: set[str]) -> tuple[Check, ...]:
+    """The conditions on `dims` that the symbolic ones among `sizes` come with.
+
+    Raises GraphError for a condition that sizes cannot express.
+    """
+    environments = {id(size.node.shape_env): size.node.shape_env for size in sizes if not isinstance(size, int)}
+    found: dict[Check, None] = {}
+    for environment in environments.values():
+        for guard in environment.guards:
+            for condition in _parts(guard.expr.xreplace(environment.replacements)):
+                check = _check(condition, dims)
+                if check is not None:
+                    found[check] = None
+    return tuple(found)
+
+
+def _parts(condition: Any) -> Iterator[Any]:
+    if type(condition).__name__ == "And":
+        for part in condition.args:
+            yield from _parts(part)
+    else:
+        yield condition
+
+
+def _check(condition: Any, dims: set[str]) -> Check | None:
+    if condition.is_Boolean and not condition.is_Relational and not condition.free_symbols:
+        return None  # true, or there would be no graph
+    relation = _RELATIONS.get(type(condition).__name__)
+    if relation is None:
+        raise _refusal(condition)
+    try:
+        left, right = (from_expression(side) for side in condition.args)
+    except GraphError as problem:
+        raise _refusal(condition) from problem
+    symbol, swapped = relation
+    if swapped:
+        left, right = right, left
+    if isinstance(left, int) and isinstance(right, int):
+        return None
+    if any(isinstance(size, SizeExpr) and not set(names(size)) <= dims for size in (left, right)):
+        raise _refusal(condition)
+    return None if _is_special_case(left, symbol, right) else Check(left, symbol, right)
+
+
+def _is_special_case(left: Any, relation: str, right: Any) -> bool:
+    """Whether it says no more than that a size is not 0 or 1, which export treats by themselves and programs do not."""
+    if relation == "!=":
+        return left in (0, 1) or right in (0, 1)
+    return (relation == "<=" and left in (1, 2)) or (relation == "<" and left in (0, 1))
+
+
+def _refusal(condition: Any) -> GraphError:
+    return GraphError(
+        f"the model relies on {condition}, which a program cannot check",
+        where="the sizes of its inputs",
+        fix="fix one of the dims, or say what holds between them with torch.export.Dim",
+    )
