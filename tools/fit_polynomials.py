@@ -48,6 +48,15 @@ FITS = (
         lambda r: r**2 / exp(r),
     ),
     Fit(
+        "WEIGHT",
+        "exp(r) = 1 + r + r²·p(r) for |r| <= ln2/2",
+        4,
+        -log(2) / 2 * MARGIN,
+        log(2) / 2 * MARGIN,
+        lambda r: (expm1(r) - r) / r**2,
+        lambda r: r**2 / exp(r),
+    ),
+    Fit(
         "ONE_MINUS_POWER",
         "1 - 4⁻ᶠ = f + f·p(f) for |f| <= 1/4",
         6,

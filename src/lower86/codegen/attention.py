@@ -22,8 +22,7 @@ from ..program.kernels import TILE_COLUMNS, Attention
 from ..program.sizes import Size
 from .builder import F32, LANES, Code, Value, Variable, vector
 from .frame import Frame
-from .mathematics import exp
-from .operations import OPERATIONS
+from .mathematics import softmax_weight
 from .pointwise import BodyEmitter, Point, lane_loop
 
 _KEYS = 64
@@ -73,8 +72,8 @@ def emit_attention(frame: Frame, kernel: Attention) -> None:
     end = code.minimum(keys, code.add(first, TILE_COLUMNS)) if kernel.causal else keys
     with code.loop(0, end, _KEYS) as key:
         length = code.minimum(_KEYS, code.sub(end, key))
-        _scores(frame, kernel, (where, key, length, end), k_at, buffers)
-        _softmax_step(code, length, value_rows, buffers)
+        tops = _scores(frame, kernel, (where, key, length, end), k_at, buffers)
+        _softmax_step(code, key, length, value_rows, tops, buffers)
         _add_values(frame, kernel, key, length, v_at, buffers)
     _write(frame, kernel, where, count, buffers)
     code.ret()
@@ -137,11 +136,12 @@ def _scores(
     place: tuple[Sequence[Value | int], Value, Value | int, Value | int],
     k_at: Value,
     buffers: _Buffers,
-) -> None:
-    """scores[t][query] for the block's keys; rows beyond the last key are -inf."""
+) -> list[Variable]:
+    """scores[t][query] for the block's keys; rows beyond the last key are -inf. Gives each query's maximum so far."""
     code, (where, key, length, end) = frame.code, place
     row_bytes = code.mul(frame.size(kernel.k[2]), 4)
     zero, minus_infinity = code.constant(vector(F32), 0.0), code.constant(vector(F32), float("-inf"))
+    tops = [code.variable(code.load(vector(F32), code.at(buffers.top, 64 * j), align=64)) for j in range(_VECTORS)]
     with code.loop(0, length, _ROWS) as t:
         rows = []
         for r in range(_ROWS):
@@ -157,6 +157,10 @@ def _scores(
                 score = _masked(frame, kernel, where, (position, j, end), tile[r * len(part) + j - part.start].get())
                 score = code.b.select(code.splat(code.less(position, end)), score, minus_infinity)
                 code.store(score, code.at(buffers.scores, code.add(code.mul(code.add(t, r), _LINE), 64 * j)), align=64)
+                # In this order a NaN is no maximum; its weight is NaN all the same, and so is the row.
+                top = tops[j].get()
+                tops[j].set(code.b.select(code.b.fcmp_ordered(">", score, top), score, top))
+    return tops
 
 
 def _masked(
@@ -184,33 +188,37 @@ def _masked(
     return score
 
 
-def _softmax_step(code: Code, length: Value | int, value_rows: int, buffers: _Buffers) -> None:
+def _softmax_step(
+    code: Code, key: Value, length: Value | int, value_rows: int, tops: Sequence[Variable], buffers: _Buffers
+) -> None:
     """Turns the block's scores into exp(score - maximum), and scales what was summed under the old maximum."""
     minus_infinity, zero = code.constant(vector(F32), float("-inf")), code.constant(vector(F32), 0.0)
-    with code.loop(0, _VECTORS) as j:
-        here = code.mul(j, 64)
-        old = code.load(vector(F32), code.at(buffers.top, here), align=64)
-        top = code.variable(old)
-        scores = code.at(buffers.scores, here)
-        with code.loop(0, length) as t:
-            score = code.load(vector(F32), code.at(scores, code.mul(t, _LINE)), align=64)
-            top.set(OPERATIONS["max"](code, "f32", "f32", top.get(), score))
+    scales = []
+    for j, top in enumerate(tops):
         # Where every key so far is masked, -inf - (-inf) would be NaN: measure from 0 there.
         best = top.get()
         best = code.b.select(code.b.fcmp_ordered("==", best, minus_infinity), zero, best)
-        scale = exp(code, code.b.fsub(old, best))
+        at = code.at(buffers.top, 64 * j)
+        scales.append(softmax_weight(code, code.b.fsub(code.load(vector(F32), at, align=64), best)))
+        code.store(top.get(), at, align=64)
+        top.set(best)
+    for part in _parts(code):
         # The block by itself first: thousands of small numbers, one by one, would lose what a large sum cannot hold.
-        total = code.variable(zero)
+        totals = [code.variable(zero) for _ in part]
         with code.loop(0, length) as t:
-            at = code.at(scores, code.mul(t, _LINE))
-            weight = exp(code, code.b.fsub(code.load(vector(F32), at, align=64), best))
-            code.store(weight, at, align=64)
-            total.set(code.b.fadd(total.get(), weight))
-        code.store(top.get(), code.at(buffers.top, here), align=64)
-        before = code.b.fmul(code.load(vector(F32), code.at(buffers.total, here), align=64), scale)
-        code.store(code.b.fadd(before, total.get()), code.at(buffers.total, here), align=64)
-        with code.loop(0, value_rows) as d:
-            at = code.at(buffers.out, code.add(here, code.mul(d, _LINE)))
+            for total, j in zip(totals, part, strict=True):
+                at = code.at(buffers.scores, code.add(code.mul(t, _LINE), 64 * j))
+                score = code.load(vector(F32), at, align=64)
+                weight = softmax_weight(code, code.b.fsub(score, tops[j].get()))
+                code.store(weight, at, align=64)
+                total.set(code.b.fadd(total.get(), weight))
+        for total, j in zip(totals, part, strict=True):
+            at = code.at(buffers.total, 64 * j)
+            before = code.b.fmul(code.load(vector(F32), at, align=64), scales[j])
+            code.store(code.b.fadd(before, total.get()), at, align=64)
+    with code.when(code.less(0, key)), code.loop(0, value_rows) as d:  # nothing has been summed before the first block
+        for j, scale in enumerate(scales):
+            at = code.at(buffers.out, code.add(code.mul(d, _LINE), 64 * j))
             code.store(code.b.fmul(code.load(vector(F32), at, align=64), scale), at, align=64)
 
 

@@ -21,6 +21,8 @@ from .builder import F64, I32, I64, Code, Type, Value, is_vector, vector
 
 # exp(r) = 1 + r + r²·p(r) for |r| <= ln2; error 0.2
 _EXP = (0.50000036, 0.16666618, 0.04166123, 0.00833593, 0.0014104752, 0.0001963056)
+# exp(r) = 1 + r + r²·p(r) for |r| <= ln2/2; error 2
+_WEIGHT = (0.4999923, 0.16667113, 0.041890185, 0.008312679)
 # 1 - 4⁻ᶠ = f + f·p(f) for |f| <= 1/4; error 0.2
 _ONE_MINUS_POWER = (0.38629436, -0.96090597, 0.4440294, -0.15389298, 0.042839617, -0.009844635)
 # erf(y) = 1 - 4⁻ᶻ with z = y + y·p(y), for 0 <= y <= 3.95; erf rounds to 1 from 3.92 on; error 1
@@ -110,6 +112,17 @@ def _exp(code: Code, x: Value) -> Value:
 def exp(code: Code, x: Value) -> Value:
     """eˣ within 2 ulp: Inf above 88.72, denormal below -87.33, 0 below -103.97."""
     return _exp(code, _at_least(code, _at_most(code, x, 89.0), -104.0))
+
+
+def softmax_weight(code: Code, x: Value) -> Value:
+    """eˣ for x <= 0 within 4 ulp down to x = -87; 0 from -88 on, where a softmax could not tell it from 0."""
+    # One power is enough without the denormals: 2⁻¹²⁷, whose bits are those of 0, ends the range. n·ln2 in one step is
+    # off by |n|·2⁻²⁹, which is less than the sum of the weights, at least 1, can hold.
+    bounded = _at_least(code, x, -88.0)
+    rounded = _fma(code, bounded, _LOG2_E[0], _ROUND + _BIAS)
+    n = code.b.fsub(rounded, _number(code, x, _ROUND + _BIAS))
+    r = _fma(code, n, -_LN2[0], bounded)
+    return code.b.fmul(_polynomial(code, r, (1.0, 1.0, *_WEIGHT)), _power_of_two(code, rounded))
 
 
 def _one_minus_power_near_0(code: Code, f: Value) -> Value:

@@ -26,6 +26,9 @@ _PRODUCTS = (_A.linear.default, _A.matmul.default, _A.mm.default, _A.bmm.default
 _WIDE_CHUNK = 32768
 """Terms of 255 x 128 that surely fit an int32 sum."""
 
+_LEAST_WORK = 400_000
+"""Multiply-accumulates of a unit: a microsecond, ten times what two threads lose when they take the same ticket."""
+
 Finish = Callable[[int, Space], None]
 """Takes the product's result and its space, and adds the group's stores."""
 
@@ -106,20 +109,21 @@ def emit_product(e: Emission, node: Node, memory: Memory, finish: Finish) -> Con
     operand = Operand(left_slot, left_strides[:-1], (left_strides[-1], left.strides[-1]))
     right = Operand(right.slot, right_strides[:-1], right.own, right.packed)
     rows = 2 if wide else TILE_ROWS
-    return Contraction(kind, batch, m, n, k, operand, right, start, wide, body, register_tiles(m, n, rows))
+    return Contraction(kind, batch, m, n, k, operand, right, start, wide, body, register_tiles(m, n, k, rows))
 
 
 def _with_row(view: View) -> View:
     return View(view.value, view.dtype, (1, *view.shape), (0, *view.strides), view.offset)
 
 
-def register_tiles(m: Size, n: Size, rows: int) -> int:
+def register_tiles(m: Size, n: Size, k: Size, rows: int) -> int:
     """Register tiles a unit holds: enough units to share out, each long enough to be worth taking."""
     if not isinstance(m, int) or not isinstance(n, int):
         return 4
     tiles, panels = max(1, -(-m // rows)), max(1, -(-n // TILE_COLUMNS))
     blocks = min(tiles, -(-16 // panels))
-    return -(-tiles // blocks)
+    least = -(-_LEAST_WORK // (rows * TILE_COLUMNS * max(1, k))) if isinstance(k, int) else 1
+    return min(tiles, max(-(-tiles // blocks), least))
 
 
 def _int8_operands(
