@@ -76,6 +76,15 @@ FITS = (
         lambda y: LN4 * y * erfc(y) / (1 - erfc(y)) * (1 + 3 * erfc(y)),
     ),
     Fit(
+        "TAIL",
+        "Φ(c) = 4⁻ʷ with w = 1/2 + c·p(c), for -5.6 <= c <= 0, relative to 1/2; beyond, w goes on to grow",
+        8,
+        mpf("-5.6"),
+        mpf(0),
+        lambda c: (-log(erfc(-c / sqrt(2)) / 2) / LN4 - mpf(1) / 2) / c,
+        lambda c: LN4 * c * erfc(-c / sqrt(2)),
+    ),
+    Fit(
         "LOG",
         "log(1 + f) = f + f²·p(f) for |f| <= 1/3",
         8,

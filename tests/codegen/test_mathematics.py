@@ -195,10 +195,30 @@ def test_odd_functions_are_odd_to_the_bit(name: str) -> None:
     np.testing.assert_array_equal(function(name)(-x), -function(name)(x))
 
 
-def test_gelu_rounds_in_pytorchs_order() -> None:
+def test_softmax_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FLOAT32_FUNCTIONS, "softmax_weight", mathematics.softmax_weight)
+    x = -np.concatenate([floats(1021, 0, 0x42AE0000)[:1_000_000], np.linspace(0, 87, 1_000_000, dtype=np.float32)])
+    x = x[(x <= 0) & (x >= -87)]
+    want = np.exp(x.astype(np.float64))
+    off = np.abs(function("softmax_weight")(x) - want) / np.ldexp(1.0, np.frexp(want)[1] - 24)
+    assert off[x >= -20].max() <= 3
+    assert off.max() <= 6
+    ends = np.array([0, -0.0, -88, -103, -INF, NAN], np.float32)
+    np.testing.assert_array_equal(function("softmax_weight")(ends), np.array([1, 1, 0, 0, 0, NAN], np.float32))
+
+
+def test_gelu_keeps_digits_where_one_plus_erf_cancels() -> None:
+    x = np.linspace(-3.5, -1e-3, 100_000, dtype=np.float32)
+    wide = torch.from_numpy(x.astype(np.float64))
+    want = (wide * torch.special.ndtr(wide)).numpy()
+    np.testing.assert_allclose(function("gelu")(x), want, rtol=2.0**-14)
+    beyond = np.array([-9.96, -10, -1e3, -3e38, 9.9, 10, 1e3, 3e38], np.float32)
+    np.testing.assert_array_equal(function("gelu")(beyond), np.maximum(beyond, 0))
+
+
+def test_gelu_tanh_rounds_in_pytorchs_order() -> None:
     x = np.linspace(-12, 12, 100_000, dtype=np.float32)
     half, one = np.float32(0.5), np.float32(1)
-    np.testing.assert_array_equal(function("gelu")(x), x * half * (one + function("erf")(x * np.float32(0.5**0.5))))
     inner = np.float32((2 / math.pi) ** 0.5) * (x + np.float32(0.044715) * (x * x * x))
     np.testing.assert_array_equal(function("gelu_tanh")(x), half * x * (one + function("tanh")(inner)))
 

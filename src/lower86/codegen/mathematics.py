@@ -27,6 +27,8 @@ _WEIGHT = (0.4999923, 0.16667113, 0.041890185, 0.008312679)
 _ONE_MINUS_POWER = (0.38629436, -0.96090597, 0.4440294, -0.15389298, 0.042839617, -0.009844635)
 # erf(y) = 1 - 4⁻ᶻ with z = y + y·p(y), for 0 <= y <= 3.95; erf rounds to 1 from 3.92 on; error 1
 _ERF = (-0.18604648, 0.45922315, 0.07415037, -0.0138841085, 5.9198817e-05, 0.0009755296, -0.00030282754, 3.3433927e-05)
+# Φ(c) = 4⁻ʷ with w = 1/2 + c·p(c), for -5.6 <= c <= 0, relative to 1/2; beyond, w goes on to grow; error 0.3
+_TAIL = (-0.5755526, 0.22960426, -0.02624763, -0.0035310844, -6.8017776e-05, 9.326441e-05, 1.9722791e-05, 1.4200415e-06)
 # log(1 + f) = f + f²·p(f) for |f| <= 1/3; error 0.4
 _LOG = (-0.49999937, 0.333332, -0.25007746, 0.2001108, -0.16417098, 0.13997005, -0.15383218, 0.14021274)
 # sin(r) = r + r·q·p(q) with q = r², for |r| <= π/4; error 0.07
@@ -42,6 +44,7 @@ _TWO_OVER_PI = 0.6366197723675814
 
 _ROUND, _ROUND_HALVES, _ROUND64 = 1.5 * 2**23, 1.5 * 2**22, 1.5 * 2**52
 _BIAS = 127
+_TAIL_END = 9.955  # where w of the normal tail is 63.5: 4⁻ʷ is below all normal numbers
 _INF, _NAN = float("inf"), float("nan")
 
 
@@ -55,11 +58,14 @@ def _fma(code: Code, a: Value, b: Value | float, c: Value | float) -> Value:
 
 
 def _polynomial(code: Code, x: Value, coefficients: Sequence[float]) -> Value:
-    """Σ cᵢ·xⁱ by Horner's rule."""
-    total = _number(code, x, coefficients[-1])
-    for c in reversed(coefficients[:-1]):
-        total = _fma(code, total, x, c)
-    return total
+    """Σ cᵢ·xⁱ: pairs of terms, pairs of pairs, and so on (Estrin's scheme), which takes half as long as one by one."""
+    parts: list[Value | float] = list(coefficients)
+    power = x
+    while len(parts) > 1:
+        pairs = [_fma(code, power, high, low) for low, high in zip(parts[::2], parts[1::2], strict=False)]
+        parts = [*pairs, *parts[len(pairs) * 2 :]]
+        power = code.b.fmul(power, power)
+    return parts[0]
 
 
 def _at_most(code: Code, x: Value, limit: float) -> Value:
@@ -98,6 +104,12 @@ def _signed_as(code: Code, magnitude: Value, x: Value) -> Value:
     return code.intrinsic("copysign", magnitude, x)
 
 
+def _exp_of_rest(code: Code, r: Value, coefficients: Sequence[float]) -> Value:
+    """1 + (r + r²·p(r)), the largest term last, whose rounding then is the only one that counts."""
+    small = _fma(code, code.b.fmul(r, r), _polynomial(code, r, coefficients), r)
+    return code.b.fadd(small, _number(code, r, 1.0))
+
+
 def _exp(code: Code, x: Value) -> Value:
     """eˣ for -104 <= x <= 89."""
     # eˣ = eʳ·2ⁿ·2ⁿ with n = rint(x / ln4), |r| <= ln2. One power does not reach from the denormals to the largest
@@ -106,7 +118,7 @@ def _exp(code: Code, x: Value) -> Value:
     n = code.b.fsub(rounded, _number(code, x, _ROUND + _BIAS))
     r = _fma(code, n, -2 * _LN2[1], _fma(code, n, -2 * _LN2[0], x))
     power = _power_of_two(code, rounded)
-    return code.b.fmul(code.b.fmul(_polynomial(code, r, (1.0, 1.0, *_EXP)), power), power)
+    return code.b.fmul(code.b.fmul(_exp_of_rest(code, r, _EXP), power), power)
 
 
 def exp(code: Code, x: Value) -> Value:
@@ -115,14 +127,14 @@ def exp(code: Code, x: Value) -> Value:
 
 
 def softmax_weight(code: Code, x: Value) -> Value:
-    """eˣ for x <= 0 within 4 ulp down to x = -87; 0 from -88 on, where a softmax could not tell it from 0."""
+    """eˣ for x <= 0 within 3 ulp down to x = -20, 6 to -87; 0 from -88 on, which no softmax could tell from it."""
     # One power is enough without the denormals: 2⁻¹²⁷, whose bits are those of 0, ends the range. n·ln2 in one step is
     # off by |n|·2⁻²⁹, which is less than the sum of the weights, at least 1, can hold.
     bounded = _at_least(code, x, -88.0)
     rounded = _fma(code, bounded, _LOG2_E[0], _ROUND + _BIAS)
     n = code.b.fsub(rounded, _number(code, x, _ROUND + _BIAS))
     r = _fma(code, n, -_LN2[0], bounded)
-    return code.b.fmul(_polynomial(code, r, (1.0, 1.0, *_WEIGHT)), _power_of_two(code, rounded))
+    return code.b.fmul(_exp_of_rest(code, r, _WEIGHT), _power_of_two(code, rounded))
 
 
 def _one_minus_power_near_0(code: Code, f: Value) -> Value:
@@ -251,9 +263,19 @@ def cos(code: Code, x: Value) -> Value:
 
 
 def gelu(code: Code, x: Value) -> Value:
-    """x/2·(1 + erf(x/√2)) in PyTorch's order: what 1 + erf cancels for negative x is lost there and here."""
-    one_plus = code.b.fadd(_number(code, x, 1.0), erf(code, code.b.fmul(x, _number(code, x, 0.5**0.5))))
-    return code.b.fmul(code.b.fmul(x, _number(code, x, 0.5)), one_plus)
+    """x·Φ(x) within 2 ulp of x/2; for negative x, where PyTorch's 1 + erf cancels, within 2⁻¹⁴ of itself to -3.5."""
+    # max(x, 0) + min(x, -x)·Φ(-|x|): the tail of the normal distribution is 4⁻ʷ with w smooth, as in `erf`, and neither
+    # sign nor √2 cost anything. Where the tail's argument ends, its power's bits are those of 0.
+    c = _at_least(code, code.b.fneg(code.intrinsic("fabs", x)), -_TAIL_END)
+    w = _fma(code, c, _polynomial(code, c, _TAIL), 0.5)
+    rounded = code.b.fsub(_number(code, w, _ROUND_HALVES + _BIAS / 2), w)
+    f = code.b.fsub(w, code.b.fsub(_number(code, w, _ROUND_HALVES + _BIAS / 2), rounded))
+    fraction = _polynomial(code, f, (1.0, -1.0 - _ONE_MINUS_POWER[0], *(-p for p in _ONE_MINUS_POWER[1:])))
+    tail = code.b.fmul(fraction, _power_of_two(code, rounded))
+    zero = _number(code, x, 0.0)
+    positive = code.b.select(code.b.fcmp_ordered("<", x, zero), zero, x)
+    # -Inf stays itself and meets a tail of 0: NaN, as in PyTorch.
+    return _fma(code, code.b.select(code.b.fcmp_ordered("<", c, x), c, x), tail, positive)
 
 
 def gelu_tanh(code: Code, x: Value) -> Value:
