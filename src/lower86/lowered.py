@@ -21,7 +21,9 @@ from .graph.edit import add_examples
 from .graph.forms import INT8, check
 from .graph.interpret import interpret, is_interpreted
 from .graph.pytrees import specs_copied_quietly
+from .graph.qparams import overloads
 from .int8.record import Record
+from .ops.quantize import static_reference
 from .program.program import Program
 from .report.explain import Explanation
 from .schedule.schedule import schedule
@@ -97,8 +99,9 @@ class LoweredModule(GraphModule):
 
     def run_reference(self, *args: Any, **kwargs: Any) -> Any:
         """The same result from the graph's reference operators, in plain PyTorch."""
+        references = dict.fromkeys(overloads("quantize_per_tensor.default"), static_reference)
         with torch.no_grad(), without_autocast():
-            return interpret(self, args, kwargs)
+            return interpret(self, args, kwargs, references)
 
     def __copy__(self) -> LoweredModule:
         return self._twin(self)

@@ -78,8 +78,7 @@ def test_nan_and_infinity(x: Scale) -> None:
     low, high, zero = x.low, x.high, x.zero_point
     same(q[0], torch.tensor([zero, high, low, high, low, high, zero, zero], dtype=x.dtype))
     assert y.isfinite().all()
-    q_again, y_again = lowered.run_reference(inputs)
-    same((q[1], y[1]), (q_again[1], y_again[1]))
+    same(lowered.run_reference(inputs), (q, y))  # the definition, where PyTorch's own leaves NaN open
 
 
 def test_nan_in_float_parts_stays_nan() -> None:

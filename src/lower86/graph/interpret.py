@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -28,6 +28,21 @@ def _has_memory(tensor: Tensor) -> bool:
     return kind is Tensor or kind.__torch_dispatch__ is Tensor.__torch_dispatch__
 
 
+Operators = Mapping[Any, Callable[..., Any]]
+"""What to run in place of some operators."""
+
+
+class _Replacing(torch.fx.Interpreter):
+    """Runs other functions in place of some operators."""
+
+    def __init__(self, module: GraphModule, operators: Operators) -> None:
+        super().__init__(module)
+        self._operators = operators
+
+    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+        return super().call_function(self._operators.get(target, target), args, kwargs)
+
+
 class _WithFakes(torch.fx.Interpreter):
     """Constants become fake where the inputs are."""
 
@@ -41,11 +56,13 @@ class _WithFakes(torch.fx.Interpreter):
         return self._mode.from_tensor(value, static_shapes=True) if plain else value
 
 
-def interpret(module: GraphModule, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """The result of `module`'s graph, each node run as the PyTorch operator it is."""
+def interpret(
+    module: GraphModule, args: Sequence[Any], kwargs: Mapping[str, Any], operators: Operators | None = None
+) -> Any:
+    """The result of `module`'s graph, each node run as the PyTorch operator it is, but for those in `operators`."""
     signature = signature_of(module.graph)
     leaves = signature.flatten(args, kwargs)
     mode = next((leaf.fake_mode for leaf in leaves if isinstance(leaf, FakeTensor)), None)
-    interpreter = torch.fx.Interpreter(module) if mode is None else _WithFakes(module, mode)
+    interpreter = _Replacing(module, operators or {}) if mode is None else _WithFakes(module, mode)
     flat = interpreter.run(*leaves, enable_io_processing=False)
     return signature.unflatten(pytree.tree_leaves(flat))

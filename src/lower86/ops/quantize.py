@@ -22,6 +22,11 @@ def reference(x: Tensor, inverse_scale: Tensor, zero_point: Tensor, low: int, hi
     return torch.clamp(steps + zero_point, low, high).to(dtype)
 
 
+def static_reference(x: Tensor, scale: float, zero_point: int, low: int, high: int, dtype: torch.dtype) -> Tensor:
+    """`quantize_per_tensor` of parameters known at lowering. PyTorch's own leaves open what a NaN becomes."""
+    return reference(x, torch.tensor(1.0 / scale), torch.tensor(float(zero_point)), low, high, dtype)
+
+
 def fake(x: Tensor, inverse_scale: Tensor, zero_point: Tensor, low: int, high: int, dtype: torch.dtype) -> Tensor:
     """The result's shape and dtype."""
     return torch.empty_like(x, dtype=dtype)
