@@ -229,6 +229,12 @@ class Code:
         """Tells the core that this is a loop that waits."""
         self.b.call(self.module.declare("llvm.x86.sse2.pause", VOID), [])
 
+    def cpu(self) -> Value:
+        """The number of the CPU this runs on, as Linux leaves it beside the time stamp counter."""
+        read = self.module.declare("llvm.x86.rdtscp", ir.LiteralStructType([I64, I32]))
+        auxiliary = self.b.zext(self.b.extract_value(self.b.call(read, []), 1), I64)
+        return self.b.and_(auxiliary, self.i64(0xFFF))  # above it is the number of the memory node
+
     # Arithmetic on 64-bit indices, folding what is known
 
     def add(self, a: Value | int, b: Value | int) -> Value | int:
