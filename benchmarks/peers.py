@@ -55,9 +55,16 @@ def _module(model: Any) -> Run:
 
 
 def _lower86(case: Case, model: GraphModule, threads: int) -> Run:
+    from tests.models.counting import int8_macs
+
     import lower86
 
-    return _module(lower86.lower_pt2e_quantized_to_x86(model, case.inputs[0]))
+    lowered = lower86.lower_pt2e_quantized_to_x86(model, case.inputs[0])
+    wanted = sum(int8_macs(model, *case.inputs[0]).values())
+    done = sum(operator.macs for operator in lower86.explain(lowered).operators if operator.is_int8)
+    if done != wanted:
+        raise RuntimeError(f"{case.name}: {done} multiply-accumulates in int8 of the {wanted} that its graph asks for")
+    return _module(lowered)
 
 
 def _torchao(case: Case, model: GraphModule, threads: int) -> Run:
