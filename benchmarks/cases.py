@@ -26,6 +26,7 @@ class Case:
     model: nn.Module
     calibration: Sequence[Inputs]
     inputs: Sequence[Inputs]
+    is_transformer: bool = False
 
 
 def _minilm(length: int) -> Case:
@@ -38,7 +39,7 @@ def _minilm(length: int) -> Case:
     bodies = [words[start : start + 16 * length] for start in range(0, 40 * INPUTS, 40)]
     rows = [tokenize([text]) for text in (*bodies, *texts.calibration)]
     tokens = [tuple(part[:, :length].contiguous() for part in row) for row in rows]
-    return Case(f"MiniLM, {length} tokens", model, tokens[INPUTS:], tokens[:INPUTS])
+    return Case(f"MiniLM, {length} tokens", model, tokens[INPUTS:], tokens[:INPUTS], is_transformer=True)
 
 
 def _mlp(rows: int) -> Case:

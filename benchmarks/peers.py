@@ -87,7 +87,7 @@ def _openvino(case: Case, model: GraphModule, threads: int) -> Run:
     example = case.inputs[0]
     converted = ov.convert_model(case.model, example_input=example, input=[tuple(t.shape) for t in example])
     data = nncf.Dataset([tuple(t.numpy() for t in inputs) for inputs in case.calibration])
-    kind = nncf.ModelType.TRANSFORMER if "LM" in case.name and "MLP" not in case.name else None
+    kind = nncf.ModelType.TRANSFORMER if case.is_transformer else None
     int8 = nncf.quantize(converted, data, model_type=kind, subset_size=len(case.calibration))
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
     request = ov.Core().compile_model(int8, "CPU", settings).create_infer_request()

@@ -44,6 +44,26 @@ MODELS: dict[str, tuple[Function, list[tuple[int, int]], list[tuple[int, int]]]]
     "halves": (lambda x, y: x[: x.shape[0] // 2] + x[x.shape[0] // 2 :], [(6, 3), (4, 3), (2, 3)], [(7, 3)]),
     "a split into pairs": (lambda x, y: x.reshape(-1, 2, 4).sum(1), [(6, 3), (12, 3)], [(7, 3)]),
     "a split in front": (lambda x, y: x.view(2, -1, 4).sum(0), [(6, 3), (12, 3)], [(7, 3)]),
+    "a branch on an even size": (
+        lambda x, y: x * 2 if x.shape[0] % 2 != 0 else x * 3, [(6, 3), (2, 2)], [(7, 3), (1, 1)],
+    ),
+    "a branch on a difference": (
+        lambda x, y: x.sum() if x.shape[0] - y.shape[0] > 0 else y.sum(), [(6, 3), (4, 3)], [(4, 8), (4, 4)],
+    ),
+    "a branch on equal sizes": (
+        lambda x, y: x.sum() if x.shape[0] - y.shape[0] != 0 else y.sum(), [(6, 3), (3, 6)], [(4, 4)],
+    ),
+    "a branch on a quotient": (
+        lambda x, y: x * 2 if x.shape[0] // 4 != 2 else x * 3, [(6, 3), (4, 3)], [(9, 3)],
+    ),
+    "a branch on a quotient of one": (
+        lambda x, y: x * 2 if x.shape[0] // 4 == 1 else x * 3, [(6, 3), (4, 3)], [(9, 3)],
+    ),
+    "the last row": (lambda x, y: x[-1] + y, [(6, 3), (1, 1)], [(0, 3)]),
+    "the last rows": (lambda x, y: x[-1:] + y, [(6, 3), (1, 1)], [(0, 3)]),
+    "the second row": (lambda x, y: x[1] + y, [(6, 3), (2, 1)], [(1, 3), (0, 3)]),
+    "the first rows": (lambda x, y: x[:2] + 1, [(6, 3), (2, 1)], [(1, 3), (0, 3)]),
+    "all but the first rows": (lambda x, y: x[2:] + 1, [(6, 3), (2, 1)], [(1, 3), (0, 3)]),
     "a check of one's own": (_relation, [(6, 3), (4, 3)], [(3, 5), (4, 4)]),
 }  # fmt: skip
 

@@ -58,7 +58,7 @@ def _fma(code: Code, a: Value, b: Value | float, c: Value | float) -> Value:
 
 
 def _polynomial(code: Code, x: Value, coefficients: Sequence[float]) -> Value:
-    """Σ cᵢ·xⁱ: pairs of terms, pairs of pairs, and so on (Estrin's scheme), which takes half as long as one by one."""
+    """Σ cᵢ·xⁱ, two terms or more: pairs, pairs of pairs, and so on (Estrin's scheme), in half of Horner's time."""
     parts: list[Value | float] = list(coefficients)
     power = x
     while len(parts) > 1:

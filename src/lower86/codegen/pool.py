@@ -35,7 +35,8 @@ RESTING.
 and leaves it there when they have stopped: the two take turns of milliseconds while a CPU idles. (After the calls of a
 runtime whose threads spin, 110 of 150 rounds of 0.15 ms programs ran like that, at the speed of one thread.) So every
 region says on which CPU its caller runs, and a helper that finds itself there takes that CPU out of its own affinity,
-which moves it at once, and puts it back. Beside a busy process it then competes with that, and not with its caller.
+which moves it at once, and puts it back as it was (CPUs that the process is given later are not in it). Beside a busy
+process it then competes with that, and not with its caller.
 
 **The limit.** Helpers numbered `helpers` and up take nothing and wait for that word to change, in a sleep of their own:
 so a region's wakeup reaches only threads that may answer it. Numbers and limit are the pool's, not a call's: the last
@@ -80,6 +81,7 @@ _FUTEX, _SCHED_YIELD, _SET_AFFINITY, _GET_AFFINITY = 202, 24, 203, 204
 _AFFINITY_BYTES = 512
 """Room for 4096 CPUs; with more of them the kernel says no, and the helper stays where it is."""
 _REGIONS_BETWEEN_MOVES = 64
+_NEVER = 2**62
 _WAIT, _WAKE = 128, 129  # both of the kind that stays within a process
 _FLOAT_CONTROL = 0x1F80  # round to nearest, keep denormals, no traps: what a process starts with
 
@@ -192,7 +194,7 @@ def _region(module: Module, share: Value, acquire: Value) -> Value:
     ticket = b.or_(b.shl(generation, code.i64(32)), b.shl(tickets, code.i64(16)))
     code.atomic("xchg", code.at(record, TICKET), ticket)
     # Several callers overwrite each other's: it only says where a helper had better not be.
-    code.atomic("xchg", code.at(pool, CALLER_CPU), code.cpu())
+    code.store(code.cpu(), code.at(pool, CALLER_CPU), align=8)
     code.atomic("add", code.at(pool, EPOCH), code.i64(1))
     rest = code.at(pool, REST)
     with code.when(_equal(code, code.atomic_load(I32, rest), RESTING), unlikely=True):
@@ -306,6 +308,8 @@ def _worker(module: Module, share: Value, leave: Value) -> None:
             with code.when(b.and_(_equal(code, caller, code.cpu()), code.less(next_move.get(), seen)), unlikely=True):
                 next_move.set(b.add(seen, code.i64(_REGIONS_BETWEEN_MOVES)))
                 code.call(leave, [caller])
+                with code.when(_equal(code, caller, code.cpu())):
+                    next_move.set(code.i64(_NEVER))  # there is nowhere to go, or no telling where one is
             help_all()
             idle(seen)
         with code.when(b.not_(welcome), unlikely=True):

@@ -59,7 +59,10 @@ class _WithFakes(torch.fx.Interpreter):
 def interpret(
     module: GraphModule, args: Sequence[Any], kwargs: Mapping[str, Any], operators: Operators | None = None
 ) -> Any:
-    """The result of `module`'s graph, each node run as the PyTorch operator it is, but for those in `operators`."""
+    """The result of `module`'s graph, each node run as the PyTorch operator it is.
+
+    With real tensors, those in `operators` are replaced; fake ones have no values that it could matter to.
+    """
     signature = signature_of(module.graph)
     leaves = signature.flatten(args, kwargs)
     mode = next((leaf.fake_mode for leaf in leaves if isinstance(leaf, FakeTensor)), None)

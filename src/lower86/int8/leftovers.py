@@ -1,4 +1,6 @@
-"""Dequantizes that no rule took in and that no kernel knows as they are: plain arithmetic, in PyTorch's order.
+"""Dequantizes that no rule took in and that no kernel knows as they are: plain arithmetic.
+
+In PyTorch's order, but in float32 throughout, or in float64 where the result is float64.
 
 dequantize_per_token(q, scales, zeros)          ->  (q - zeros) · scales
 dequantize_per_tensor(q, scale tensor, zero)    ->  (float(q) - zero) · scale
@@ -14,7 +16,7 @@ from torch.fx import GraphModule, Node
 
 from ..graph.arguments import arguments, tensor_of
 from ..graph.edit import insert, replace
-from ..graph.qparams import is_dequantize, is_plain_dequantize
+from ..graph.qparams import is_dequantize, is_plain_dequantize, is_row_dequantize
 
 _A = torch.ops.aten
 
@@ -43,7 +45,7 @@ def _spell(node: Node) -> None:
         if not isinstance(value, Node):
             return value
         # Of rows they have x's dims already; of a whole tensor, one element in any number of dims.
-        shaped = value if "output_dtype" in given else call(_A.reshape.default, value, shape)
+        shaped = value if is_row_dequantize(node) else call(_A.reshape.default, value, shape)
         return call(_A._to_copy.default, shaped, dtype=dtype)
 
     scale, zero_point = (None if given[name] is None else parameter(name) for name in names)

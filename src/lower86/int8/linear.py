@@ -80,7 +80,8 @@ def _why_not(module: GraphModule, x: Node, w: Node, bias: object) -> str:
 
 def _in_blocks(node: Node) -> bool:
     """Whether a dequantize that no rule knows gave the value, or the constant it became."""
-    return "dequantize" in str(node.meta.get("computed_by", node.target))
+    made_by = node.target if node.op == "call_function" else node.meta.get("computed_by", "")
+    return "dequantize" in str(made_by)
 
 
 def _rewrite(module: GraphModule, node: Node, x: Node, w: Node, bias: Node | None) -> Node:

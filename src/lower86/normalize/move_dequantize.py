@@ -3,7 +3,8 @@
     reshape(dequantize(q))    ->  dequantize(reshape(q))       quantize(reshape(x))  ->  reshape(quantize(x))
     permute(dequantize(w))    ->  dequantize(permute(w))       with the axis moved along
 
-A dequantize moves only if the movement is its only user; a quantize only if it is the movement's only user.
+A dequantize moves only if the movement is its only user, and then each of the movement's users gets one of its own; a
+quantize only if it is the movement's only user.
 """
 
 from __future__ import annotations

@@ -37,12 +37,12 @@ def _spell(module: GraphModule, node: Node, is_quantize: bool) -> None:
     given = arguments(node)
     source, shape = given["input"], shape_of(given["input"])
     dtype: torch.dtype = given["output_dtype" if is_quantize else "input_dtype"]
-    limits = [_limit(given, name, dtype) for name in ("quant_min", "quant_max")]
     separate = _separate_dims(given["block_size"], shape)
     if separate is None or dtype not in (torch.int8, torch.uint8) or tensor_of(source).dtype == torch.float64:
         return
     if not is_quantize and tensor_of(node).dtype != torch.float32:
         return
+    limits = [_limit(given, name, dtype) for name in ("quant_min", "quant_max")]
     zero_point = given["zero_point"]
     if zero_point is None:
         zero_point = insert(node, _A.zeros_like.default, (given["scale"],), {"dtype": torch.int32}, like=node)

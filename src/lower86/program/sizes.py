@@ -148,6 +148,17 @@ def evaluate(size: Size, dims: Mapping[str, int]) -> int:
     return total
 
 
+def is_nonnegative(size: Size) -> bool:
+    """Whether `size` is surely at least 0, whatever its dims are."""
+    if isinstance(size, int):
+        return size >= 0
+
+    def atom(a: Atom) -> bool:
+        return isinstance(a, str) or (is_nonnegative(a.numerator) and is_nonnegative(a.denominator))
+
+    return all(coefficient > 0 and all(map(atom, monomial)) for monomial, coefficient in size.terms)
+
+
 def names(size: Size) -> list[str]:
     """The dims that `size` depends on, in order of appearance."""
     found: dict[str, None] = {}

@@ -76,6 +76,7 @@ class Executable:
         self._layouts = [layout_of(kernel) for kernel in program.kernels]
         self._segments = self._segmented()
         self._io = [*program.inputs, *program.outputs]
+        assert len(set(self._io)) == len(self._io), "a value is one input or one output"
 
     def _segmented(self) -> list[_Segment]:
         segments: list[_Segment] = []
@@ -224,7 +225,8 @@ def bind_dims(program: Program, shapes: Sequence[Sequence[int]], names: Sequence
             )
     for check in program.checks:
         if not _holds(check, dims):
-            where = {dim.name: f"{names[dim.input]}.shape[{dim.axis}]" for dim in program.dims}
+            plain = {dim.name: (dim.factor, dim.offset) == (1, 0) for dim in program.dims}
+            where = {d.name: f"{names[d.input]}.shape[{d.axis}]" if plain[d.name] else d.name for d in program.dims}
             left, right = (str(rename(side, where)) for side in (check.left, check.right))
             raise InputError(
                 f"the model takes only inputs with {left} {check.relation} {right}",

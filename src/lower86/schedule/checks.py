@@ -22,6 +22,13 @@ _RELATIONS = {
 """sympy's relations: ours, and whether the sides change places."""
 
 
+_LAYOUT_FILES = (
+    "torch/_prims_common/__init__.py", "torch/_refs/__init__.py", "torch/_subclasses/fake_impls.py",
+    "torch/_subclasses/functional_tensor.py", "torch/_ops.py",
+)  # fmt: skip
+"""Where PyTorch asks whether a size is 0 or 1, to know a layout. Elsewhere it is the model's own question."""
+
+
 def checks_of(sizes: Iterable[Any], dims: set[str]) -> tuple[Check, ...]:
     """The conditions on `dims` that the symbolic ones among `sizes` come with.
 
@@ -31,9 +38,10 @@ def checks_of(sizes: Iterable[Any], dims: set[str]) -> tuple[Check, ...]:
     found: dict[Check, None] = {}
     for environment in environments.values():
         for guard in environment.guards:
+            of_layout = _is_about_layout(guard)
             for condition in _parts(guard.expr.xreplace(environment.replacements)):
-                check = _check(condition, dims)
-                if check is not None:
+                check = _check(condition.replace(_is_stride, _size_of_stride), dims)
+                if check is not None and not (of_layout and _is_special_case(check)):
                     found[check] = None
     return tuple(found)
 
@@ -63,19 +71,35 @@ def _check(condition: Any, dims: set[str]) -> Check | None:
         return None
     if any(isinstance(size, SizeExpr) and not set(names(size)) <= dims for size in (left, right)):
         raise _refusal(condition)
-    return None if _is_special_case(left, symbol, right) else Check(left, symbol, right)
+    return Check(left, symbol, right)
 
 
-def _is_special_case(left: Any, relation: str, right: Any) -> bool:
-    """Whether it says no more than that a size is not 0 or 1, which export treats by themselves and programs do not."""
-    if relation == "!=":
+def _is_about_layout(guard: Any) -> bool:
+    """Whether PyTorch's own bookkeeping of strides and broadcasting made the guard, and no branch of the model."""
+    place = str(getattr(guard.sloc, "framework_loc", ""))
+    return any(file in place for file in _LAYOUT_FILES)
+
+
+def _is_special_case(check: Check) -> bool:
+    """Whether it says no more than that a size is not 0 or 1, which layouts treat by themselves and programs do not."""
+    left, right = check.left, check.right
+    if check.relation == "!=":
         return left in (0, 1) or right in (0, 1)
-    return (relation == "<=" and left in (1, 2)) or (relation == "<" and left in (0, 1))
+    return (check.relation == "<=" and left in (1, 2)) or (check.relation == "<" and left in (0, 1))
+
+
+def _is_stride(expression: Any) -> bool:
+    """Max(1, size): a stride is at least 1."""
+    return type(expression).__name__ == "Max" and len(expression.args) == 2 and 1 in expression.args
+
+
+def _size_of_stride(expression: Any) -> Any:
+    return next(part for part in expression.args if part != 1)
 
 
 def _refusal(condition: Any) -> GraphError:
     return GraphError(
         f"the model relies on {condition}, which a program cannot check",
         where="the sizes of its inputs",
-        fix="fix one of the dims, or say what holds between them with torch.export.Dim",
+        fix="leave these dims out of dynamic_shapes, or take the branch on sizes out of the model",
     )

@@ -91,7 +91,7 @@ def foreign_call(memory: Memory, node: Node, number: int) -> tuple[ForeignCall, 
         if isinstance(value, Tensor):
             inputs.append((memory.view(operand), value.dtype))
             return _Hole(len(inputs) - 1)
-        if operand.op == "get_attr":
+        if operand.op == "get_attr" and str(operand.target) in dict(memory.module.named_modules()):
             return memory.module.get_submodule(str(operand.target))  # a branch, or the body of a loop
         return _Number(to_size(value))
 

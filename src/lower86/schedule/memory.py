@@ -53,6 +53,7 @@ class Memory:
         after = moved(node, before) or moved(node, self.packed(before, f"copy for {node.name}"))
         if after is None:
             raise GraphError(f"{node.target} cannot be followed", where=describe(node), fix="report this model")
+        self.plan.require_within(after)
         return after
 
     def packed(self, view: View, label: str) -> View:

@@ -11,9 +11,10 @@ import torch
 
 from ..program.dtypes import DTYPES
 from ..program.kernels import Kernel
-from ..program.program import Foreign, Packing, Step, Value
-from ..program.sizes import Size, SizeExpr, dim_atom, names, product, rename
+from ..program.program import Check, Foreign, Packing, Step, Value
+from ..program.sizes import Size, SizeExpr, dim_atom, is_nonnegative, names, product, rename
 from .symbols import TORCH_DTYPES, storage_of
+from .views import View
 
 
 class Plan:
@@ -24,6 +25,7 @@ class Plan:
         self.kernels: list[Kernel] = []
         self.steps: list[Step | Foreign] = []
         self.constants: list[Any] = []
+        self.checks: dict[Check, None] = {}
         self.packings: list[Packing] = []
         self._kernel_numbers: dict[str, int] = {}
         self._constant_values: dict[object, int] = {}
@@ -32,8 +34,24 @@ class Plan:
 
     def value(self, dtype: str, shape: tuple[Size, ...], place: str = "arena", index: int = 0) -> int:
         """A new value's number."""
+        for size in shape:
+            self.require(size)
         self.values.append(Value(dtype, shape, place, index))
         return len(self.values) - 1
+
+    def require(self, size: Size) -> None:
+        """Has every call check that `size` is at least 0, unless that is sure."""
+        if isinstance(size, SizeExpr) and not is_nonnegative(size):  # of numbers, export has made sure
+            self.checks[Check(0, "<=", size)] = None
+
+    def require_within(self, view: View) -> None:
+        """Has every call check that the view's elements are its value's: sizes may be ones that export did not admit."""
+        last: Size = view.offset
+        for size, stride in zip(view.shape, view.strides, strict=True):
+            self.require(size)
+            last = last + (size - 1) * stride
+        self.require(view.offset)
+        self.require(product(self.values[view.value].shape) - 1 - last)
 
     def constant(self, tensor: torch.Tensor, packing: str = "none") -> int:
         """The value that holds `tensor`, packed as named; the same tensor twice is one value."""

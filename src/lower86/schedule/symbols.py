@@ -76,9 +76,6 @@ def from_expression(expression: Any) -> Size:
         top, bottom = (from_expression(part) for part in expression.args)
         quotient = top // bottom if isinstance(top, SizeExpr) else dim_atom(FloorDiv(_as_expression(top), bottom))
         return top - quotient * bottom
-    if name == "Max" and 1 in expression.args and len(expression.args) == 2:
-        # A stride, which is at least 1; only of an empty tensor is it not the size itself.
-        return from_expression(next(part for part in expression.args if part != 1))
     raise GraphError(f"the size {expression} cannot be computed by a program", fix="simplify the shape arithmetic")
 
 
