@@ -45,7 +45,7 @@ class Plan:
             self.checks[Check(0, "<=", size)] = None
 
     def require_within(self, view: View) -> None:
-        """Has every call check that the view's elements are its value's: sizes may be ones that export did not admit."""
+        """Has every call check that the view's elements are its value's, whatever sizes export admitted."""
         last: Size = view.offset
         for size, stride in zip(view.shape, view.strides, strict=True):
             self.require(size)
