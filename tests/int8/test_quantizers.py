@@ -150,6 +150,37 @@ def test_blocks_within_a_row_stay_float_and_say_so(name: str) -> None:
     agree(model, lowered, x, compare=near)
 
 
+class Float8(nn.Module):
+    """A weight in eight-bit floats, which no integer limits describe."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.randn(12, 16).to(torch.float8_e4m3fn))
+        self.register_buffer("scale", torch.rand(12) + 0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        dequantize = torch.ops.torchao.dequantize_affine
+        return nn.functional.linear(x, dequantize(self.weight, [1, 16], self.scale, None, torch.float8_e4m3fn))
+
+
+def test_eight_bit_floats_are_computed_all_the_same() -> None:
+    model, x = Float8(), torch.randn(3, 16)
+    agree(model, lower86.lower_pt2e_quantized_to_x86(model, (x,), on_fallback="ignore"), x, compare=near)
+
+
+def test_parameters_called_dequantize_are_floats() -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.dequantize_w = nn.Parameter(torch.randn(4, 16))
+
+        def forward(self, dequantized_x: Tensor) -> Tensor:
+            return nn.functional.linear(dequantized_x, self.dequantize_w)
+
+    lowered = lower86.lower_pt2e_quantized_to_x86(Named(), (torch.randn(3, 16),), on_fallback="ignore")
+    assert lower86.explain(lowered).operators == ()
+
+
 def test_rows_dequantized_and_then_reshaped() -> None:
     model, x = Affine([1, 1, 16], [12, 16]), torch.randn(3, 5, 16)
     model.shape = (15, 16)
