@@ -18,6 +18,7 @@ import lower86
 from lower86 import QuantizationConfig, X86Quantizer
 from tests.models.checks import agree, lower, near
 from tests.models.counting import int8_macs
+from tests.models.qdq import Linear
 from tests.models.quantized import quantize
 from tests.models.small import MLP, Attention
 
@@ -93,6 +94,37 @@ def test_a_shared_symmetric_scale_is_refused_with_a_way_out() -> None:
     with pytest.raises(lower86.Lower86Error, match="several layers read one value") as caught:
         quantize(kind(), inputs, quantizer=QUANTIZERS["own dynamic symmetric"]())
     assert "per_token=True" in caught.value.fix
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_rows_that_export_has_taken_apart(symmetric: bool) -> None:
+    x = torch.randn(2, 5, 16)
+    quantizer = _own(mode="dynamic", per_token=True, symmetric_activations=symmetric)
+    quantized = quantize(MLP(), (x,), quantizer=quantizer)
+    apart = torch.export.export(quantized, (x,)).run_decompositions().module()
+    assert not any("affine" in str(node.target) for node in apart.graph.nodes)
+    lowered = lower(apart, x)
+    assert len(lower86.explain(lowered).operators) == 2
+    agree(quantized, lowered, x, compare=near)
+
+
+def test_arithmetic_that_only_looks_like_rows() -> None:
+    class Looks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = Linear(8, 4)
+
+        def forward(self, q: Tensor, scale: Tensor, zero: Tensor, columns: Tensor) -> list[Tensor]:
+            weight = self.linear.dequantized()
+            real = [(q.float() - zero) * scale, (q.float() - zero.int().float()) * columns, q.float() * scale]
+            return [nn.functional.linear(x, weight) for x in real]
+
+    q = torch.randint(0, 256, (3, 8), dtype=torch.uint8)
+    inputs = (q, torch.rand(3, 1), torch.rand(3, 1) * 9, torch.rand(3, 8))
+    model = Looks()
+    lowered = lower86.lower_pt2e_quantized_to_x86(model, inputs, on_fallback="ignore")
+    assert not any(r.is_int8 for r in lower86.explain(lowered).operators)
+    agree(model, lowered, *inputs, compare=torch.testing.assert_close)
 
 
 class Affine(nn.Module):

@@ -28,6 +28,7 @@ from .spell_norms import spell_norms
 from .spell_pieces import spell_pieces
 from .spell_products import spell_products
 from .spell_results import spell_results
+from .spell_rows import spell_rows
 from .spell_scalars import spell_scalars
 from .spell_strides import spell_strides
 from .spell_tokens import spell_tokens
@@ -58,6 +59,7 @@ PASSES: tuple[Pass, ...] = (
     unshare_dequantize,
     spell_products,  # after the movements have one spelling, before dequantize moves past the views it looks for
     merge_movement,
+    spell_rows,  # what linears read, now that they are linears
     unshare_dequantize,  # where two movements of one have become movements of what it dequantizes
     spell_attention,
     spell_composites,
