@@ -278,7 +278,7 @@ def test_a_forked_child_has_its_own_helpers() -> None:
 
 
 def test_a_helper_leaves_its_callers_cpu() -> None:
-    code, output, errors, _ = _python("""
+    script = """
         allowed = sorted(os.sched_getaffinity(0))
         here, there = allowed[0], allowed[-1]
         # The other CPU is busy, so that the kernel has no reason to move anybody.
@@ -302,9 +302,15 @@ def test_a_helper_leaves_its_callers_cpu() -> None:
             busy.kill()
             busy.wait()
         print(elsewhere if there != here else 40)  # one CPU leaves nowhere to go
-    """)
-    assert (code, errors) == (0, "")
-    assert int(output) >= 36, "of 40; the kernel by itself moves it away in 5 to 34"
+    """
+    found = []
+    for _ in range(3):  # a busy machine may move threads for reasons of its own
+        code, output, errors, _ = _python(script)
+        assert (code, errors) == (0, "")
+        found.append(int(output))
+        if found[-1] >= 36:
+            return
+    pytest.fail(f"on another CPU in {found} of 40 samples; the kernel by itself moves it in 5 to 34")
 
 
 @pytest.mark.parametrize("work", ["pass", "time.sleep(0.05)", "threading.Thread(target=forever, daemon=True).start()"])
