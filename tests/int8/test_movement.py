@@ -118,8 +118,13 @@ def test_an_empty_example_of_dynamic_quantization_is_refused_in_words() -> None:
         lower_anyhow(quantized, x[:0])
 
 
-def test_int8_in_dtypes_that_no_kernel_has_is_no_int8() -> None:
-    quantized = quantize(nn.Sequential(nn.Linear(16, 16)).bfloat16(), (torch.randn(4, 16, dtype=torch.bfloat16),))
-    lowered = lower_anyhow(quantized, torch.randn(4, 16, dtype=torch.bfloat16))
+def test_a_linear_of_narrower_floats_is_int8_in_between() -> None:
+    x = torch.randn(64, 16, dtype=torch.bfloat16)
+    quantized = quantize(nn.Sequential(nn.Linear(16, 16)).bfloat16(), (x,))
+    lowered = lower_anyhow(quantized, x)
     explanation = lower86.explain(lowered)
-    assert explanation.int8_fraction == 0 or not any("int8_linear" in f.operator for f in explanation.foreign)
+    assert explanation.int8_fraction == 1
+    assert "lower86::int8_linear" not in [f.operator for f in explanation.foreign]
+    assert lowered(x).dtype == lowered.run_reference(x).dtype == torch.bfloat16
+    assert torch.equal(lowered(x), lowered.run_reference(x))  # the reference quantizes in float32, as PyTorch does
+    torch.testing.assert_close(lowered(x), quantized(x), rtol=2e-2, atol=2e-2)  # which multiplies in bfloat16

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from ..graph.arguments import arguments, is_call, shape_of
-from ..graph.edit import constant_of, insert, insert_constant
+from ..graph.arguments import arguments, is_call, shape_of, tensor_of
+from ..graph.edit import constant_of, insert, insert_constant, replace
 from ..graph.qparams import QParams, is_dequantize, is_row_dequantize, qparams_of
 from ..ops.linear import int8_linear
 from .record import Lowered, Refusal, record, size_hint
@@ -41,8 +41,11 @@ def lower_linear(module: GraphModule, node: Node) -> Lowered | Refusal | None:
         return Refusal(record(node, macs, reason))
     result = _rewrite(module, node, x, w, bias)
     made = record(node, macs)
-    node.replace_all_uses_with(result)
-    module.graph.erase_node(node)
+    if tensor_of(node).dtype == torch.float32:
+        replace(node, result)
+    else:  # a model of narrower floats
+        cast = {"dtype": tensor_of(node).dtype}
+        replace(node, insert(node, torch.ops.aten._to_copy.default, (result,), cast, like=node))
     result.name = made.node
     return Lowered(made)
 
@@ -91,16 +94,26 @@ def _rewrite(module: GraphModule, node: Node, x: Node, w: Node, bias: Node | Non
     scale = combined_scale(activation, parameters, weight.shape[0])
     scale_node = insert_constant(module, node, scale, "_scale")
     pieces = shifted_weights(weight, parameters.zero_point)
+    bias = _as_float32(module, node, bias)
     total: Node | None = None
     for piece in pieces:
         unchanged = piece is weight and isinstance(w.args[0], Node)
         weight_node = w.args[0] if unchanged else insert_constant(module, node, piece, "_weight")
         operands = (x.args[0], weight_node, *((bias,) if total is None and bias is not None else ()))
         qparams = {"scale": scale_node, **_activation_qparams(node, activation, x)}
-        part = insert(node, int8_linear, operands, qparams, like=node, value=node.meta["val"])
+        part = insert(node, int8_linear, operands, qparams, like=node)
         total = part if total is None else insert(node, torch.ops.aten.add.Tensor, (total, part), like=node)
     assert total is not None
     return total
+
+
+def _as_float32(module: GraphModule, node: Node, bias: Node | None) -> Node | None:
+    if bias is None or tensor_of(bias).dtype == torch.float32:
+        return bias
+    constant = constant_of(module, bias)
+    if constant is not None:
+        return insert_constant(module, node, constant.to(torch.float32), "_bias")
+    return insert(node, torch.ops.aten._to_copy.default, (bias,), {"dtype": torch.float32}, like=node)
 
 
 def _activation_qparams(node: Node, activation: QParams, x: Node) -> dict[str, Any]:

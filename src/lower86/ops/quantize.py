@@ -24,7 +24,7 @@ def reference(x: Tensor, inverse_scale: Tensor, zero_point: Tensor, low: int, hi
 
 def static_reference(x: Tensor, scale: float, zero_point: int, low: int, high: int, dtype: torch.dtype) -> Tensor:
     """`quantize_per_tensor` of parameters known at lowering. PyTorch's own leaves open what a NaN becomes."""
-    return reference(x, torch.tensor(1.0 / scale), torch.tensor(float(zero_point)), low, high, dtype)
+    return reference(x.to(torch.float32), torch.tensor(1.0 / scale), torch.tensor(float(zero_point)), low, high, dtype)
 
 
 def fake(x: Tensor, inverse_scale: Tensor, zero_point: Tensor, low: int, high: int, dtype: torch.dtype) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from ..errors import Lower86Error
@@ -11,8 +11,6 @@ from ..int8.record import Record
 from ..program.kernels import Attention, Contraction, Kernel, Pointwise, Rows
 from ..program.program import Program, Step
 from ..schedule.schedule import Scheduled
-
-_FOREIGN = "int8 in PyTorch's own arithmetic, far slower: its dtypes are not those of generated code"
 
 
 @dataclass(frozen=True)
@@ -49,8 +47,6 @@ class Explanation:
         """From what the stages recorded."""
         foreign = tuple(ForeignInfo(call.name, call.operator, call.where) for call in scheduled.foreign)
         kernels = _kernel_infos(scheduled.program)
-        called = {call.name for call in scheduled.foreign}
-        records = [replace(r, reason=r.reason or _FOREIGN) if r.node in called else r for r in records]
         return Explanation(tuple(records), foreign, kernels, dict(scheduled.kernel_of), regions)
 
     @property
