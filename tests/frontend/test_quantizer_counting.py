@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 import lower86
 from lower86.frontend.quantizer import QuantizationConfig, X86Quantizer
-from tests.frontend.test_quantizer import PRODUCTS, Merged, Product, Shared, bert, quantize
+from tests.frontend.test_quantizer import PRODUCTS, Merged, Product, Shared, quantize
+from tests.frontend.test_quantizer_transformers import bert
 from tests.models.checks import lower, lower_anyhow, near
 from tests.models.counting import int8_macs
 from tests.models.qdq import U8, Linear, grid
