@@ -108,7 +108,7 @@ def _onnxruntime(case: Case, static: bool, threads: int) -> Run:
     def feed(inputs: Inputs) -> dict[str, np.ndarray[Any, Any]]:
         return dict(zip(names, (t.numpy() for t in inputs), strict=True))
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
+    class Reader(CalibrationDataReader):
         def __init__(self) -> None:
             self._rest = iter(case.calibration)
 

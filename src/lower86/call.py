@@ -71,10 +71,7 @@ class CompiledGraph:
         bound = self._bind([tensor.shape for tensor in tensors])
         outputs = [torch.empty(shape, dtype=dtype) for shape, dtype in bound.outputs]
         addresses = [tensor.data_ptr() for tensor in (*tensors, *outputs)]
-        if torch.is_autocast_enabled("cpu"):
-            with without_autocast():
-                self.executable.run(addresses, bound.dims)
-        else:
+        with without_autocast():
             self.executable.run(addresses, bound.dims)
         if not self._literals:
             return self._signature.unflatten(outputs)

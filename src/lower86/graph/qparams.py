@@ -38,8 +38,9 @@ def is_plain_quantize(node: object) -> bool:
 
 def is_plain_dequantize(node: object) -> bool:
     """Whether the node dequantizes a whole tensor to float32 with one scale and zero point, both numbers."""
-    plain = is_call(node, *overloads("dequantize_per_tensor.default"))
-    return plain and node.kwargs.get("out_dtype") in (None, torch.float32)  # type: ignore[attr-defined]
+    if not isinstance(node, Node) or not is_call(node, *overloads("dequantize_per_tensor.default")):
+        return False
+    return node.kwargs.get("out_dtype") in (None, torch.float32)
 
 
 def is_row_dequantize(node: object) -> bool:

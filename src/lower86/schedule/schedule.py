@@ -81,7 +81,7 @@ def schedule(module: GraphModule) -> Scheduled:
     program = Program(
         tuple(dims), tuple(plan.values), tuple(inputs), tuple(value for _, value in outputs), tuple(plan.kernels),
         tuple(plan.steps), arena, tuple(plan.packings), tuple(plan.constants),
-        tuple({**dict.fromkeys(checks_of(_input_sizes(module), {dim.name for dim in dims})), **plan.checks}),
+        tuple(dict.fromkeys([*checks_of(_input_sizes(module), {dim.name for dim in dims}), *plan.checks])),
     )  # fmt: skip
     literals = tuple(None if _is_tensor(result) else _literal(result) for result in results)
     dtypes = tuple(node.meta["val"].dtype for node, _ in outputs)
