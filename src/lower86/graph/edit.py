@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -91,6 +92,15 @@ def _tensors(tree: Any) -> list[torch.Tensor]:
 def replace(node: Node, by: Node) -> None:
     """All users of `node` use `by` instead; `node` goes away."""
     node.replace_all_uses_with(by)
+    node.graph.erase_node(node)
+
+
+def replace_results(node: Node, results: Sequence[Node]) -> None:
+    """Who takes result i of `node` uses `results[i]` instead; `node` goes away."""
+    for user in list(node.users):
+        assert user.target is operator.getitem
+        number: Any = user.args[1]
+        replace(user, results[number])
     node.graph.erase_node(node)
 
 

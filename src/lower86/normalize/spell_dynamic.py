@@ -12,14 +12,13 @@ The order and the precisions are PyTorch's (torch.ao.quantization.utils.determin
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 import torch
 from torch.fx import GraphModule, Node
 
 from ..graph.arguments import arguments, is_call
-from ..graph.edit import insert, replace
+from ..graph.edit import insert, replace, replace_results
 from ..graph.qparams import overloads
 from ..ops.quantize import quantize
 
@@ -61,10 +60,7 @@ def _spell_choose(node: Node) -> None:
         call(_A.view.default, call(_A._to_copy.default, scale, dtype=torch.float64), [1]),
         call(_A.view.default, call(_A._to_copy.default, zero_point, dtype=torch.int64), [1]),
     )
-    for user in list(node.users):
-        assert user.target is operator.getitem
-        replace(user, results[int(user.args[1])])  # type: ignore[arg-type]
-    node.graph.erase_node(node)
+    replace_results(node, results)
 
 
 def _spell_quantize(node: Node) -> None:

@@ -9,14 +9,13 @@ In PyTorch's order, so that the results are PyTorch's. The dequantize stays whol
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 import torch
 from torch.fx import GraphModule, Node
 
 from ..graph.arguments import arguments, is_call
-from ..graph.edit import insert, replace
+from ..graph.edit import insert, replace, replace_results
 from ..graph.qparams import overloads
 
 _A = torch.ops.aten
@@ -28,22 +27,15 @@ def spell_tokens(module: GraphModule) -> None:
     """Rewrites the choice of parameters and the quantization of rows."""
     for node in list(module.graph.nodes):
         if is_call(node, *overloads("choose_qparams_per_token.default")):
-            _results(node, _symmetric(node))
+            replace_results(node, _symmetric(node))
         elif is_call(node, *overloads("choose_qparams_per_token_asymmetric.default")):
-            _results(node, _asymmetric(node))
+            replace_results(node, _asymmetric(node))
         elif is_call(node, *overloads("quantize_per_token.default")):
             _spell_quantize(node)
 
 
 def _call(node: Node, target: Any, *args: Any, **kwargs: Any) -> Node:
     return insert(node, target, args, kwargs, like=node)
-
-
-def _results(node: Node, results: tuple[Node, Node]) -> None:
-    for user in list(node.users):
-        assert user.target is operator.getitem
-        replace(user, results[int(user.args[1])])  # type: ignore[arg-type]
-    node.graph.erase_node(node)
 
 
 def _symmetric(node: Node) -> tuple[Node, Node]:
