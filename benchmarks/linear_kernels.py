@@ -19,7 +19,7 @@ from peak import vnni_peak
 
 from lower86.codegen.target import Target
 from lower86.program.body import BodyBuilder
-from lower86.program.kernels import Contraction, Operand
+from lower86.program.kernels import Contraction, Left, Right
 from lower86.program.program import Packing, Program, Step, Value
 from lower86.runtime.executable import Executable
 from lower86.runtime.threads import default_threads
@@ -35,7 +35,7 @@ def linear_program(m: int, n: int, k: int, repeats: int) -> Program:
     numbers = [body.add("param", (), "f32", (i,)) for i in range(4)]
     body.store(5, (n, 1), body.add("quantize", (real, *numbers), "u8"))
     kernel = Contraction(
-        "u8s8", (), m, n, k, Operand(0, (), (k, 1)), Operand(1, (), (0, 1), packed=True), 2, 0, body.build(),
+        "u8s8", (), (m,), n, (k,), Left(0, (), (k,), (1,)), Right(1, (), packed=True), 2, 0, body.build(),
         register_tiles(m, n, k, 6),
     )  # fmt: skip
     random = np.random.default_rng(0)

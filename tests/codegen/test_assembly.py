@@ -9,7 +9,7 @@ import pytest
 
 from lower86.codegen.compile import kernel_name, llvm_text
 from lower86.codegen.llvm import assembly
-from lower86.program.kernels import TILE_ROWS, Contraction, Kernel, Operand
+from lower86.program.kernels import TILE_ROWS, Contraction, Kernel, Left, Right
 from lower86.program.sizes import Size
 from tests.codegen.expressions import Expression, stored
 from tests.codegen.test_contraction import D0, D1, D2, LEFT, RIGHT, START, int8_kernel, plain
@@ -88,8 +88,10 @@ def test_signed_activations_cost_one_instruction_a_row() -> None:
 
 
 def test_float_tile_keeps_its_sums_in_registers() -> None:
-    right = Operand(RIGHT, (), (0, 1), packed=True)
-    kernel = Contraction("f32", (), 128, 384, 384, Operand(LEFT, (), (384, 1)), right, START, 0, plain((128, 384)), 2)
+    right = Right(RIGHT, (), packed=True)
+    kernel = Contraction(
+        "f32", (), (128,), 384, (384,), Left(LEFT, (), (384,), (1,)), right, START, 0, plain((128, 384)), 2
+    )
     found = dot_loops(kernel)
     assert {name.split("_")[1] for name in found} == {"5x4", "6x4"}
     for name, loop in found.items():

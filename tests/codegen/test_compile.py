@@ -12,7 +12,7 @@ from lower86.codegen.frame import Layout
 from lower86.codegen.llvm import LoadedCode, assembly
 from lower86.errors import GraphError
 from lower86.program.body import Body
-from lower86.program.kernels import Attention, Contraction, Kernel, Operand, Pointwise, Reduction, Rows
+from lower86.program.kernels import Attention, Contraction, Kernel, Left, Pointwise, Reduction, Right, Rows
 from lower86.program.sizes import Size, dim_atom
 from tests.codegen.expressions import Expression, stored
 from tests.harness import TARGET
@@ -44,14 +44,13 @@ KERNELS: dict[str, tuple[Kernel, Layout]] = {
     "rows": (summed(), Layout(4, ("d0",), 2)),
     "int8": (
         Contraction(
-            "u8s8", (), 1, 64, 4, Operand(0, (), (4, 1)), Operand(1, (), (0, 1), True), 6, 0,
-            plain((64, 1), 2), 1,
+            "u8s8", (), (1,), 64, (4,), Left(0, (), (4,), (1,)), Right(1, (), packed=True), 6, 0, plain((64, 1), 2), 1
         ),
         Layout(7, (), 0),
     ),
     "float": (
         Contraction(
-            "f32", (), D1, 64, 4, Operand(0, (), (4, 1)), Operand(4, (), (64, 1)), 9, 0, plain((64, 1), 2), 1
+            "f32", (), (D1,), 64, (4,), Left(0, (), (4,), (1,)), Right(4, (), 64), 9, 0, plain((64, 1), 2), 1
         ),
         Layout(5, ("d1",), 0),
     ),

@@ -11,7 +11,7 @@ import torch
 
 from lower86.codegen.isa import ISAS
 from lower86.program.body import Body
-from lower86.program.kernels import Contraction, Operand
+from lower86.program.kernels import Contraction, Left, Right
 from lower86.program.sizes import Size, dim_atom
 from lower86.runtime.packing import int8_panels
 from tests.codegen.expressions import Expression, stored
@@ -38,8 +38,8 @@ def plain(shape: Sequence[Size]) -> Body:
 def int8_kernel(
     kind: str, m: Size, n: Size, k: Size, body: Body | None = None, *, wide: int = 0, tiles: int = 2
 ) -> Contraction:
-    left, right = Operand(LEFT, (), (k, 1)), Operand(RIGHT, (), (0, 1), packed=True)
-    return Contraction(kind, (), m, n, k, left, right, START, wide, body or plain((m, n)), tiles)
+    left, right = Left(LEFT, (), (k,), (1,)), Right(RIGHT, (), packed=True)
+    return Contraction(kind, (), (m,), n, (k,), left, right, START, wide, body or plain((m, n)), tiles)
 
 
 def operands(kind: str, m: int, n: int, k: int, extreme: bool = False) -> tuple[Array, Array]:
@@ -126,10 +126,10 @@ def test_int8_batches_and_rows_far_apart() -> None:
     x = rng.integers(0, 256, (2, 13, 3, 80), dtype=np.uint8)  # batch dims 0 and 2, broadcast; k is 65 of 80
     weight = rng.integers(-128, 128, (3, 70, 65)).astype(np.int8)
     panels = np.stack([panels_of(w) for w in weight])
-    left = Operand(LEFT, (13 * 240, 80), (240, 1))
-    right = Operand(RIGHT, (0, panels[0].size), (0, 1), packed=True)
-    kernel = Contraction("u8s8", (2, 3), 13, 70, 65, left, right, START, 0, plain((2, 3, 13, 70)), 1)
-    given = {LEFT: x, RIGHT: panels, START: np.zeros(128, np.int32)}
+    left = Left(LEFT, (13 * 240, 80), (240,), (1,))
+    right = Right(RIGHT, (0, 2), packed=True)
+    kernel = Contraction("u8s8", (2, 3), (13,), 70, (65,), left, right, START, 0, plain((2, 3, 13, 70)), 1)
+    given = {LEFT: x, RIGHT: panels, START: np.zeros(3 * 128, np.int32)}
     got = run_kernel(kernel, given, {OUT: ((2, 3, 13, 70), "f4")})[OUT]
     want = np.einsum("bmhk,hnk->bhmn", x[..., :65].astype(np.int64), weight.astype(np.int64))
     np.testing.assert_array_equal(got, want.astype(np.float32))
@@ -138,16 +138,16 @@ def test_int8_batches_and_rows_far_apart() -> None:
 @pytest.mark.parametrize("kind", ["u8s8", "f32"])
 @pytest.mark.parametrize(("m", "n", "k"), [(0, 5, 7), (3, 0, 7), (0, 0, 0)])
 def test_nothing_to_compute(kind: str, m: int, n: int, k: int) -> None:
-    right = Operand(RIGHT, (), (n, 1), packed=kind != "f32")
-    kernel = Contraction(kind, (), m, n, k, Operand(LEFT, (), (k, 1)), right, START, 0, plain((m, n)), 1)
+    right = Right(RIGHT, (), n, kind != "f32")
+    kernel = Contraction(kind, (), (m,), n, (k,), Left(LEFT, (), (k,), (1,)), right, START, 0, plain((m, n)), 1)
     empty = np.zeros(0, np.int32)
     run_kernel(kernel, {LEFT: empty, RIGHT: empty, START: empty}, {OUT: ((m, n), "f4")})
 
 
 @pytest.mark.parametrize("kind", ["u8s8", "f32"])
 def test_no_terms_give_zero(kind: str) -> None:
-    right = Operand(RIGHT, (), (7, 1), packed=kind != "f32")
-    kernel = Contraction(kind, (), 5, 7, 0, Operand(LEFT, (), (0, 1)), right, START, 0, plain((5, 7)), 1)
+    right = Right(RIGHT, (), 7, kind != "f32")
+    kernel = Contraction(kind, (), (5,), 7, (0,), Left(LEFT, (), (0,), (1,)), right, START, 0, plain((5, 7)), 1)
     given = {LEFT: np.zeros(0, np.int8), RIGHT: np.zeros(0, np.int8), START: np.zeros(64, np.int32)}
     assert not run_kernel(kernel, given, {OUT: ((5, 7), "f4")})[OUT].any()
 

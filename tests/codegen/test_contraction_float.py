@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from lower86.program.kernels import Contraction, Operand
+from lower86.program.kernels import Contraction, Left, Right
 from lower86.program.program import Packing
 from lower86.program.sizes import Size
 from lower86.runtime.packing import ALIGNMENT, float_panels, int8_panels, packed
@@ -21,8 +21,8 @@ FLOAT = [(1, 1, 1), (1, 130, 7), (2, 16, 64), (5, 17, 3), (6, 64, 33), (7, 65, 1
 @pytest.mark.parametrize("sizes", [*FLOAT, (D0, D1, D2), (D0, 65, D2), (13, D1, 7)], ids=str)
 def test_float(sizes: tuple[Size, Size, Size], right_packed: bool) -> None:
     m, n, k = sizes
-    right = Operand(RIGHT, (), (0 if right_packed else n, 1), right_packed)
-    kernel = Contraction("f32", (), m, n, k, Operand(LEFT, (), (k, 1)), right, 0, 0, plain((m, n)), 2)
+    right = Right(RIGHT, (), 0 if right_packed else n, right_packed)
+    kernel = Contraction("f32", (), (m,), n, (k,), Left(LEFT, (), (k,), (1,)), right, 0, 0, plain((m, n)), 2)
     for given in FLOAT:
         i, j, t = (size if isinstance(size, int) else one for size, one in zip(sizes, given, strict=True))
         rng = np.random.default_rng(i + j)
@@ -37,9 +37,9 @@ def test_float(sizes: tuple[Size, Size, Size], right_packed: bool) -> None:
 def test_float_operands_of_any_strides(m: Size) -> None:
     rng = np.random.default_rng(3)
     a, b = rng.normal(size=(2, 33, 9)).astype(np.float32), rng.normal(size=(4, 33, 80)).astype(np.float32)
-    left = Operand(LEFT, (m * 33, 0), (1, m))  # (k, m) read across; the second batch dim is broadcast
-    right = Operand(RIGHT, (0, 33 * 80), (80, 1))
-    kernel = Contraction("f32", (2, 4), m, 70, 33, left, right, 0, 0, plain((2, 4, m, 70)), 1)
+    left = Left(LEFT, (m * 33, 0), (1,), (m,))  # (k, m) read across; the second batch dim is broadcast
+    right = Right(RIGHT, (0, 33 * 80), 80)
+    kernel = Contraction("f32", (2, 4), (m,), 70, (33,), left, right, 0, 0, plain((2, 4, m, 70)), 1)
     got = run_kernel(kernel, {LEFT: a, RIGHT: b}, {OUT: ((2, 4, 9, 70), "f4")}, dims={"d0": 9})[OUT]
     one, two = a.astype(np.float64)[:, None].swapaxes(2, 3), b.astype(np.float64)[None, :, :, :70]
     assert_near(got, one @ two, 4, np.abs(one) @ np.abs(two))
@@ -49,7 +49,7 @@ def test_float_infinities_and_nan_stay_in_their_rows() -> None:
     a, b = np.ones((7, 5), np.float32), np.ones((5, 70), np.float32)
     a[2, 3], a[4, 0], b[1, 69] = np.nan, np.inf, -np.inf
     kernel = Contraction(
-        "f32", (), 7, 70, 5, Operand(LEFT, (), (5, 1)), Operand(RIGHT, (), (70, 1)), 0, 0, plain((7, 70)), 1
+        "f32", (), (7,), 70, (5,), Left(LEFT, (), (5,), (1,)), Right(RIGHT, (), 70), 0, 0, plain((7, 70)), 1
     )
     with np.errstate(invalid="ignore"):
         np.testing.assert_array_equal(run_kernel(kernel, {LEFT: a, RIGHT: b}, {OUT: ((7, 70), "f4")})[OUT], a @ b)

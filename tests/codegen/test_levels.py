@@ -9,7 +9,7 @@ from lower86.codegen.compile import llvm_text
 from lower86.codegen.llvm import assembly
 from lower86.codegen.target import Target
 from lower86.program.body import BodyBuilder
-from lower86.program.kernels import Contraction, Operand
+from lower86.program.kernels import Contraction, Left, Right
 from lower86.runtime.packing import float_panels, int8_panels
 from tests.harness import run_kernel
 
@@ -19,8 +19,8 @@ AVX2 = Target.host(level="avx2")
 def product(kind: str, m: int, n: int, k: int, wide: int = 0) -> Contraction:
     body = BodyBuilder()
     body.store(3, (n, 1), body.add("value", (), "f32", (0,)))
-    right = Operand(1, (), (0, 1), packed=True)
-    return Contraction(kind, (), m, n, k, Operand(0, (), (k, 1)), right, 2, wide, body.build(), 3)
+    right = Right(1, (), packed=True)
+    return Contraction(kind, (), (m,), n, (k,), Left(0, (), (k,), (1,)), right, 2, wide, body.build(), 3)
 
 
 @pytest.mark.parametrize("kind", ["u8s8", "s8s8"])

@@ -12,7 +12,7 @@ import pytest
 
 from lower86.codegen.compile import kernel_name, layout_of
 from lower86.program.body import Attribute, Body, BodyBuilder, Node, Store
-from lower86.program.kernels import KINDS, Attention, Contraction, Operand, Pointwise, Reduction, Rows
+from lower86.program.kernels import KINDS, Attention, Contraction, Left, Pointwise, Reduction, Right, Rows
 from lower86.program.program import Dim, Foreign, Packing, Program, Step, Value, constant_bytes
 from lower86.program.sizes import Size, ceil_div, dim_atom, evaluate, names
 
@@ -39,13 +39,14 @@ KERNELS = {
     "rows": Rows((D0,), (D1,), False, (Reduction("max", 0), Reduction("sum", 2)), body(-math.inf), 4),
     "vertical": Rows((3, D0), (7, D1), True, (Reduction("sum", 0),), body(), 1),
     "int8": Contraction(
-        "u8s8", (D0,), D1, 100, 384, Operand(0, (D1 * 384,), (384, 1)), Operand(1, (0,), (0, 1), True), 2, 0, body(), 4
+        "u8s8", (D0,), (D1,), 100, (384,), Left(0, (D1 * 384,), (384,), (1,)), Right(1, (0,), packed=True), 2, 0,
+        body(), 4,
     ),
     "wide": Contraction(
-        "s8s8", (), 1, D0, 70_000, Operand(0, (), (70_000, 1)), Operand(1, (), (0, 1), True), 2, 32768, body(), 1
+        "s8s8", (), (1,), D0, (70_000,), Left(0, (), (70_000,), (1,)), Right(1, (), packed=True), 2, 32768, body(), 1
     ),
     "float": Contraction(
-        "f32", (2, D0), 7, 9, D1, Operand(0, (0, D1), (D1, 1)), Operand(1, (D1, 9 * D1), (9, 1)), 0, 0, body(), 4
+        "f32", (2, D0), (7,), 9, (D1,), Left(0, (0, D1), (D1,), (1,)), Right(1, (D1, 9 * D1), 9), 0, 0, body(), 4
     ),
     "attention": Attention(
         D0, 12, D1, (D1 + 5) // 6, 64, 32, (768 * D1, 64, 768), (768 * D1, 64, 768), (0, 32, 384), 3, True,

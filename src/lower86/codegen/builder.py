@@ -144,6 +144,7 @@ class Code:
         slot.position_before(self._entry.instructions[-1])
         memory = slot.alloca(kind, size=ir.Constant(I64, count))
         memory.align = align
+        memory.type = PTR  # so that anything may be stored there
         return memory
 
     def at(self, pointer: Value, offset: Value | int) -> Value:

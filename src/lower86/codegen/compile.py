@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import GraphError
 from ..program.body import Node, Store
-from ..program.kernels import Attention, Contraction, Kernel, Operand, Pointwise, Rows
+from ..program.kernels import Attention, Contraction, Kernel, Left, Pointwise, Right, Rows
 from ..program.sizes import FloorDiv, SizeExpr, names
 from . import llvm
 from .attention import emit_attention
@@ -44,7 +44,7 @@ def layout_of(kernel: Kernel) -> Layout:
                 slots.append(int(part.attrs[0]) + 1)  # type: ignore[arg-type]
             elif isinstance(part, Node) and part.op == "param":
                 params.append(int(part.attrs[0]) + 1)  # type: ignore[arg-type]
-            elif isinstance(part, (Store, Operand)):
+            elif isinstance(part, (Store, Left, Right)):
                 slots.append(part.slot + 1)
             elif isinstance(part, Contraction) and part.kind != "f32":
                 slots.append(part.start + 1)

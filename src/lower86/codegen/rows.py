@@ -38,8 +38,8 @@ _SHORT = 32
 REDUCTIONS: Mapping[str, Combine] = {
     "sum": Combine("add", {"f32": 0.0, "f64": 0.0, "i64": 0}, {"f32": "f64"}),
     "prod": Combine("mul", {"f32": 1.0, "f64": 1.0, "i64": 1}, {"f32": "f64"}),
-    "max": Combine("max", {"f32": -_INF, "f64": -_INF, "i64": -(2**63)}),
-    "min": Combine("min", {"f32": _INF, "f64": _INF, "i64": 2**63 - 1}),
+    "max": Combine("max", {"f32": -_INF, "f64": -_INF, "i64": -(2**63), "i32": -(2**31), "i8": -128, "u8": 0}),
+    "min": Combine("min", {"f32": _INF, "f64": _INF, "i64": 2**63 - 1, "i32": 2**31 - 1, "i8": 127, "u8": 255}),
     "any": Combine("or", {"bool": 0}),
     "all": Combine("and", {"bool": 1}),
 }

@@ -13,6 +13,7 @@ from torch.fx import GraphModule, Node
 from ..graph.edit import remove_dead
 from ..graph.forms import INT8, check
 from ..normalize import fold_dequantized_weights, share_constants
+from .conv import keep_lowered_conv, lower_conv
 from .leftovers import spell_leftovers
 from .linear import keep_lowered, lower_linear
 from .record import Lowered, Record, Refusal
@@ -21,7 +22,7 @@ from .siblings import merge_siblings
 
 Rule = Callable[[GraphModule, Node], "Lowered | Refusal | None"]
 
-RULES: tuple[Rule, ...] = (lower_linear, keep_lowered, refuse_others)
+RULES: tuple[Rule, ...] = (lower_linear, lower_conv, keep_lowered, keep_lowered_conv, refuse_others)
 
 
 def apply_rules(module: GraphModule) -> list[Record]:

@@ -15,16 +15,14 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from ..graph.arguments import arguments, is_call, shape_of, tensor_of
-from ..graph.edit import constant_of, insert, insert_constant, replace
-from ..graph.qparams import QParams, is_dequantize, is_row_dequantize, qparams_of
+from ..graph.arguments import arguments, is_call, shape_of
+from ..graph.edit import constant_of, insert, insert_constant
+from ..graph.qparams import QParams, is_row_dequantize, qparams_of
 from ..ops.linear import int8_linear
+from .operands import as_float32, combined_scale, finish, is_quantized, shifted_weights, why_not
 from .record import Lowered, Refusal, record, size_hint
-
-_BYTES = (torch.uint8, torch.int8)
 
 
 def lower_linear(module: GraphModule, node: Node) -> Lowered | Refusal | None:
@@ -33,20 +31,14 @@ def lower_linear(module: GraphModule, node: Node) -> Lowered | Refusal | None:
         return None
     given = arguments(node)
     x, w, bias = given["input"], given["weight"], given["bias"]
-    if not (is_dequantize(x) or is_dequantize(w) or (_in_blocks(x) and _in_blocks(w))):
+    if not is_quantized(x, w):
         return None
     macs = math.prod(size_hint(s) for s in shape_of(node)) * size_hint(shape_of(w)[-1])
-    reason = _why_not(module, x, w, bias)
+    reason = _why_not(module, x, w)
     if reason:
         return Refusal(record(node, macs, reason))
-    result = _rewrite(module, node, x, w, bias)
     made = record(node, macs)
-    if tensor_of(node).dtype == torch.float32:
-        replace(node, result)
-    else:  # a model of narrower floats
-        cast = {"dtype": tensor_of(node).dtype}
-        replace(node, insert(node, torch.ops.aten._to_copy.default, (result,), cast, like=node))
-    result.name = made.node
+    finish(node, _rewrite(module, node, x, w, bias), made.node)
     return Lowered(made)
 
 
@@ -58,33 +50,8 @@ def keep_lowered(module: GraphModule, node: Node) -> Lowered | None:
     return Lowered(record(node, macs))
 
 
-def _why_not(module: GraphModule, x: Node, w: Node, bias: object) -> str:
-    if not is_dequantize(x):
-        blocks = "the activation is quantized in blocks that are neither the whole tensor nor its rows"
-        return blocks if _in_blocks(x) else "only the weight is quantized; the activation is float"
-    if not is_dequantize(w):
-        blocks = "the weight is quantized in blocks that are neither the whole tensor nor its rows"
-        return blocks if _in_blocks(w) else "only the activation is quantized; the weight is float"
-    activation, weight = qparams_of(module, x), qparams_of(module, w)
-    if constant_of(module, w.args[0]) is None:
-        return "the weight is not a constant"
-    if activation.axis is not None:
-        return "the activation is quantized per channel, so its scale cannot leave the sum"
-    if not weight.is_static:
-        return "the weight's scale is not a constant"
-    if activation.dtype not in _BYTES or weight.dtype not in _BYTES:
-        return f"activation {activation.dtype} and weight {weight.dtype} are not both 8-bit integers"
-    if weight.axis not in (None, 0):
-        return f"the weight is quantized along axis {weight.axis}, the summed one, so its scales cannot leave the sum"
-    if shape_of(x)[-1] == 0:
-        return "the contraction is empty"
-    return ""
-
-
-def _in_blocks(node: Node) -> bool:
-    """Whether a dequantize that no rule knows gave the value, or the constant it became."""
-    made_by = node.target if node.op == "call_function" else node.meta.get("computed_by", "")
-    return "dequantize" in str(made_by)
+def _why_not(module: GraphModule, x: Node, w: Node) -> str:
+    return why_not(module, x, w, 0) or ("the contraction is empty" if shape_of(x)[-1] == 0 else "")
 
 
 def _rewrite(module: GraphModule, node: Node, x: Node, w: Node, bias: Node | None) -> Node:
@@ -94,7 +61,7 @@ def _rewrite(module: GraphModule, node: Node, x: Node, w: Node, bias: Node | Non
     scale = combined_scale(activation, parameters, weight.shape[0])
     scale_node = insert_constant(module, node, scale, "_scale")
     pieces = shifted_weights(weight, parameters.zero_point)
-    bias = _as_float32(module, node, bias)
+    bias = as_float32(module, node, bias)
     total: Node | None = None
     for piece in pieces:
         unchanged = piece is weight and isinstance(w.args[0], Node)
@@ -107,15 +74,6 @@ def _rewrite(module: GraphModule, node: Node, x: Node, w: Node, bias: Node | Non
     return total
 
 
-def _as_float32(module: GraphModule, node: Node, bias: Node | None) -> Node | None:
-    if bias is None or tensor_of(bias).dtype == torch.float32:
-        return bias
-    constant = constant_of(module, bias)
-    if constant is not None:
-        return insert_constant(module, node, constant.to(torch.float32), "_bias")
-    return insert(node, torch.ops.aten._to_copy.default, (bias,), {"dtype": torch.float32}, like=node)
-
-
 def _activation_qparams(node: Node, activation: QParams, x: Node) -> dict[str, Any]:
     if activation.is_static:
         return {"x_zero_point": activation.zero_point}
@@ -126,22 +84,3 @@ def _activation_qparams(node: Node, activation: QParams, x: Node) -> dict[str, A
         for name, dtype in zip(names, (torch.float32, torch.int32), strict=True)
     )
     return {"x_zero_point": 0, "row_zero_point": zero_point, "row_scale": scale}
-
-
-def combined_scale(activation: QParams, weight: QParams, rows: int) -> Tensor:
-    """The activation's scale (1 if not known yet) times each row's, in float64 and rounded once to float32."""
-    known = activation.scale if isinstance(activation.scale, float) else 1.0
-    scales = torch.as_tensor(weight.scale, dtype=torch.float64).reshape(-1)
-    return (scales * known).to(torch.float32).expand(rows).contiguous()
-
-
-def shifted_weights(weight: Tensor, zero_point: int | Tensor | None) -> list[Tensor]:
-    """s8 tensors whose sum is `weight - zero_point` (one zero point, or one a row): one, two, or three for a 255."""
-    zero = torch.as_tensor(zero_point if zero_point is not None else 0, dtype=torch.int32)
-    if weight.dtype == torch.int8 and not bool(zero.any()):
-        return [weight]
-    rest = weight.to(torch.int32) - (zero.reshape(-1, 1) if zero.ndim else zero)
-    pieces = [rest.clamp(-128, 127)]
-    while bool((rest := rest - pieces[-1]).any()):
-        pieces.append(rest.clamp(-128, 127))
-    return [piece.to(torch.int8) for piece in pieces]

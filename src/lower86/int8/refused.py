@@ -1,12 +1,11 @@
 """Quantized contractions that no rule lowers yet: each stays float, and says so.
 
-Convolutions and products of two activations still run, dequantized, and are listed by `explain`.
+Products of two activations still run, dequantized, and are listed by `explain`.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch.fx import GraphModule, Node
@@ -20,18 +19,12 @@ _PRODUCTS = (
     _A.matmul.default, _A.mm.default, _A.bmm.default, _A.addmm.default, _A.baddbmm.default, _A.mv.default,
     _A.addmv.default, _A.dot.default, _A.bilinear.default,
 )  # fmt: skip
-_CONVOLUTIONS = (
-    _A.conv1d.default, _A.conv2d.default, _A.conv3d.default, _A.conv1d.padding, _A.conv2d.padding, _A.conv3d.padding,
-    _A.conv_transpose1d.default, _A.conv_transpose2d.input, _A.conv_transpose3d.input, _A.convolution.default,
-)  # fmt: skip
 
 
 def refuse_others(module: GraphModule, node: Node) -> Refusal | None:
-    """The reason why a quantized product or convolution stays float."""
+    """The reason why a quantized product stays float."""
     if not any(is_dequantize(operand) for operand in node.all_input_nodes):
         return None
-    if is_call(node, *_CONVOLUTIONS):
-        return Refusal(record(node, _convolution_macs(node), "int8 convolutions are not supported yet"))
     macs = _product_macs(node)
     if macs is None:
         return None
@@ -52,13 +45,6 @@ def _product_macs(node: Node) -> int | None:
     names = ("mat1", "batch1", "mat", "self")
     left = next(given[name] for name in names if name in given)
     return math.prod(_sizes(node)) * _sizes(left)[-1]
-
-
-def _convolution_macs(node: Node) -> int:
-    given: dict[str, Any] = arguments(node)
-    transposed = given.get("transposed", "transpose" in str(node.target))
-    points = _sizes(given["input"] if transposed else node)
-    return math.prod(points) * math.prod(_sizes(given["weight"])[1:])
 
 
 def _sizes(node: Node) -> list[int]:

@@ -10,6 +10,7 @@ from ..graph.edit import remove_dead
 from ..graph.forms import NORMAL, check
 from .drop_guards import drop_guards
 from .drop_identities import drop_identities
+from .drop_round_trips import drop_round_trips
 from .fold_constants import fold_constants, fold_dequantized_weights
 from .inline_regions import inline_regions
 from .merge_movement import merge_movement
@@ -21,11 +22,13 @@ from .spell_affine import spell_affine
 from .spell_attention import spell_attention
 from .spell_bags import spell_bags
 from .spell_composites import spell_composites
+from .spell_convolutions import spell_convolutions
 from .spell_dynamic import spell_dynamic
 from .spell_layout import spell_layout
 from .spell_movement import spell_movement
 from .spell_norms import spell_norms
 from .spell_pieces import spell_pieces
+from .spell_pools import spell_pools
 from .spell_products import spell_products
 from .spell_results import spell_results
 from .spell_rows import spell_rows
@@ -51,6 +54,7 @@ PASSES: tuple[Pass, ...] = (
     spell_dynamic,
     spell_bags,
     spell_norms,
+    spell_convolutions,
     spell_layout,
     spell_vectors,
     spell_pieces,  # before the movements it is made of
@@ -64,6 +68,10 @@ PASSES: tuple[Pass, ...] = (
     spell_attention,
     spell_composites,
     move_dequantize,
+    unshare_dequantize,
+    spell_pools,  # what they pool may be integers, now that a dequantize stands beside them
+    move_dequantize,
+    drop_round_trips,
     merge_movement,  # what now stands side by side
     unshare_dequantize,
     fold_constants,  # the weights' own movements have come to stand before their dequantize

@@ -59,43 +59,58 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Operand:
-    """How a contraction reads a matrix: `slot`, element strides of the batch dims, and of its own two dims.
+class Left:
+    """How a contraction reads its left operand: `slot`, and element strides of its batch, m and k dims.
 
-    The left operand's own dims are (m, k). The right operand's are (k, n) with n contiguous, or, when `packed`, panels
-    of 64 columns: [n/64][k/word][64][word] bytes for int8, [n/64][k][64] for float.
+    For int8 the last k stride is 1. `slack`: up to a word beyond a run of the last k dim may be read.
     """
 
     slot: int
     batch: tuple[Size, ...]
-    own: tuple[Size, Size]
+    m: tuple[Size, ...]
+    k: tuple[Size, ...]
+    slack: bool = False
+
+
+@dataclass(frozen=True)
+class Right:
+    """How a contraction reads its right operand: `slot`, and element strides of its batch dims and of k; n has 1.
+
+    Or, when `packed`, as panels of 64 columns, [n/64][k…/word][64][word] bytes for int8 with each run of the last k dim
+    in words of its own, [n/64][k][64] for float: then the batch strides count panels, and k has none.
+    """
+
+    slot: int
+    batch: tuple[Size, ...]
+    k: Size = 0
     packed: bool = False
 
 
 @dataclass(frozen=True)
 class Contraction:
-    """`value 0` = Σ_k left[m, k]·right[k, n] for every point of `batch` x m x n, then `body` over (batch…, m, n).
+    """`value 0` = Σ_k left[m, k]·right[k, n] for every point of `batch` x m x n, then `body` over (batch…, m…, n).
 
+    m and k may be several dims: rows of a convolution are its output points, a sum runs over its taps and channels.
     `kind` is "u8s8" or "s8s8" (int8; slot `start` holds an int32 a column, for whole panels, that the sum starts with,
     and the value is the exact sum, as float32 or, if the body asks for it, as the integer) or "f32". `wide`: 0, or
-    after how many k the int32 sums move to 64 bits, with an int64 `start`. A unit is one panel of 64 columns by `tiles`
-    register tiles.
+    after how many k the int32 sums move to 64 bits, with an int64 `start`; k is one dim then. A unit is one panel of 64
+    columns by `tiles` register tiles.
     """
 
     kind: str
     batch: tuple[Size, ...]
-    m: Size
+    m: tuple[Size, ...]
     n: Size
-    k: Size
-    left: Operand
-    right: Operand
+    k: tuple[Size, ...]
+    left: Left
+    right: Right
     start: int
     wide: int
     body: Body
     tiles: int
 
     def units(self) -> Size:
-        blocks = ceil_div(ceil_div(self.m, self.tile_rows), self.tiles)
+        blocks = ceil_div(ceil_div(product(self.m), self.tile_rows), self.tiles)
         return product(self.batch) * blocks * ceil_div(self.n, TILE_COLUMNS)
 
     @property

@@ -2,7 +2,8 @@
 
 The right operand of a contraction is cut into panels of 64 columns, so that one register tile reads straight on:
 int8 as [n/64][k/word][64][word], float as [n/64][k][64]. What is missing at the edges is 0 and adds nothing. How many k
-make a word depends on the CPU's dot product (`codegen.isa`).
+make a word depends on the CPU's dot product (`codegen.isa`). Weights of a convolution are [groups, n, taps, run]: each
+group has panels of its own, and each run of k words of its own.
 """
 
 from __future__ import annotations
@@ -19,21 +20,22 @@ ALIGNMENT = 64
 
 
 def int8_panels(weight: npt.NDArray[np.int8], word: int = 4) -> npt.NDArray[np.int8]:
-    """[n, k] to [n/64][k/word][64][word]."""
-    n, k = weight.shape
-    panels, words = -(-n // TILE_COLUMNS), -(-k // word)
-    padded = np.zeros((panels * TILE_COLUMNS, words * word), np.int8)
-    padded[:n, :k] = weight
-    return np.ascontiguousarray(padded.reshape(panels, TILE_COLUMNS, words, word).transpose(0, 2, 1, 3))
+    """[n, k] to [n/64][k/word][64][word]; [groups, n, taps, run] to [groups][n/64][taps][run/word][64][word]."""
+    return _panels(weight, word)
 
 
 def float_panels(weight: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """[n, k] to [n/64][k][64]."""
-    n, k = weight.shape
-    panels = -(-n // TILE_COLUMNS)
-    padded = np.zeros((panels * TILE_COLUMNS, k), np.float32)
-    padded[:n] = weight
-    return np.ascontiguousarray(padded.reshape(panels, TILE_COLUMNS, k).transpose(0, 2, 1))
+    """[n, k] to [n/64][k][64]; [groups, n, taps, run] to [groups][n/64][taps][run][64]."""
+    return _panels(weight, 1)[..., 0]
+
+
+def _panels(weight: npt.NDArray[Any], word: int) -> npt.NDArray[Any]:
+    groups, n, taps, run = weight.shape if weight.ndim == 4 else (1, weight.shape[0], 1, weight.shape[1])
+    panels, words = -(-n // TILE_COLUMNS), -(-run // word)
+    padded = np.zeros((groups, panels * TILE_COLUMNS, taps, words * word), weight.dtype)
+    padded[:, :n, :, :run] = weight.reshape(groups, n, taps, run)
+    parted = padded.reshape(groups * panels, TILE_COLUMNS, taps * words, word)
+    return np.ascontiguousarray(parted.transpose(0, 2, 1, 3))
 
 
 def aligned(size: int) -> npt.NDArray[np.uint8]:

@@ -1,13 +1,14 @@
 """A kernel under construction: its slots, its params, and its body as an expression over graph nodes.
 
-A body runs over some order of dims. A `Space` says where the dims of a tensor's shape are in that order, so that the
-same node can be read in the full space of a row kernel (before a reduction) and in the kept one (after it).
+A body runs over some order of dims. A `Space` says how the dims of a tensor's shape follow from those, so that the
+same node can be read in the full space of a row kernel (before a reduction) and in the kept one (after it), with its
+channels last, or every other element of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch.fx import Node
@@ -22,17 +23,38 @@ from .views import View
 
 
 @dataclass(frozen=True)
+class Axis:
+    """How the index along one dim of a tensor follows from a body's: `offset` + Σ index[dim]·factor over `parts`."""
+
+    parts: tuple[tuple[int, int], ...] = ()
+    offset: int = 0
+
+    @staticmethod
+    def along(dim: int) -> Axis:
+        """The body's own index along `dim`."""
+        return Axis(((dim, 1),))
+
+
+NOWHERE = Axis()
+"""Always index 0."""
+
+
+@dataclass(frozen=True)
 class Space:
-    """Dim i of `shape` is dim `positions[i]` of a body of `rank` dims; None: always index 0."""
+    """Dim i of `shape` runs along `axes[i]` of a body of `rank` dims."""
 
     shape: tuple[Size, ...]
-    positions: tuple[int | None, ...]
+    axes: tuple[Axis, ...]
     rank: int
 
     @staticmethod
-    def of(shape: tuple[Size, ...]) -> Space:
-        """The body's dims are those of `shape`."""
-        return Space(shape, tuple(range(len(shape))), len(shape))
+    def of(shape: tuple[Size, ...], order: Sequence[int] | None = None, rank: int | None = None) -> Space:
+        """The body's last dims are those of `shape`, in this order."""
+        rank = len(shape) if rank is None else rank
+        order = range(len(shape)) if order is None else order
+        first = rank - len(shape)
+        place = {dim: first + i for i, dim in enumerate(order)}
+        return Space(shape, tuple(Axis.along(place[dim]) for dim in range(len(shape))), rank)
 
 
 Read = Callable[["Emission", Node, Space], int]
@@ -61,6 +83,22 @@ class Emission:
         """The slot bound to a view's first element."""
         return self.slot(view.value, view.offset * DTYPES[view.dtype].size)
 
+    def access(self, view: View, space: Space, axes: Mapping[int, Axis] | None = None) -> tuple[int, tuple[Size, ...]]:
+        """The slot and the strides by which the body walks a view, broadcast to the space's shape.
+
+        With `axes`, the view's dims that have one there walk along it, and the others not at all.
+        """
+        strides: list[Size] = [0] * space.rank
+        offset = view.offset
+        missing = len(space.shape) - len(view.shape)
+        for i, (size, stride) in enumerate(zip(view.shape, view.strides, strict=True)):
+            axis = axes.get(i, NOWHERE) if axes is not None else space.axes[missing + i]
+            if size != 1:
+                offset = offset + stride * axis.offset
+                for dim, factor in axis.parts:
+                    strides[dim] = strides[dim] + stride * factor
+        return self.view_slot(replace(view, offset=offset)), tuple(strides)
+
     def param(self, dtype: str, value: float) -> int:
         """A number that the step gives, so that steps that differ only in it share code."""
         self.params.append((dtype, value))
@@ -80,19 +118,14 @@ class Emission:
         """`node` as `dtype`."""
         return node if self.body.nodes[node].dtype == dtype else self.call("cast", node, dtype=dtype)
 
-    def strides(self, view: View, space: Space) -> tuple[Size, ...]:
-        """A view's strides along the body's dims, broadcast to the space's shape."""
-        strides: list[Size] = [0] * space.rank
-        missing = len(space.shape) - len(view.shape)
-        for i, (size, stride) in enumerate(zip(view.shape, view.strides, strict=True)):
-            position = space.positions[missing + i]
-            if size != 1 and position is not None:
-                strides[position] = stride
-        return tuple(strides)
-
     def load(self, view: View, space: Space) -> int:
         """The view's element at the body's index."""
-        return self.body.add("load", (), view.dtype, (self.view_slot(view), self.strides(view, space)))
+        return self.body.add("load", (), view.dtype, self.access(view, space))
+
+    def store(self, view: View, space: Space, node: int, dims: int | None = None) -> None:
+        """Writes a body node to the view; with `dims`, along the body's first dims only."""
+        slot, strides = self.access(view, space)
+        self.body.store(slot, strides[:dims], self.cast(node, view.dtype))
 
     def read(self, node: Node, space: Space) -> int:
         """The body node for a graph node."""

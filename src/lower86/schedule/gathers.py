@@ -27,20 +27,20 @@ def _index(e: Emission, node: Node, space: Space) -> int:
 
 def _part(space: Space, dims: slice) -> Space:
     """The space of a tensor whose dims are some of the space's own."""
-    return Space(space.shape[dims], space.positions[dims], space.rank)
+    return Space(space.shape[dims], space.axes[dims], space.rank)
 
 
 def _embedding(e: Emission, node: Node, space: Space) -> int:
     given = arguments(node)
     index = _index(e, given["indices"], _part(space, slice(0, -1)))
-    return read_at(e, e.view(given["weight"]), space, {1: space.positions[-1]}, {0: index})
+    return read_at(e, e.view(given["weight"]), space, {1: space.axes[-1]}, {0: index})
 
 
 def _index_select(e: Emission, node: Node, space: Space) -> int:
     given = arguments(node)
     view, dim = e.view(given["self"]), given["dim"] % len(space.shape)
     index = _index(e, given["index"], _part(space, slice(dim, dim + 1)))
-    own = {d: space.positions[d] for d in range(len(view.shape)) if d != dim}
+    own = {d: space.axes[d] for d in range(len(view.shape)) if d != dim}
     return read_at(e, view, space, own, {dim: index})
 
 
@@ -48,7 +48,7 @@ def _gather(e: Emission, node: Node, space: Space) -> int:
     given = arguments(node)
     view, dim = e.view(given["self"]), given["dim"] % len(space.shape)
     index = _index(e, given["index"], space)
-    own = {d: space.positions[d] for d in range(len(view.shape)) if d != dim}
+    own = {d: space.axes[d] for d in range(len(view.shape)) if d != dim}
     return read_at(e, view, space, own, {dim: index})
 
 
@@ -61,7 +61,7 @@ def _index_tensor(e: Emission, node: Node, space: Space) -> int:
     rank = len(space.shape) - len(others)
     first = indexed[0] if indexed[-1] - indexed[0] == len(indexed) - 1 else 0
     part = _part(space, slice(first, first + rank))
-    rest = [*space.positions[:first], *space.positions[first + rank :]]
+    rest = [*space.axes[:first], *space.axes[first + rank :]]
     places = {d: _index(e, given["indices"][d], part) for d in indexed}
     return read_at(e, view, space, dict(zip(others, rest, strict=True)), places, wraps=True)
 

@@ -16,10 +16,8 @@ from torch.fx import Node
 
 from ..graph.arguments import arguments
 from .conditions import When
-from .emission import Emission, Space
-from .memory import Memory, add_pointwise
+from .memory import Memory
 from .rearranged import padding_of
-from .scalars import constant
 from .symbols import DTYPE_NAMES, to_sizes
 from .views import View, sliced, start_of
 
@@ -50,19 +48,6 @@ def emit_join(memory: Memory, node: Node) -> None:
     JOINS[node.target].emit(memory, node, whole)
 
 
-def _write(memory: Memory, value: View | float, place: View, label: str) -> None:
-    """A step that writes a view's elements, or a number, to a place; other dtypes are converted."""
-
-    def nothing_else(e: Emission, node: Node, space: Space) -> int:
-        raise AssertionError
-
-    e = Emission(memory.plan, nothing_else, memory.view)
-    space = Space.of(place.shape)
-    element = e.load(value, space) if isinstance(value, View) else constant(e, place.dtype, value).node
-    e.body.store(e.view_slot(place), e.strides(place, space), e.cast(element, place.dtype))
-    add_pointwise(e, place.shape, label)
-
-
 def _cat(memory: Memory, node: Node, whole: View) -> None:
     given = arguments(node)
     dim = given["dim"] % len(whole.shape)
@@ -72,7 +57,7 @@ def _cat(memory: Memory, node: Node, whole: View) -> None:
             continue  # an empty tensor of one dim joins anything, by an old courtesy of PyTorch's
         view = memory.view(part)
         place = sliced(whole, dim, start, 1, view.shape[dim])
-        _write(memory, view, place, f"{node.name}, part {number}")
+        memory.fill(view, place, f"{node.name}, part {number}")
         start = start + view.shape[dim]
 
 
@@ -84,8 +69,8 @@ def _pad(memory: Memory, node: Node, whole: View) -> None:
         # What a negative number takes away is left out of the source, what a positive one adds out of the place.
         view = sliced(view, dim, max(-low, 0), 1, view.shape[dim] + min(low, 0) + min(high, 0))
         place = sliced(place, dim, max(low, 0), 1, view.shape[dim])
-    _write(memory, 0 if value is None else value, whole, f"{node.name}, all of it")
-    _write(memory, view, place, f"{node.name}, inside")
+    memory.fill(0 if value is None else value, whole, f"{node.name}, all of it")
+    memory.fill(view, place, f"{node.name}, inside")
 
 
 def _slice_scatter(memory: Memory, node: Node, whole: View) -> None:
@@ -94,9 +79,9 @@ def _slice_scatter(memory: Memory, node: Node, whole: View) -> None:
     dim = given["dim"] % len(whole.shape)
     start = start_of(given["start"], whole.shape[dim])
     assert start is not None
-    _write(memory, memory.view(given["self"]), whole, f"{node.name}, all of it")
+    memory.fill(memory.view(given["self"]), whole, f"{node.name}, all of it")
     place = sliced(whole, dim, start, given["step"], source.shape[dim])
-    _write(memory, source, place, f"{node.name}, slice")
+    memory.fill(source, place, f"{node.name}, slice")
 
 
 def _has_parts(node: Node) -> bool:

@@ -10,7 +10,9 @@ from ..program.body import Body, Store
 from ..program.body import Node as BodyNode
 from ..program.kernels import Rows
 from ..program.sizes import Size, product
-from .emission import Emission, Space, coalesced
+from .convolutions import convolution_kernels
+from .emission import NOWHERE, Axis, Emission, Space, coalesced
+from .geometry import is_native_convolution
 from .grouping import Group
 from .memory import Memory, add_pointwise
 from .pointwise import pointwise_of
@@ -28,10 +30,13 @@ def emit_group(memory: Memory, group: Group) -> None:
     if group.anchor is None:
         assert group.shape is not None
         e = _emission(memory, group, {})
-        _store_results(memory, e, group, group.nodes, Space.of(group.shape))
-        add_pointwise(e, group.shape, label)
+        order = memory.walk_order(group.nodes)
+        _store_results(memory, e, group, group.nodes, Space.of(group.shape, order))
+        add_pointwise(e, tuple(group.shape[d] for d in order), label)
     elif group.kind == "rows":
         _emit_rows(memory, group, group.anchor, label)
+    elif is_native_convolution(group.anchor):
+        _emit_convolution(memory, group, group.anchor, label)
     else:
         _emit_anchor(memory, group, group.anchor, label)
 
@@ -63,7 +68,7 @@ def _store_results(
             continue
         dtype = e.dtype_of(node)
         view = memory.store_of(node, dtype, to_sizes(node.meta["val"].shape))
-        e.body.store(e.view_slot(view), e.strides(view, space)[:rank], e.cast(result, dtype))
+        e.store(view, space, result, rank)
 
 
 def _emit_anchor(memory: Memory, group: Group, node: Node, label: str) -> None:
@@ -79,39 +84,54 @@ def _emit_anchor(memory: Memory, group: Group, node: Node, label: str) -> None:
     memory.plan.step(kernel, e.slots, e.params, label)
 
 
+def _emit_convolution(memory: Memory, group: Group, node: Node, label: str) -> None:
+    """A step for each phase of the convolution."""
+    for emit in convolution_kernels(memory, node):
+        known: dict[Node, int] = {}
+        e = _emission(memory, group, known)
+
+        def finish(result: int, space: Space, e: Emission = e, known: dict[Node, int] = known) -> None:
+            known[node] = result
+            _store_results(memory, e, group, group.nodes, space)
+
+        memory.plan.step(emit(e, finish), e.slots, e.params, label)
+
+
 def _emit_rows(memory: Memory, group: Group, node: Node, label: str) -> None:
     source = node.args[0]
     assert isinstance(source, Node)
     x_shape, out_shape = to_sizes(source.meta["val"].shape), to_sizes(node.meta["val"].shape)
     operation = ROWS[node.target]
-    reduced = list(reduced_dims(node))
-    every = range(len(x_shape))
+    reduced = reduced_dims(node)
+    order = memory.order_of(source)
     # A cumsum keeps the dim that it also runs over.
-    kept = [d for d in every if d not in reduced or operation.keeps_reduced]
-    rank = len(kept) + len(reduced)
-    place = {d: i for i, d in enumerate(kept)} | {d: len(kept) + i for i, d in enumerate(reduced)}
-    full = Space(x_shape, tuple(place[d] for d in every), rank)
+    kept = [d for d in order if d not in reduced or operation.keeps_reduced]
+    inner_dims = [d for d in order if d in reduced]
+    rank = len(kept) + len(inner_dims)
+    kept_axes = {d: Axis.along(i) for i, d in enumerate(kept)}
+    axes = kept_axes | {d: Axis.along(len(kept) + i) for i, d in enumerate(inner_dims)}
+    full = Space(x_shape, tuple(axes[d] for d in range(len(x_shape))), rank)
     after, stored = full, None
     if not operation.full:
         stored = len(kept)
         squeezed = len(out_shape) == len(kept)
-        positions = range(len(kept)) if squeezed else (place[d] if d in kept else None for d in every)
-        after = Space(out_shape, tuple(positions), rank)
+        dims = [d for d in range(len(x_shape)) if not squeezed or d in kept_axes]
+        after = Space(out_shape, tuple(kept_axes.get(d, NOWHERE) for d in dims), rank)
 
     known: dict[Node, int] = {}
     e = _emission(memory, group, known)
-    row = RowBody(e, node, full, after, tuple(reduced), product(x_shape[d] for d in reduced), [])
+    row = RowBody(e, node, full, after, reduced, product(x_shape[d] for d in reduced), [])
     known[node] = operation.emit(row).cast(e.dtype_of(node)).node
     position = group.nodes.index(node)
     _store_results(memory, e, group, group.nodes[:position], full)
     _store_results(memory, e, group, group.nodes[position:], after, stored)
 
-    sizes, body = tuple(x_shape[d] for d in (*kept, *reduced)), e.body.build()
+    sizes, body = tuple(x_shape[d] for d in (*kept, *inner_dims)), e.body.build()
     if not kept:
         sizes, body = (1, *sizes), _with_leading_dim(body)
     body, sizes, count = _coalesced_rows(body, sizes, max(1, len(kept)))
     outer, inner = sizes[:count], sizes[count:]
-    vertical = bool(kept) and kept[-1] == len(x_shape) - 1 and outer[-1] != 1
+    vertical = bool(kept) and kept[-1] == order[-1] and outer[-1] != 1
     length = product(inner)
     rows = max(1, 4096 // max(1, length)) if isinstance(length, int) else 4
     kernel = Rows(outer, inner, vertical, tuple(row.reductions), body, 1 if vertical else rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from torch import Tensor
@@ -12,11 +13,14 @@ from ..graph.arguments import arguments, is_call
 from ..graph.edit import constant_of
 from ..graph.source import describe
 from ..program.kernels import Pointwise
-from ..program.sizes import Size
+from ..program.sizes import Size, evaluate, names, product
 from .emission import Emission, Space, coalesced
+from .layout import Halo, Layouts, channels_last, halo_of
 from .plan import Plan
+from .pointwise import pointwise_of
+from .scalars import constant
 from .symbols import storage_of
-from .views import PERMUTE, View, contiguous, moved, permuted
+from .views import PERMUTE, View, contiguous, inverse, moved, permuted, sliced
 
 
 class Memory:
@@ -24,7 +28,9 @@ class Memory:
 
     def __init__(self, plan: Plan, module: GraphModule) -> None:
         self.plan, self.module = plan, module
+        self.layouts = Layouts(module.graph)
         self.views: dict[Node, View] = {}
+        self._halos: dict[int, Halo] = {}
         self.outputs: dict[Node, int] = {}
         """Nodes whose kernel writes straight into a value that the call returns."""
 
@@ -49,7 +55,8 @@ class Memory:
     def _moved_view(self, node: Node) -> View:
         source = node.args[0]
         assert isinstance(source, Node), describe(node)
-        before = self.view(source)
+        around = halo_of(node)
+        before = self.view(source) if around is None else self.with_halo(source, around[1])
         after = moved(node, before) or moved(node, self.packed(before, f"copy for {node.name}"))
         if after is None:
             raise GraphError(f"{node.target} cannot be followed", where=describe(node), fix="report this model")
@@ -64,14 +71,20 @@ class Memory:
 
     def copy(self, view: View, place: View, label: str) -> None:
         """A step that copies a view into another of the same shape."""
+        self.fill(view, place, label, _walk_order(place.shape, place.strides, view))
+
+    def fill(self, what: View | float, place: View, label: str, order: Sequence[int] | None = None) -> None:
+        """A step that writes a view's elements, or a number, to a place; other dtypes are converted."""
 
         def nothing_else(e: Emission, node: Node, space: Space) -> int:
             raise AssertionError
 
+        order = order or range(len(place.shape))
         e = Emission(self.plan, nothing_else, self.view)
-        space = Space.of(view.shape)
-        e.body.store(e.view_slot(place), e.strides(place, space), e.load(view, space))
-        add_pointwise(e, view.shape, label)
+        space = Space.of(place.shape, order)
+        element = e.load(what, space) if isinstance(what, View) else constant(e, place.dtype, what).node
+        e.store(place, space, element)
+        add_pointwise(e, tuple(place.shape[d] for d in order), label)
 
     def rows_of(self, what: Node | View) -> View:
         """The node's view, copied if its last dim is not contiguous."""
@@ -94,19 +107,124 @@ class Memory:
         return permuted(self.packed(permuted(replace(view, shape=real), order), "mask by query"), order)
 
     def store_of(self, node: Node, dtype: str, shape: tuple[Size, ...]) -> View:
-        """A new buffer for the node, in the order in which its only reader wants it, where that is a permutation."""
+        """The node's buffer: a new one the first time it is asked for.
+
+        It has the order and the halo that the layout says, or else the order in which its only reader wants it, where
+        that is a permutation.
+        """
+        if node in self.views:
+            return self.views[node]
         if node in self.outputs:
             view = contiguous(self.outputs[node], dtype, shape)
         else:
-            order = list(range(len(shape)))
-            (first, *others) = list(node.users) or [node]
-            if is_call(first, PERMUTE) and not others:
-                order = [d % len(shape) for d in arguments(first)["dims"]]
-            physical = tuple(shape[d] for d in order)
-            whole = contiguous(self.plan.value(dtype, physical), dtype, physical)
-            view = permuted(whole, [order.index(d) for d in range(len(shape))])
+            order = self.layouts.order(node) or self._wanted_order(node, len(shape))
+            view = self._new_buffer(dtype, shape, order, self.layouts.halos.get(node))
         self.views[node] = view
         return view
+
+    def _wanted_order(self, node: Node, rank: int) -> tuple[int, ...]:
+        (first, *others) = list(node.users) or [node]
+        if is_call(first, PERMUTE) and not others:
+            return tuple(d % rank for d in arguments(first)["dims"])
+        return tuple(range(rank))
+
+    def _new_buffer(self, dtype: str, shape: tuple[Size, ...], order: Sequence[int], halo: Halo | None) -> View:
+        """A new value in this order of dims, its halo filled by steps of the plan."""
+        before, after = [0] * len(shape), [0] * len(shape)
+        if halo is not None:
+            before[2:], after[2:] = halo.low, halo.high
+        padded = tuple(size + a + b for size, a, b in zip(shape, before, after, strict=True))
+        physical = tuple(padded[d] for d in order)
+        whole = permuted(contiguous(self.plan.value(dtype, physical), dtype, physical), inverse(order))
+        if halo is None or halo.is_empty:
+            return whole
+        view = whole
+        for dim, (low, size) in enumerate(zip(before, shape, strict=True)):
+            view = sliced(view, dim, low, 1, size)
+        for band in borders(permuted(whole, list(order)), [before[d] for d in order], [after[d] for d in order]):
+            self.fill(halo.fill, band, "halo")
+        self._halos[view.value] = halo
+        return view
+
+    def with_halo(self, node: Node, halo: Halo, slack: bool = False) -> View:
+        """The node's view, channels last, with at least this halo; with `slack`, readable beyond its end."""
+        view = self.view(node)
+        own = self._halos.get(view.value) if view == self.views.get(node) else None
+        serves = halo.is_empty or (own is not None and own.covers(halo))
+        in_arena = self.plan.values[view.value].place == "arena"
+        if not serves or view.strides[1] != 1 or (slack and not in_arena):
+            place = self._new_buffer(view.dtype, view.shape, channels_last(len(view.shape)), halo)
+            self.copy(view, place, f"{node.name}, channels last")
+            view = place
+        if slack:
+            self.plan.slack.add(view.value)
+        return view
+
+    def order_of(self, node: Node) -> tuple[int, ...]:
+        """The order of the node's dims in memory, outermost first, as far as that is known."""
+        rank = node.meta["val"].dim()
+        order = self.layouts.order(node)
+        if order is not None:
+            return order
+        if node not in self.views and pointwise_of(node) is not None:
+            alike = (n for n in node.all_input_nodes if isinstance(n.meta.get("val"), Tensor))
+            source = next((n for n in alike if n.meta["val"].shape == node.meta["val"].shape), None)
+            return tuple(range(rank)) if source is None else self.order_of(source)
+        view = self.view(node)
+        return _walk_order(view.shape, view.strides)
+
+    def walk_order(self, nodes: Sequence[Node]) -> tuple[int, ...]:
+        """The order in which a pointwise kernel of these nodes walks their dims."""
+        for node in nodes:
+            order = self.layouts.order(node)
+            if order is None:
+                continue
+            channels = node.meta["val"].shape[1]
+            few = isinstance(channels, int) and channels < _FEW
+            return tuple(range(len(order))) if few else order
+        return tuple(range(nodes[0].meta["val"].dim()))
+
+
+_FEW = 16
+"""Channels that do not fill a vector: lanes along the last spatial dim then."""
+
+
+def _walk_order(shape: Sequence[Size], strides: Sequence[Size], source: View | None = None) -> tuple[int, ...]:
+    """The dims, those with the largest strides first, so that neighbours in memory are walked one after another."""
+    far = {name: 1009 for size in (*shape, *strides) for name in names(size)}
+    order = sorted(range(len(shape)), key=lambda d: (-evaluate(strides[d], far), d))
+    innermost = shape[order[-1]] if order else None
+    if source is not None and isinstance(innermost, int) and innermost < _FEW:
+        return _walk_order(source.shape, source.strides)
+    return tuple(order)
+
+
+def borders(whole: View, before: Sequence[int], after: Sequence[int]) -> list[View]:
+    """What of a buffer (its dims in memory order) lies around its inside, as few views as can be.
+
+    Along the last padded dim, the end of one row and the beginning of the next lie side by side.
+    """
+    padded = [d for d in range(len(whole.shape)) if before[d] or after[d]]
+    bands = []
+    *outer, last = padded
+    for dim in outer:
+        size, low, high = whole.shape[dim], before[dim], after[dim]
+        if low == high:
+            ends = View(
+                whole.value, whole.dtype, (*whole.shape[:dim], 2, low, *whole.shape[dim + 1 :]),
+                (*whole.strides[:dim], whole.strides[dim] * (size - low), *whole.strides[dim:]), whole.offset,
+            )  # fmt: skip
+            bands.append(ends)
+            continue
+        bands += [sliced(whole, dim, 0, 1, low)] if low else []
+        bands += [sliced(whole, dim, size - high, 1, high)] if high else []
+    rows, size, stride = product(whole.shape[:last]), whole.shape[last], whole.strides[last]
+    low, high = before[last], after[last]
+    bands.append(View(whole.value, whole.dtype, (low * stride,), (1,), whole.offset))
+    inner = (rows - 1, (low + high) * stride)
+    bands.append(View(whole.value, whole.dtype, inner, (size * stride, 1), whole.offset + (size - high) * stride))
+    bands.append(View(whole.value, whole.dtype, (high * stride,), (1,), whole.offset + (rows * size - high) * stride))
+    return [band for band in bands if not any(isinstance(s, int) and s == 0 for s in band.shape)]
 
 
 def add_pointwise(e: Emission, shape: tuple[Size, ...], label: str) -> None:

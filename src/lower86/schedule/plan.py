@@ -16,6 +16,9 @@ from ..program.sizes import Size, SizeExpr, dim_atom, is_nonnegative, names, pro
 from .symbols import TORCH_DTYPES, storage_of
 from .views import View
 
+SLACK_BYTES = 3
+"""The most that the word of 4 bytes at the end of a run lies beyond it."""
+
 
 class Plan:
     """Collects the parts of a Program; equal kernels and equal constants are held once."""
@@ -27,6 +30,8 @@ class Plan:
         self.constants: list[Any] = []
         self.checks: dict[Check, None] = {}
         self.packings: list[Packing] = []
+        self.slack: set[int] = set()
+        """Values that kernels may read a word beyond their end."""
         self._kernel_numbers: dict[str, int] = {}
         self._constant_values: dict[object, int] = {}
         # Keeps tensors alive whose addresses are keys above.
@@ -86,9 +91,9 @@ class Plan:
         self.steps.append(Step(number, tuple(slots), dims, tuple(params), label))
 
     def bytes_of(self, value: int) -> Size:
-        """Bytes that a value takes."""
+        """Bytes that a value takes, slack included."""
         declared = self.values[value]
-        return product(declared.shape) * DTYPES[declared.dtype].size
+        return product(declared.shape) * DTYPES[declared.dtype].size + (SLACK_BYTES if value in self.slack else 0)
 
 
 def _dim_names(part: object) -> list[str]:

@@ -16,9 +16,8 @@ import torch
 from torch.fx import Node
 
 from ..graph.arguments import arguments
-from ..program.sizes import Size
 from .conditions import When
-from .emission import Emission, Space
+from .emission import Axis, Emission, Space
 from .scalars import At, Elementwise, Scalar, where
 from .views import View
 
@@ -29,17 +28,13 @@ def read_at(
     e: Emission,
     view: View,
     space: Space,
-    own: Mapping[int, int | None],
+    own: Mapping[int, Axis],
     places: Mapping[int, int],
     wraps: bool = False,
 ) -> int:
-    """The view's element: dim d is at the body's dim own[d], or at the index node places[d]."""
-    strides: list[Size] = [0] * space.rank
-    for dim, position in own.items():
-        if position is not None and view.shape[dim] != 1:
-            strides[position] = view.strides[dim]
+    """The view's element: dim d is at own[d], or at the index node places[d]."""
     computed = tuple((view.strides[dim], view.shape[dim]) for dim in places)
-    attrs = (e.view_slot(view), tuple(strides), computed, wraps)
+    attrs = (*e.access(view, space, own), computed, wraps)
     return e.body.add("gather", tuple(places.values()), view.dtype, attrs)
 
 
@@ -50,7 +45,7 @@ def _rearranged(name: str, source: Callable[[At, View], Mapping[int, Scalar]]) -
         at = At(e, node, space)
         view = e.view(at.number(name))
         places = {dim: place.node for dim, place in source(at, view).items()}
-        own = {d: space.positions[d] for d in range(len(view.shape)) if d not in places}
+        own = {d: space.axes[d] for d in range(len(view.shape)) if d not in places}
         return read_at(e, view, space, own, places)
 
     return emit

@@ -18,12 +18,16 @@ from torch.fx import Node
 from ..graph.arguments import arguments
 from .conditions import FLOAT32, FLOATS, When, is_float32, kind
 from .rowbody import RowBody, RowOperation
-from .scalars import Scalar, where
+from .scalars import At, Scalar, where
 
 _A = torch.ops.aten
 _LAST = 2**63 - 1
 _LONGEST_CUMULATION = 1024
 """Elements of a row beyond which PyTorch's linear walk is faster than the square of the length, sixteen at a time."""
+
+
+_NARROW = ("u8", "i8", "i32")
+"""Integers whose largest and least are found as they are."""
 
 
 def _wide(element: Scalar) -> Scalar:
@@ -33,7 +37,8 @@ def _wide(element: Scalar) -> Scalar:
 
 def _reduction(kind: str) -> Callable[[RowBody], Scalar]:
     def emit(row: RowBody) -> Scalar:
-        return row.reduce(kind, _wide(row.x())).cast(row.at.dtype)
+        x = row.x()
+        return row.reduce(kind, x if x.dtype in _NARROW and kind in ("max", "min") else _wide(x)).cast(row.at.dtype)
 
     return emit
 
@@ -101,9 +106,8 @@ def _cumulative(kind: str, neutral: float) -> Callable[[RowBody], Scalar]:
     """`kept` holds the output's dims, and one reduced dim walks the input's row once more."""
 
     def emit(row: RowBody) -> Scalar:
-        e = row.emission
         (dim,) = row.reduced
-        here = Scalar(e, e.body.add("index", (), "i64", (row.kept.positions[dim] or 0,)))
+        here = At(row.emission, row.node, row.kept).index(dim)
         x = _wide(row.x())
         return row.reduce(kind, where(row.at.index(dim) <= here, x, neutral)).cast(row.at.dtype)
 

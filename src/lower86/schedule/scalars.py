@@ -191,10 +191,15 @@ class At:
 
     def index(self, dim: int) -> Scalar:
         """The index along a dim of the result, as i64."""
-        position = self.space.positions[dim]
-        if position is None:
-            return self.const(0, "i64")
-        return Scalar(self.emission, self.emission.body.add("index", (), "i64", (position,)))
+        axis = self.space.axes[dim]
+        total: Scalar | None = None
+        for position, factor in axis.parts:
+            part = Scalar(self.emission, self.emission.body.add("index", (), "i64", (position,)))
+            part = part if factor == 1 else part * factor
+            total = part if total is None else total + part
+        if total is None:
+            return self.const(axis.offset, "i64")
+        return total + axis.offset if axis.offset else total
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,10 @@ from torch.fx import Node
 
 from ..graph.arguments import arguments
 from ..ops.linear import int8_linear
-from ..program.kernels import TILE_COLUMNS, TILE_ROWS, Attention, Contraction, Operand
-from ..program.sizes import Size
+from ..program.kernels import TILE_COLUMNS, TILE_ROWS, Attention, Contraction, Left, Right
+from ..program.sizes import Size, product
 from .emission import Emission, Space, coalesced
+from .geometry import is_native_convolution
 from .memory import Memory
 from .symbols import TORCH_DTYPES, to_sizes
 from .views import View, contiguous, expanded, permuted
@@ -38,7 +39,7 @@ def is_native_anchor(node: Node) -> bool:
     value = node.meta.get("val")
     if not isinstance(value, Tensor) or value.dtype != torch.float32:
         return False
-    if node.target is int8_linear:
+    if node.target is int8_linear or is_native_convolution(node):
         return True
     operands = [n.meta.get("val") for n in node.all_input_nodes]
     if node.target is _A.scaled_dot_product_attention.default:
@@ -83,7 +84,7 @@ def emit_product(e: Emission, node: Node, memory: Memory, finish: Finish) -> Con
     space = Space.of(shape)
     rank = len(shape)
 
-    result_space = space if len(node.meta["val"].shape) == rank else Space(shape[1:], tuple(range(1, rank)), rank)
+    result_space = space if len(node.meta["val"].shape) == rank else Space.of(shape[1:], rank=rank)
     if integer:
         kind, right, start, wide, result = _int8_operands(e, node, memory, left, result_space)
     else:
@@ -104,12 +105,13 @@ def emit_product(e: Emission, node: Node, memory: Memory, finish: Finish) -> Con
     body, sizes, (left_strides, right_strides) = coalesced(
         e.body.build(), shape, [left_strides, right_strides], barriers=[rank - 1] if shared else [rank - 2, rank - 1]
     )
-    m, n, k = sizes[-2], sizes[-1], left.shape[-1]
-    batch = sizes[:-2]
-    operand = Operand(left_slot, left_strides[:-1], (left_strides[-1], left.strides[-1]))
-    right = Operand(right.slot, right_strides[:-1], right.own, right.packed)
-    rows = 2 if wide else TILE_ROWS
-    return Contraction(kind, batch, m, n, k, operand, right, start, wide, body, register_tiles(m, n, k, rows))
+    n, k = sizes[-1], left.shape[-1]
+    first = 0 if shared else len(sizes) - 2
+    batch, m = sizes[:first], sizes[first:-1]
+    operand = Left(left_slot, left_strides[:first], left_strides[first:], (left.strides[-1],))
+    right = Right(right.slot, right_strides[:first], right.k, right.packed)
+    tiles = register_tiles(product(m), n, k, 2 if wide else TILE_ROWS)
+    return Contraction(kind, batch, m, n, (k,), operand, right, start, wide, body, tiles)
 
 
 def _with_row(view: View) -> View:
@@ -128,15 +130,15 @@ def register_tiles(m: Size, n: Size, k: Size, rows: int) -> int:
 
 def _int8_operands(
     e: Emission, node: Node, memory: Memory, left: View, space: Space
-) -> tuple[str, Operand, int, int, int]:
+) -> tuple[str, Right, int, int, int]:
     given = arguments(node)
     weight = memory.constant(given["weight"])
     assert weight is not None
     kind = "s8s8" if left.dtype == "i8" else "u8s8"
     zero_point = given["x_zero_point"] + (128 if kind == "s8s8" else 0)
     dynamic = given["row_zero_point"] is not None
-    start, wide = _start(weight, zero_point, 255 if dynamic else 0)
-    right = Operand(e.slot(e.plan.constant(weight, "int8_panels")), (0,) * (space.rank - 2), (0, 1), packed=True)
+    start, wide = column_start(weight, zero_point, 255 if dynamic else 0)
+    right = Right(e.slot(e.plan.constant(weight, "int8_panels")), (0,) * (space.rank - 2), packed=True)
     start_slot = e.slot(e.plan.constant(start))
     scale = e.operand(given["scale"], "f32", space)
     if dynamic:
@@ -156,33 +158,34 @@ def _int8_operands(
     return kind, right, start_slot, wide, result
 
 
-def _start(weight: Tensor, zero_point: int, most_later: int) -> tuple[Tensor, int]:
+def column_start(weight: Tensor, zero_point: int, most_later: int = 0) -> tuple[Tensor, int]:
     """What each column's sum begins with, -zero_point·Σ weight; after how many terms it moves to 64 bits (0: never).
 
-    The sum itself wraps harmlessly; only its final value has to fit. Bounds are those of the weights at hand, and of
-    the zero points up to `most_later` that come off later.
+    `weight` is [n, k] or [groups, n, taps, run]; each group's columns fill panels of their own. The sum itself wraps
+    harmlessly; only its final value has to fit. Bounds are those of the weights at hand, and of the zero points up to
+    `most_later` that come off later.
     """
-    wide = weight.to(torch.int64)
-    start = -zero_point * wide.sum(1)
-    later = most_later * wide.sum(1).abs()
-    high = 255 * wide.clamp(min=0).sum(1) + start + later
-    low = 255 * wide.clamp(max=0).sum(1) + start - later
+    columns = weight.flatten(2) if weight.dim() == 4 else weight.unsqueeze(0)
+    wide = columns.to(torch.int64)
+    start = -zero_point * wide.sum(2)
+    later = most_later * wide.sum(2).abs()
+    high = 255 * wide.clamp(min=0).sum(2) + start + later
+    low = 255 * wide.clamp(max=0).sum(2) + start - later
     fits = weight.numel() == 0 or (int(high.max()) < 2**31 and int(low.min()) >= -(2**31))
-    padded = torch.zeros(-(-weight.shape[0] // TILE_COLUMNS) * TILE_COLUMNS, dtype=torch.int64)
-    padded[: weight.shape[0]] = start
+    padded = torch.nn.functional.pad(start, (0, -start.shape[1] % TILE_COLUMNS)).reshape(-1)
     return (padded.to(torch.int32), 0) if fits else (padded, _WIDE_CHUNK)
 
 
-def _float_right(e: Emission, node: Node, right_node: Node, memory: Memory, rank: int) -> Operand:
+def _float_right(e: Emission, node: Node, right_node: Node, memory: Memory, rank: int) -> Right:
     constant = memory.constant(right_node)
     transposed = node.target is _A.linear.default
     if constant is not None and constant.dim() == 2:
         weight = constant if transposed else constant.T
-        return Operand(e.slot(e.plan.constant(weight, "float_panels")), (0,) * (rank - 2), (0, 1), packed=True)
+        return Right(e.slot(e.plan.constant(weight, "float_panels")), (0,) * (rank - 2), packed=True)
     view = memory.view(right_node)
     view = memory.rows_of(permuted(view, [1, 0]) if transposed else view)
     view = expanded(view, (*to_sizes(node.meta["val"].shape)[: rank - 2], *view.shape[-2:]))
-    return Operand(e.view_slot(view), view.strides[:-2], (view.strides[-2], 1))
+    return Right(e.view_slot(view), view.strides[:-2], view.strides[-2])
 
 
 def emit_attention(e: Emission, node: Node, memory: Memory, finish: Finish) -> Attention:
@@ -208,10 +211,10 @@ def emit_attention(e: Emission, node: Node, memory: Memory, finish: Finish) -> A
     mask_body, mask_node = None, 0
     if given["attn_mask"] is not None:
         scores = (*q.shape[:3], k.shape[2])
-        mask = e.load(memory.mask_of(given["attn_mask"]), Space(scores[4 - rank :], tuple(range(4 - rank, 4)), 4))
+        mask = e.load(memory.mask_of(given["attn_mask"]), Space.of(scores[4 - rank :], rank=4))
         mask_body, mask_node = e.body.build(), mask
     shape = (*q.shape[:3], value_dim)
-    finish(e.body.add("value", (), "f32", (0,)), Space(shape[4 - rank :], tuple(range(4 - rank, 4)), 4))
+    finish(e.body.add("value", (), "f32", (0,)), Space.of(shape[4 - rank :], rank=4))
     q_strides, k_strides, v_strides = ((view.strides[0], view.strides[1], view.strides[2]) for view in views)
     return Attention(
         q.shape[0], q.shape[1], q.shape[2], k.shape[2], head_dim, value_dim, q_strides, k_strides, v_strides, groups,

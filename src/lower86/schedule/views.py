@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from torch.fx import Node
 
 from ..graph.arguments import arguments
+from ..ops.windows import windows as windows_operator
 from ..program.sizes import Size, contiguous_strides, product
 from .symbols import to_size, to_sizes
 
@@ -43,6 +44,11 @@ def permuted(view: View, order: list[int]) -> View:
     rank = len(view.shape)
     dims = [d % rank for d in order]
     return replace(view, shape=tuple(view.shape[d] for d in dims), strides=tuple(view.strides[d] for d in dims))
+
+
+def inverse(order: Sequence[int]) -> list[int]:
+    """The permutation that undoes `order`."""
+    return [list(order).index(d) for d in range(len(order))]
 
 
 def expanded(view: View, shape: tuple[Size, ...]) -> View:
@@ -154,6 +160,18 @@ def _diagonal(node: Node, view: View) -> View:
     return diagonal(view, given["offset"], given["dim1"], given["dim2"], shape[-1])
 
 
+def _windows(node: Node, view: View) -> View:
+    given: Mapping[str, Any] = node.kwargs
+    first = len(view.shape) - len(given["kernel"])
+    counts = to_sizes(node.meta["val"].shape)[first : len(view.shape)]
+    for i, (size, gap) in enumerate(zip(given["kernel"], given["dilation"], strict=True)):
+        stride = view.strides[first + i]
+        view = replace(view, offset=view.offset - stride * given["low"][i])
+        view = sliced(view, first + i, 0, given["stride"][i], counts[i])
+        view = replace(view, shape=(*view.shape, size), strides=(*view.strides, stride * gap))
+    return view
+
+
 def _reshape(node: Node, view: View) -> View | None:
     return reshaped(view, to_sizes(node.meta["val"].shape))
 
@@ -166,6 +184,7 @@ MOVEMENT: Mapping[Any, Callable[[Node, View], View | None]] = {
     _A.select.int: _select,
     _A.unfold.default: _unfold,
     _A.diagonal.default: _diagonal,
+    windows_operator: _windows,
 }
 """Operators that only say where elements are: what each makes of its source's view, or None where that takes a copy."""
 PERMUTE = _A.permute.default

@@ -1,0 +1,154 @@
+"""Convolutions as contractions: rows are output points, the sum runs over taps and channels.
+
+The input is read in place, channels last, with a halo where it is padded: the elements of one sum are a few runs of
+memory, for a 3 x 3 kernel three runs of 3·c, for 1 x 1 one of c. Nothing is copied into columns.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.fx import Node
+
+from ..graph.arguments import arguments
+from ..ops.conv import int8_conv
+from ..program.kernels import TILE_COLUMNS, TILE_ROWS, Contraction, Left, Right
+from ..program.sizes import Size, ceil_div, product
+from .emission import Axis, Emission, Space, coalesced
+from .geometry import Convolution, Phase, convolution_of, phases
+from .layout import Halo
+from .memory import Memory
+from .symbols import to_sizes
+from .templates import Finish, column_start, register_tiles
+
+EmitKernel = Callable[[Emission, Finish], Contraction]
+
+
+def convolution_kernels(memory: Memory, node: Node) -> list[EmitKernel]:
+    """How to emit each kernel of a convolution node: one, or for a transposed convolution one a phase."""
+    convolution = convolution_of(node)
+    assert convolution is not None
+    weight = memory.constant(convolution.weight)
+    assert weight is not None
+    if convolution.is_turned:
+        weight = _turned(weight, convolution.groups)
+    outputs = to_sizes(node.meta["val"].shape)[2:]
+    dims = zip(weight.shape[2:], convolution.stride, convolution.low, convolution.dilation, convolution.spread, outputs,
+               strict=True)  # fmt: skip
+    combinations = itertools.product(*(phases(*dim) for dim in dims))
+
+    def kernel(chosen: Sequence[Phase]) -> EmitKernel:
+        return lambda e, finish: _emit(e, node, memory, finish, convolution, weight, chosen)
+
+    return [kernel(chosen) for chosen in combinations]
+
+
+def _turned(weight: Tensor, groups: int) -> Tensor:
+    channels, columns, *taps = weight.shape
+    apart = weight.reshape(groups, channels // groups, columns, *taps).transpose(1, 2)
+    return apart.reshape(groups * columns, channels // groups, *taps).flip(list(range(2, weight.dim())))
+
+
+def _emit(
+    e: Emission,
+    node: Node,
+    memory: Memory,
+    finish: Finish,
+    convolution: Convolution,
+    weight: Tensor,
+    chosen: Sequence[Phase],
+) -> Contraction:
+    groups, integer = convolution.groups, node.target is int8_conv
+    shape = to_sizes(node.meta["val"].shape)
+    columns, channels = weight.shape[0] // groups, weight.shape[1]
+    taps = _chosen_taps(weight, chosen)
+
+    # The body's dims: groups, batch, output points, columns of a group.
+    points = tuple(range(2, 2 + len(chosen)))
+    spatial = [Axis(((dim, p.every),), p.start) for dim, p in zip(points, chosen, strict=True)]
+    rank = len(shape) + 1
+    space = Space(shape, (Axis.along(1), Axis(((0, columns), (rank - 1, 1))), *spatial), rank)
+    sizes = (groups, shape[0], *(p.count for p in chosen), columns)
+
+    x = memory.with_halo(convolution.x, Halo(*convolution.halo, convolution.fill), slack=integer)
+    offset = x.offset
+    for p, stride in zip(chosen, x.strides[2:], strict=True):
+        offset = offset + p.first * stride
+    left_slot = e.view_slot(replace(x, offset=offset))
+    left_strides = (channels, x.strides[0], *(p.stride * s for p, s in zip(chosen, x.strides[2:], strict=True)), 0)
+    k_sizes, k_strides = _runs(
+        [*taps.shape[2:], channels],
+        [*(p.step * s for p, s in zip(chosen, x.strides[2:], strict=True)), 1],
+    )
+    taps_last = taps.permute(0, *range(2, taps.dim()), 1)
+    packed = taps_last.reshape(groups, columns, -1, k_sizes[-1])
+
+    kind, start_slot, wide, result = _value(e, node, memory, space, packed, integer, x.dtype)
+    constant = e.plan.constant(packed, "int8_panels" if integer else "float_panels")
+    right_slot = e.slot(constant)
+    finish(result, space)
+
+    right_strides = (ceil_div(columns, TILE_COLUMNS), *[0] * (rank - 1))
+    barriers = [rank - 1] if groups == 1 else [1, rank - 1]
+    body, sizes, (left_strides, right_strides) = coalesced(
+        e.body.build(), sizes, [left_strides, right_strides], barriers
+    )
+    first = 0 if groups == 1 else 1
+    left = Left(left_slot, left_strides[:first], left_strides[first:-1], k_strides, slack=integer)
+    right = Right(right_slot, right_strides[:first], packed=True)
+    rows = 2 if wide else TILE_ROWS
+    tiles = register_tiles(product(sizes[first:-1]), sizes[-1], product(k_sizes), rows)
+    return Contraction(
+        kind, sizes[:first], sizes[first:-1], sizes[-1], k_sizes, left, right, start_slot, wide, body, tiles
+    )
+
+
+def _chosen_taps(weight: Tensor, chosen: Sequence[Phase]) -> Tensor:
+    """The taps of one phase; a single one of zeros along a dim that has none."""
+    for dim, phase in enumerate(chosen, start=2):
+        if phase.taps:
+            weight = weight.index_select(dim, torch.tensor(list(phase.taps)))
+        else:
+            weight = torch.zeros_like(weight.narrow(dim, 0, 1))
+    return weight
+
+
+def _runs(sizes: Sequence[int], strides: Sequence[Size]) -> tuple[tuple[int, ...], tuple[Size, ...]]:
+    """Dims of k without those of size 1, neighbours merged where they lie as one."""
+    merged: list[tuple[int, Size]] = []
+    for size, stride in zip(sizes, strides, strict=True):
+        if merged and merged[-1][1] == stride * size:
+            merged[-1] = (merged[-1][0] * size, stride)
+        elif merged and merged[-1][0] == 1:
+            merged[-1] = (size, stride)
+        else:
+            merged.append((size, stride))
+    return tuple(size for size, _ in merged), tuple(stride for _, stride in merged)
+
+
+def _value(
+    e: Emission, node: Node, memory: Memory, space: Space, packed: Tensor, integer: bool, dtype: str
+) -> tuple[str, int, int, int]:
+    """The contraction's kind, the slot of its start, how wide its sums are, and the node of the result."""
+    given = arguments(node)
+
+    def by_channel(operand: Node) -> int:
+        view, rest = memory.view(operand), len(space.shape) - 2
+        along = replace(view, shape=(*view.shape, *[1] * rest), strides=(*view.strides, *[0] * rest))
+        return e.load(along, space)
+
+    kind, start_slot, wide = "f32", 0, 0
+    result = e.body.add("value", (), "f32", (0,))
+    if integer:
+        kind = "s8s8" if dtype == "i8" else "u8s8"
+        zero_point = given["x_zero_point"] + (128 if kind == "s8s8" else 0)
+        start, wide = column_start(packed, zero_point)
+        start_slot = e.slot(e.plan.constant(start))
+        result = e.call("mul", result, by_channel(given["scale"]))
+    if given["bias"] is not None:
+        result = e.call("add", result, by_channel(given["bias"]))
+    return kind, start_slot, wide, result
