@@ -132,6 +132,25 @@ def _quantize(
     return code.b.trunc(code.b.fptosi(q, _like(q, I32)), _like(q, ELEMENT[result]))
 
 
+def _quantize_finite(
+    code: Code, operand: str, result: str, x: Value, inverse: Value, zero: Value, low: Value, high: Value
+) -> Value:
+    """As `_quantize`, of what is surely a number, to at most 16 bits: clamped first, rounded as it is converted."""
+    q = code.b.fmul(x, inverse)
+    low, high = code.b.fsub(low, zero), code.b.fsub(high, zero)
+    q = code.b.select(code.b.fcmp_ordered(">", q, low), q, low)
+    q = code.b.select(code.b.fcmp_ordered("<", q, high), q, high)
+    rounded = code.b.add(_rounded(code, q), _rounded(code, zero))
+    return code.b.trunc(rounded, _like(q, ELEMENT[result]))
+
+
+def _rounded(code: Code, x: Value) -> Value:
+    """The nearest i32, the even one of two."""
+    kind = _like(x, I32)
+    name = f"llvm.lrint.{suffix(kind)}.{suffix(x.type)}"
+    return code.call(code.module.declare(name, kind, x.type), [x])
+
+
 def _dequantize(code: Code, operand: str, result: str, q: Value, scale: Value, zero: Value) -> Value:
     return code.b.fmul(code.b.fsub(_cast(code, operand, "f32", q), zero), scale)
 
@@ -167,6 +186,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "select": _select,
     "cast": _cast,
     "quantize": _quantize,
+    "quantize_finite": _quantize_finite,
     "dequantize": _dequantize,
     **DIVISION,
     **{name: _function(emit) for name, emit in {**FLOAT32_FUNCTIONS, **FLOAT32_POWERS}.items()},

@@ -148,6 +148,8 @@ def _value(
         zero_point = given["x_zero_point"] + (128 if kind == "s8s8" else 0)
         start, wide = column_start(packed, zero_point)
         start_slot = e.slot(e.plan.constant(start))
+        if not wide:
+            e.integers.add(result)
         result = e.call("mul", result, by_channel(given["scale"]))
     if given["bias"] is not None:
         result = e.call("add", result, by_channel(given["bias"]))

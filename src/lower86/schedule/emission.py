@@ -71,6 +71,8 @@ class Emission:
         self.body = BodyBuilder()
         self.slots: list[tuple[int, Size]] = []
         self.params: list[tuple[str, float]] = []
+        self.integers: set[int] = set()
+        """Body nodes that are sums of an integer contraction, as whatever dtype."""
         self._done: dict[tuple[Node, Space], int] = {}
 
     def slot(self, value: int, offset: Size = 0) -> int:

@@ -3,6 +3,7 @@
 An anchor (a contraction, a row operation, an attention) starts a group; pointwise nodes of its result's shape join it
 as its epilogue, along whatever edges lead there, and a row operation takes in the pointwise nodes that feed it alone. A
 node joins only if no other input of it waits for the group. Movement belongs to no group: it is how results are read.
+A dequantize belongs to its reader, whatever computes its integers: so those are what memory holds, a quarter the bytes.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch.fx import Node
 
+from ..graph.qparams import is_plain_dequantize
 from ..program.sizes import Size
 from .gathers import tables_of
 from .joins import is_native_join
@@ -57,6 +59,15 @@ def kind_of(node: Node) -> str:
     return "foreign"
 
 
+def _is_computed_by_its_reader(node: Node) -> bool:
+    """Whether the node is a dequantize whose one reader is an elementwise operator, or a row operation over it."""
+    if not is_plain_dequantize(node) or len(node.users) != 1:
+        return False
+    (reader,) = node.users
+    kind = kind_of(reader)
+    return (kind == "pointwise" and node not in tables_of(reader)) or (kind == "rows" and reader.args[0] is node)
+
+
 def origin(node: Node) -> Node:
     """The node whose result a chain of movement reads."""
     while node.op == "call_function" and (node.target in MOVEMENT or node.target is operator.getitem):
@@ -72,9 +83,12 @@ class Grouping:
     def __init__(self, graph: torch.fx.Graph) -> None:
         self.groups: dict[int, Group] = {}
         self.of: dict[Node, int] = {}
+        self._deferred: set[Node] = set()
         for node in graph.nodes:
             kind = kind_of(node)
-            if kind == "pointwise":
+            if _is_computed_by_its_reader(node):
+                self._deferred.add(node)
+            elif kind == "pointwise":
                 if not self._join(node):
                     self._start(node, kind, None)
             elif kind == "rows":
@@ -103,40 +117,50 @@ class Grouping:
         return list(done.values())
 
     def _needs(self, node: Node) -> set[int]:
-        return {self.of[origin(n)] for n in node.all_input_nodes if origin(n) in self.of}
+        return {self.of[origin(n)] for n in self._inputs(node) if origin(n) in self.of}
+
+    def _inputs(self, node: Node) -> list[Node]:
+        """What the node reads, in place of a dequantize of its own what that reads."""
+        return [source for n in node.all_input_nodes for source in (n.all_input_nodes if n in self._deferred else [n])]
+
+    def _with_dequantizes(self, node: Node) -> list[Node]:
+        return [*(n for n in node.all_input_nodes if n in self._deferred), node]
 
     def _start(self, node: Node, kind: str, anchor: Node | None) -> Group:
         value = node.meta.get("val")
         shape = to_sizes(value.shape) if isinstance(value, torch.Tensor) and kind not in ("foreign", "join") else None
         number = len(self.of) and max(self.groups) + 1
-        group = Group(number, kind, anchor, [node], shape, self._needs(node))
+        group = Group(number, kind, anchor, self._with_dequantizes(node), shape, self._needs(node))
         self.groups[number] = group
-        self.of[node] = number
+        self.of.update(dict.fromkeys(group.nodes, number))
         return group
 
     def _join(self, node: Node) -> bool:
         shape = to_sizes(node.meta["val"].shape)
-        direct = {self.of[n] for n in node.all_input_nodes if n in self.of and n not in tables_of(node)}
-        for number in sorted(direct, reverse=True):
+        floats = {self.of[n] for n in node.all_input_nodes if n in self.of and n not in tables_of(node)}
+        integers = {self.of[n] for n in self._inputs(node) if n in self.of and n not in tables_of(node)} - floats
+        # What is read as integers may as well come from memory; a float is better taken where it is computed.
+        for number in [*sorted(floats, reverse=True), *sorted(integers, reverse=True)]:
             group = self.groups[number]
             if group.shape != shape:
                 continue
             inside = set(group.nodes)
-            read_whole = [n for n in node.all_input_nodes if n not in inside and origin(n) in inside]
+            read_whole = [n for n in self._inputs(node) if n not in inside and origin(n) in inside]
             read_whole += [n for n in tables_of(node) if origin(n) in inside]
             others = self._needs(node) - {number}
             if read_whole or any(self._reaches(other, number) for other in others):
                 continue
-            group.nodes.append(node)
+            added = self._with_dequantizes(node)
+            group.nodes += added
             group.needs |= others
-            self.of[node] = number
+            self.of.update(dict.fromkeys(added, number))
             return True
         return False
 
     def _start_rows(self, node: Node) -> None:
         group = self._start(node, "rows", node)
         source = node.args[0]
-        if not isinstance(source, Node) or source not in self.of:
+        if not isinstance(source, Node) or source not in self.of or source in self._deferred:
             return
         feeding = self.groups[self.of[source]]
         if feeding.kind != "pointwise" or feeding.shape != to_sizes(source.meta["val"].shape):

@@ -132,9 +132,9 @@ def _emit_rows(memory: Memory, group: Group, node: Node, label: str) -> None:
     body, sizes, count = _coalesced_rows(body, sizes, max(1, len(kept)))
     outer, inner = sizes[:count], sizes[count:]
     vertical = bool(kept) and kept[-1] == order[-1] and outer[-1] != 1
-    length = product(inner)
-    rows = max(1, 4096 // max(1, length)) if isinstance(length, int) else 4
-    kernel = Rows(outer, inner, vertical, tuple(row.reductions), body, 1 if vertical else rows)
+    length = product(inner) * (outer[-1] if vertical else 1)
+    rows = max(1, 8192 // max(1, length)) if isinstance(length, int) else 4
+    kernel = Rows(outer, inner, vertical, tuple(row.reductions), body, rows)
     memory.plan.step(kernel, e.slots, e.params, label)
 
 

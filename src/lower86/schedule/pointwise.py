@@ -15,6 +15,7 @@ from torch.fx import Node
 from ..errors import GraphError
 from ..graph.qparams import is_plain_dequantize, is_plain_quantize
 from ..ops.quantize import quantize
+from ..program.dtypes import DTYPES
 from .activations import ACTIVATIONS
 from .arithmetic import ARITHMETIC
 from .choices import CHOICES
@@ -22,6 +23,7 @@ from .constructors import CONSTRUCTORS
 from .division import DIVISION
 from .emission import Emission, Space
 from .gathers import GATHERS
+from .magnitude import is_finite
 from .scalars import At, Elementwise, Emit
 from .symbols import DTYPE_NAMES, to_size
 from .trigonometry import TRIGONOMETRY
@@ -68,7 +70,9 @@ def _quantize(e: Emission, node: Node, space: Space) -> int:
     x = at("input", "f32")
     inverse = e.param("f32", 1.0 / at.number("scale"))
     numbers = [e.param("f32", at.number(name)) for name in ("zero_point", "quant_min", "quant_max")]
-    return e.call("quantize", x.node, inverse, *numbers, dtype=at.dtype)
+    narrow = DTYPES[at.dtype].size <= 2
+    operation = "quantize_finite" if narrow and is_finite(e, e.call("mul", x.node, inverse)) else "quantize"
+    return e.call(operation, x.node, inverse, *numbers, dtype=at.dtype)
 
 
 def _quantize_dynamic(e: Emission, node: Node, space: Space) -> int:

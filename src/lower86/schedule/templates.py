@@ -150,6 +150,8 @@ def _int8_operands(
         exact = e.cast(e.call("sub", e.body.add("value", (), dtype, (0,)), excess), "f32")
     else:
         exact = e.body.add("value", (), "f32", (0,))
+        if not wide:
+            e.integers.add(exact)
     if given["row_scale"] is not None:
         scale = e.call("mul", scale, e.operand(given["row_scale"], "f32", space))
     result = e.call("mul", exact, scale)
