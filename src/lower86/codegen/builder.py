@@ -198,6 +198,11 @@ class Code:
         every = self.constant(vector(I1), 1) if mask is None else mask
         return self.b.call(gather, [addresses, self.i32(1), every, self.constant(kind, 0)])
 
+    def spread(self, value: Value, pointer: Value, step: int) -> None:
+        """Stores lanes `step` bytes apart, one by one: no CPU scatters elements of less than 32 bits."""
+        for lane in range(value.type.count):
+            self.store(self.b.extract_element(value, self.i32(lane)), self.at(pointer, lane * step))
+
     def scatter(self, value: Value, pointer: Value, offsets: Value, mask: Value | None) -> None:
         """Stores lane by lane at `pointer` plus byte `offsets`."""
         pointers = vector(PTR)

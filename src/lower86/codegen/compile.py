@@ -9,12 +9,13 @@ from typing import Any
 
 from ..errors import GraphError
 from ..program.body import Node, Store
-from ..program.kernels import Attention, Contraction, Kernel, Left, Pointwise, Right, Rows
+from ..program.kernels import Attention, Contraction, Fill, Kernel, Left, Pointwise, Right, Rows
 from ..program.sizes import FloorDiv, SizeExpr, names
 from . import llvm
 from .attention import emit_attention
 from .builder import Module
 from .contraction import emit_contraction
+from .fill import emit_fill
 from .frame import Frame, Layout
 from .isa import ISAS
 from .pointwise import emit_pointwise
@@ -26,6 +27,7 @@ _EMITTERS: Mapping[type[Any], Callable[..., None]] = {
     Rows: emit_rows,
     Contraction: emit_contraction,
     Attention: emit_attention,
+    Fill: emit_fill,
 }
 
 
@@ -48,6 +50,9 @@ def layout_of(kernel: Kernel) -> Layout:
                 slots.append(part.slot + 1)
             elif isinstance(part, Contraction) and part.kind != "f32":
                 slots.append(part.start + 1)
+            elif isinstance(part, Fill):
+                slots.append(part.slot + 1)
+                params.append(1)
             elif isinstance(part, Attention):
                 slots.append(3)
                 params.append(1)

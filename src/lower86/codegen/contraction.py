@@ -62,9 +62,9 @@ def emit_contraction(frame: Frame, kernel: Contraction) -> None:
     count = code.div(code.add(m, rows - 1), rows)
     blocks = code.div(code.add(count, kernel.tiles - 1), kernel.tiles)
     panels = code.div(code.add(n, TILE_COLUMNS - 1), TILE_COLUMNS)
-    block, rest = code.rem(frame.unit, blocks), code.div(frame.unit, blocks)
-    panel = code.rem(rest, panels)
-    batch = frame.split(code.div(rest, panels), kernel.batch)
+    panel, rest = code.rem(frame.unit, panels), code.div(frame.unit, panels)
+    block = code.rem(rest, blocks)
+    batch = frame.split(code.div(rest, blocks), kernel.batch)
 
     left, right = kernel.left, kernel.right
     size = element_bytes(kernel)

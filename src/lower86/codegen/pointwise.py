@@ -185,6 +185,8 @@ class BodyEmitter:
         value = code.splat(value)
         if isinstance(step, int) and step == DTYPES[dtype].size:
             code.masked_store(value, pointer, self.point.mask)
+        elif isinstance(step, int) and self.point.mask is None and DTYPES[dtype].size < 4:
+            code.spread(value, pointer, step)
         else:
             code.scatter(value, pointer, self._lanes_at(step), self.point.mask)
 

@@ -148,5 +148,27 @@ class Attention:
         return self.batch * self.heads * ceil_div(self.queries, TILE_COLUMNS)
 
 
-Kernel = Pointwise | Rows | Contraction | Attention
-KINDS = (Pointwise, Rows, Contraction, Attention)
+@dataclass(frozen=True)
+class Band:
+    """Elements `offset` + Σ index·stride of a buffer, and as many after each as the last size says."""
+
+    offset: Size
+    shape: tuple[Size, ...]
+    strides: tuple[Size, ...]
+
+
+@dataclass(frozen=True)
+class Fill:
+    """Param 0 at every element of some bands of slot `slot`, a buffer of `elements`; nothing if that is 0. One unit."""
+
+    slot: int
+    dtype: str
+    elements: Size
+    bands: tuple[Band, ...]
+
+    def units(self) -> Size:
+        return 1
+
+
+Kernel = Pointwise | Rows | Contraction | Attention | Fill
+KINDS = (Pointwise, Rows, Contraction, Attention, Fill)

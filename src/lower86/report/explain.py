@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import Lower86Error
 from ..int8.record import Record
-from ..program.kernels import Attention, Contraction, Kernel, Pointwise, Rows
+from ..program.kernels import Attention, Contraction, Fill, Kernel, Rows
 from ..program.program import Program, Step
 from ..schedule.schedule import Scheduled
 
@@ -152,14 +152,15 @@ def _shape(kernel: Kernel) -> str:
         return "x".join(str(size) for size in sizes)
 
     if isinstance(kernel, Contraction):
-        return f"{by(*kernel.batch, kernel.m)} rows, {kernel.n} columns, k {kernel.k}"
+        return f"{by(*kernel.batch, *kernel.m)} rows, {kernel.n} columns, k {by(*kernel.k)}"
     if isinstance(kernel, Rows):
         return f"{by(*kernel.kept)} rows of {by(*kernel.reduced)}"
     if isinstance(kernel, Attention):
         return (
             f"{by(kernel.batch, kernel.heads)} heads, {kernel.queries} queries, {kernel.keys} keys, {kernel.head_dim}"
         )
-    assert isinstance(kernel, Pointwise)
+    if isinstance(kernel, Fill):
+        return f"{len(kernel.bands)} bands"
     return by(*kernel.sizes)
 
 

@@ -12,8 +12,8 @@ from ..errors import GraphError
 from ..graph.arguments import arguments, is_call
 from ..graph.edit import constant_of
 from ..graph.source import describe
-from ..program.kernels import Pointwise
-from ..program.sizes import Size, evaluate, names, product
+from ..program.kernels import Band, Fill, Pointwise
+from ..program.sizes import Size, contiguous_strides, evaluate, names, product
 from .emission import Emission, Space, coalesced
 from .layout import Halo, Layouts, channels_last, halo_of
 from .plan import Plan
@@ -141,8 +141,9 @@ class Memory:
         view = whole
         for dim, (low, size) in enumerate(zip(before, shape, strict=True)):
             view = sliced(view, dim, low, 1, size)
-        for band in borders(permuted(whole, list(order)), [before[d] for d in order], [after[d] for d in order]):
-            self.fill(halo.fill, band, "halo")
+        bands = borders(physical, [before[d] for d in order], [after[d] for d in order])
+        param = (dtype, halo.fill)
+        self.plan.step(Fill(0, dtype, product(physical), bands), [(whole.value, 0)], [param], "halo")
         self._halos[view.value] = halo
         return view
 
@@ -199,32 +200,28 @@ def _walk_order(shape: Sequence[Size], strides: Sequence[Size], source: View | N
     return tuple(order)
 
 
-def borders(whole: View, before: Sequence[int], after: Sequence[int]) -> list[View]:
-    """What of a buffer (its dims in memory order) lies around its inside, as few views as can be.
+def borders(shape: Sequence[Size], before: Sequence[int], after: Sequence[int]) -> tuple[Band, ...]:
+    """What of a buffer of this shape lies around its inside, in as few bands as can be.
 
     Along the last padded dim, the end of one row and the beginning of the next lie side by side.
     """
-    padded = [d for d in range(len(whole.shape)) if before[d] or after[d]]
+    strides = contiguous_strides(shape)
+    *outer, last = [d for d in range(len(shape)) if before[d] or after[d]]
     bands = []
-    *outer, last = padded
     for dim in outer:
-        size, low, high = whole.shape[dim], before[dim], after[dim]
+        size, low, high, stride = shape[dim], before[dim], after[dim], strides[dim]
+        leading, steps = tuple(shape[:dim]), strides[:dim]
         if low == high:
-            ends = View(
-                whole.value, whole.dtype, (*whole.shape[:dim], 2, low, *whole.shape[dim + 1 :]),
-                (*whole.strides[:dim], whole.strides[dim] * (size - low), *whole.strides[dim:]), whole.offset,
-            )  # fmt: skip
-            bands.append(ends)
+            bands.append(Band(0, (*leading, 2, low * stride), (*steps, stride * (size - low))))
             continue
-        bands += [sliced(whole, dim, 0, 1, low)] if low else []
-        bands += [sliced(whole, dim, size - high, 1, high)] if high else []
-    rows, size, stride = product(whole.shape[:last]), whole.shape[last], whole.strides[last]
+        bands += [Band(0, (*leading, low * stride), steps)] if low else []
+        bands += [Band(stride * (size - high), (*leading, high * stride), steps)] if high else []
+    rows, size, stride = product(shape[:last]), shape[last], strides[last]
     low, high = before[last], after[last]
-    bands.append(View(whole.value, whole.dtype, (low * stride,), (1,), whole.offset))
-    inner = (rows - 1, (low + high) * stride)
-    bands.append(View(whole.value, whole.dtype, inner, (size * stride, 1), whole.offset + (size - high) * stride))
-    bands.append(View(whole.value, whole.dtype, (high * stride,), (1,), whole.offset + (rows * size - high) * stride))
-    return [band for band in bands if not any(isinstance(s, int) and s == 0 for s in band.shape)]
+    bands.append(Band((size - high) * stride, (rows - 1, (low + high) * stride), (size * stride,)))
+    bands += [Band(0, (low * stride,), ())] if low else []
+    bands += [Band((rows * size - high) * stride, (high * stride,), ())] if high else []
+    return tuple(bands)
 
 
 def add_pointwise(e: Emission, shape: tuple[Size, ...], label: str) -> None:

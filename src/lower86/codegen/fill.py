@@ -1,0 +1,36 @@
+"""One number in many places: the halo around a value."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+from ..program.dtypes import DTYPES
+from ..program.kernels import Band, Fill
+from .builder import Value
+from .frame import Frame
+from .pointwise import lane_loop
+
+
+def emit_fill(frame: Frame, kernel: Fill) -> None:
+    """The whole kernel: band after band, row after row."""
+    code = frame.code
+    with code.when(code.less(0, frame.size(kernel.elements))):
+        for band in kernel.bands:
+            _fill(frame, kernel, band)
+    code.ret()
+
+
+def _fill(frame: Frame, kernel: Fill, band: Band) -> None:
+    code, size = frame.code, DTYPES[kernel.dtype].size
+    every = code.splat(frame.param(0, kernel.dtype))
+    *outer, length = band.shape
+    with ExitStack() as stack:
+        start: Value = code.at(frame.slots[kernel.slot], code.mul(frame.size(band.offset), size))
+        for extent, stride in zip(outer, band.strides, strict=True):
+            index = stack.enter_context(code.loop(0, frame.size(extent)))
+            start = code.at(start, code.mul(index, code.mul(frame.size(stride), size)))
+
+        def write(i: Value, mask: Value | None) -> None:
+            code.masked_store(every, code.at(start, code.mul(i, size)), mask)
+
+        lane_loop(frame, frame.size(length), 0, write)
