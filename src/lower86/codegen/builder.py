@@ -376,6 +376,15 @@ class Code:
             value = combine(low, high)
         return self.b.extract_element(value, self.i32(0))
 
+    def part(self, value: Value, first: int, count: int) -> Value:
+        """`count` lanes of a vector, from `first`."""
+        return self.b.shuffle_vector(value, value, ir.Constant(vector(I32, count), list(range(first, first + count))))
+
+    def joined(self, low: Value, high: Value) -> Value:
+        """Two vectors as one of twice the lanes."""
+        count = 2 * low.type.count
+        return self.b.shuffle_vector(low, high, ir.Constant(vector(I32, count), list(range(count))))
+
     def transpose(self, rows: Sequence[Value]) -> list[Value]:
         """Column i of a square of vectors as vector i: log2(lanes) rounds that swap ever smaller blocks."""
         rows, lanes, width = list(rows), len(rows), len(rows) // 2

@@ -9,12 +9,13 @@ from typing import Any
 
 from ..errors import GraphError
 from ..program.body import Node, Store
-from ..program.kernels import Attention, Contraction, Fill, Kernel, Left, Pointwise, Right, Rows
+from ..program.kernels import Attention, Contraction, Depthwise, Fill, Kernel, Left, Pointwise, Right, Rows
 from ..program.sizes import FloorDiv, SizeExpr, names
 from . import llvm
 from .attention import emit_attention
 from .builder import Module
 from .contraction import emit_contraction
+from .depthwise import emit_depthwise
 from .fill import emit_fill
 from .frame import Frame, Layout
 from .isa import ISAS
@@ -27,6 +28,7 @@ _EMITTERS: Mapping[type[Any], Callable[..., None]] = {
     Rows: emit_rows,
     Contraction: emit_contraction,
     Attention: emit_attention,
+    Depthwise: emit_depthwise,
     Fill: emit_fill,
 }
 
@@ -50,6 +52,8 @@ def layout_of(kernel: Kernel) -> Layout:
                 slots.append(part.slot + 1)
             elif isinstance(part, Contraction) and part.kind != "f32":
                 slots.append(part.start + 1)
+            elif isinstance(part, Depthwise):
+                slots.extend([part.weight + 1, *([part.start + 1] if part.kind != "f32" else [])])
             elif isinstance(part, Fill):
                 slots.append(part.slot + 1)
                 params.append(1)

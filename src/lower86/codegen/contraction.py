@@ -12,12 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ..program.body import Body
 from ..program.kernels import TILE_COLUMNS, Contraction
 from ..program.sizes import product
 from .builder import F32, I32, I64, LANES, PTR, Code, Module, Type, Value, vector
 from .frame import Frame, Layout
-from .pointwise import LEAVES, BodyEmitter, Point
+from .pointwise import BodyEmitter, Point, steady_nodes
 from .tile import ROW_WORDS, element_bytes, emit_tile, is_spaced
 
 _VECTORS = TILE_COLUMNS // LANES
@@ -211,7 +210,7 @@ def _emit_epilogue(tiles: _Tiles, vectors: int, masked: bool) -> Value:
     ]
     wanted = {node.dtype for node in kernel.body.nodes if node.op == "value"}
     as_float = kernel.kind != "f32" and wanted == {"f32"}
-    steady = _row_independent(kernel.body, lane)
+    steady = steady_nodes(kernel.body, lane)
     columns_only = []
     for j in range(vectors):
         emitter = BodyEmitter(
@@ -233,22 +232,3 @@ def _emit_epilogue(tiles: _Tiles, vectors: int, masked: bool) -> Value:
             BodyEmitter(frame, kernel.body, point, columns_only[j]).stores()
     code.ret()
     return code.function
-
-
-def _row_independent(body: Body, lane: int) -> list[int]:
-    """Nodes that are the same for every row of a tile: computed once, outside the loop over rows.
-
-    LLVM could not hoist them itself: for all it knows, the stores write where they are loaded from.
-    """
-    steady: set[int] = set()
-    for position, node in enumerate(body.nodes):
-        if node.op in ("const", "param"):
-            steady.add(position)
-        elif node.op == "load":
-            strides = node.attrs[1]
-            assert isinstance(strides, tuple)
-            if all(stride == 0 for dim, stride in enumerate(strides) if dim != lane):
-                steady.add(position)
-        elif node.op not in LEAVES and all(a in steady for a in node.args):
-            steady.add(position)
-    return sorted(steady)

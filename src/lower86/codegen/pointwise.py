@@ -200,7 +200,25 @@ _LEAVES: Mapping[str, Callable[[BodyEmitter, Node], Value]] = {
     "extent": BodyEmitter.extent,
     "value": BodyEmitter.value,
 }
-LEAVES = tuple(_LEAVES)
+
+
+def steady_nodes(body: Body, lane: int) -> list[int]:
+    """Nodes that depend on no index but the lane's: computed once for many rows, outside the loop over them.
+
+    LLVM could not hoist them itself: for all it knows, the stores write where they are loaded from.
+    """
+    steady: set[int] = set()
+    for position, node in enumerate(body.nodes):
+        if node.op in ("const", "param"):
+            steady.add(position)
+        elif node.op == "load":
+            strides = node.attrs[1]
+            assert isinstance(strides, tuple)
+            if all(stride == 0 for dim, stride in enumerate(strides) if dim != lane):
+                steady.add(position)
+        elif node.op not in _LEAVES and all(a in steady for a in node.args):
+            steady.add(position)
+    return sorted(steady)
 
 
 def lane_loop(

@@ -119,6 +119,33 @@ class Contraction:
         return 2 if self.wide else TILE_ROWS
 
 
+DEPTHWISE_CHANNELS = 64
+"""Channels of a depthwise unit: a cache line of int8."""
+
+
+@dataclass(frozen=True)
+class Depthwise:
+    """`value 0` = Σ_t left[m…, t…, c]·weight[t…, c] for every point of `m` and channel c, then `body` over (m…, c).
+
+    `left.k` are the strides of the taps' dims; its channels lie next to each other. Slot `weight` holds the weights as
+    [channels/16][taps][16] in 32 bits, slot `start` what the sums of int8 begin with, an int32 a channel, to whole
+    vectors. `kind` as in contractions; here s8 is not shifted. A unit is `rows` rows of the last m dim by 64 channels.
+    """
+
+    kind: str
+    m: tuple[Size, ...]
+    channels: int
+    taps: tuple[int, ...]
+    left: Left
+    weight: int
+    start: int
+    body: Body
+    rows: int
+
+    def units(self) -> Size:
+        return ceil_div(product(self.m[:-1]), self.rows) * ceil_div(self.channels, DEPTHWISE_CHANNELS)
+
+
 @dataclass(frozen=True)
 class Attention:
     """`value 0` = softmax(scale·q·kᵀ + mask)·v for every point of (batch, heads, queries, head_dim), then `body`.
@@ -170,5 +197,5 @@ class Fill:
         return 1
 
 
-Kernel = Pointwise | Rows | Contraction | Attention | Fill
-KINDS = (Pointwise, Rows, Contraction, Attention, Fill)
+Kernel = Pointwise | Rows | Contraction | Depthwise | Attention | Fill
+KINDS = (Pointwise, Rows, Contraction, Depthwise, Attention, Fill)

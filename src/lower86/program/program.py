@@ -81,7 +81,7 @@ class Foreign:
 
 @dataclass(frozen=True)
 class Packing:
-    """How a constant is laid out for the CPU when a program is loaded: "none", "int8_panels" or "float_panels"."""
+    """How a constant is laid out for the CPU at load: "none", "int8_panels", "float_panels" or "depthwise"."""
 
     kind: str = "none"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import Lower86Error
 from ..int8.record import Record
-from ..program.kernels import Attention, Contraction, Fill, Kernel, Rows
+from ..program.kernels import Attention, Contraction, Depthwise, Fill, Kernel, Rows
 from ..program.program import Program, Step
 from ..schedule.schedule import Scheduled
 
@@ -142,8 +142,8 @@ def _kernel_infos(program: Program) -> tuple[KernelInfo, ...]:
 
 
 def _kind(kernel: Kernel) -> str:
-    if isinstance(kernel, Contraction):
-        return f"contraction {kernel.kind}"
+    if isinstance(kernel, (Contraction, Depthwise)):
+        return f"{type(kernel).__name__.lower()} {kernel.kind}"
     return type(kernel).__name__.lower()
 
 
@@ -159,6 +159,8 @@ def _shape(kernel: Kernel) -> str:
         return (
             f"{by(kernel.batch, kernel.heads)} heads, {kernel.queries} queries, {kernel.keys} keys, {kernel.head_dim}"
         )
+    if isinstance(kernel, Depthwise):
+        return f"{by(*kernel.m)} outputs of {kernel.channels} channels, {by(*kernel.taps)} taps"
     if isinstance(kernel, Fill):
         return f"{len(kernel.bands)} bands"
     return by(*kernel.sizes)

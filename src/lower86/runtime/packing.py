@@ -17,6 +17,7 @@ from ..program.kernels import TILE_COLUMNS
 from ..program.program import Packing
 
 ALIGNMENT = 64
+LANES = 16
 
 
 def int8_panels(weight: npt.NDArray[np.int8], word: int = 4) -> npt.NDArray[np.int8]:
@@ -38,6 +39,15 @@ def _panels(weight: npt.NDArray[Any], word: int) -> npt.NDArray[Any]:
     return np.ascontiguousarray(parted.transpose(0, 2, 1, 3))
 
 
+def depthwise(weight: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """[channels, taps] to [channels/16][taps][16], each in 32 bits: a float, or an integer's low 16 bits and zeros."""
+    channels, taps = weight.shape
+    wide = weight if weight.dtype == np.float32 else weight.astype(np.int16).view(np.uint16).astype(np.int32)
+    padded = np.zeros((-(-channels // LANES) * LANES, taps), wide.dtype)
+    padded[:channels] = wide
+    return np.ascontiguousarray(padded.reshape(-1, LANES, taps).transpose(0, 2, 1))
+
+
 def aligned(size: int) -> npt.NDArray[np.uint8]:
     """`size` bytes (at least one) whose address is a multiple of `ALIGNMENT`."""
     memory = np.empty(size + ALIGNMENT, np.uint8)
@@ -51,6 +61,8 @@ def packed(constant: npt.NDArray[Any], packing: Packing, word: int = 4) -> npt.N
         constant = int8_panels(constant, word)
     elif packing.kind == "float_panels":
         constant = float_panels(constant)
+    elif packing.kind == "depthwise":
+        constant = depthwise(constant)
     data = np.ascontiguousarray(constant)
     memory = aligned(data.nbytes)
     memory[: data.nbytes] = data.view(np.uint8).reshape(-1) if data.ndim else np.frombuffer(data.tobytes(), np.uint8)

@@ -16,7 +16,7 @@ from torch.fx import Node
 
 from ..graph.arguments import arguments
 from ..ops.conv import int8_conv
-from ..program.kernels import TILE_COLUMNS, TILE_ROWS, Contraction, Left, Right
+from ..program.kernels import DEPTHWISE_CHANNELS, TILE_COLUMNS, TILE_ROWS, Contraction, Depthwise, Left, Right
 from ..program.sizes import Size, ceil_div, product
 from .emission import Axis, Emission, Space, coalesced
 from .geometry import Convolution, Phase, convolution_of, phases
@@ -24,8 +24,11 @@ from .layout import Halo
 from .memory import Memory
 from .symbols import to_sizes
 from .templates import Finish, column_start, register_tiles
+from .views import View
 
-EmitKernel = Callable[[Emission, Finish], Contraction]
+EmitKernel = Callable[[Emission, Finish], "Contraction | Depthwise"]
+_SMALLEST_DEPTHWISE = 1 << 15
+"""Multiply-accumulates of a depthwise unit, a microsecond or so."""
 
 
 def convolution_kernels(memory: Memory, node: Node) -> list[EmitKernel]:
@@ -41,10 +44,17 @@ def convolution_kernels(memory: Memory, node: Node) -> list[EmitKernel]:
                strict=True)  # fmt: skip
     combinations = itertools.product(*(phases(*dim) for dim in dims))
 
+    emit = _emit_depthwise if _is_depthwise(convolution, weight) else _emit
+
     def kernel(chosen: Sequence[Phase]) -> EmitKernel:
-        return lambda e, finish: _emit(e, node, memory, finish, convolution, weight, chosen)
+        return lambda e, finish: emit(e, node, memory, finish, convolution, weight, chosen)
 
     return [kernel(chosen) for chosen in combinations]
+
+
+def _is_depthwise(convolution: Convolution, weight: Tensor) -> bool:
+    """Whether every channel has one weight a tap, few enough that no sum overflows."""
+    return weight.shape[:2] == (convolution.groups, 1) and weight[0].numel() < 1 << 15
 
 
 def _turned(weight: Tensor, groups: int) -> Tensor:
@@ -75,15 +85,9 @@ def _emit(
     sizes = (groups, shape[0], *(p.count for p in chosen), columns)
 
     x = memory.with_halo(convolution.x, Halo(*convolution.halo, convolution.fill), slack=integer)
-    offset = x.offset
-    for p, stride in zip(chosen, x.strides[2:], strict=True):
-        offset = offset + p.first * stride
-    left_slot = e.view_slot(replace(x, offset=offset))
-    left_strides = (channels, x.strides[0], *(p.stride * s for p, s in zip(chosen, x.strides[2:], strict=True)), 0)
-    k_sizes, k_strides = _runs(
-        [*taps.shape[2:], channels],
-        [*(p.step * s for p, s in zip(chosen, x.strides[2:], strict=True)), 1],
-    )
+    read = _left(e, x, chosen)
+    left_strides = (channels, *read.m, 0)
+    k_sizes, k_strides = _runs([*taps.shape[2:], channels], [*read.k, 1])
     taps_last = taps.permute(0, *range(2, taps.dim()), 1)
     packed = taps_last.reshape(groups, columns, -1, k_sizes[-1])
 
@@ -98,13 +102,51 @@ def _emit(
         e.body.build(), sizes, [left_strides, right_strides], barriers
     )
     first = 0 if groups == 1 else 1
-    left = Left(left_slot, left_strides[:first], left_strides[first:-1], k_strides, slack=integer)
+    left = Left(read.slot, left_strides[:first], left_strides[first:-1], k_strides, slack=integer)
     right = Right(right_slot, right_strides[:first], packed=True)
     rows = 2 if wide else TILE_ROWS
     tiles = register_tiles(product(sizes[first:-1]), sizes[-1], product(k_sizes), rows)
     return Contraction(
         kind, sizes[:first], sizes[first:-1], sizes[-1], k_sizes, left, right, start_slot, wide, body, tiles
     )
+
+
+def _emit_depthwise(
+    e: Emission,
+    node: Node,
+    memory: Memory,
+    finish: Finish,
+    convolution: Convolution,
+    weight: Tensor,
+    chosen: Sequence[Phase],
+) -> Depthwise:
+    integer, shape, channels = node.target is int8_conv, to_sizes(node.meta["val"].shape), weight.shape[0]
+    taps = _chosen_taps(weight, chosen)
+    # The body's dims: batch, output points, channels.
+    spatial = [Axis(((dim, p.every),), p.start) for dim, p in enumerate(chosen, start=1)]
+    space = Space(shape, (Axis.along(0), Axis.along(len(shape) - 1), *spatial), len(shape))
+    m = (shape[0], *(p.count for p in chosen))
+    x = memory.with_halo(convolution.x, Halo(*convolution.halo, convolution.fill))
+    left = _left(e, x, chosen)
+    packed = taps.flatten(1)
+    kind, start, wide, result = _value(e, node, memory, space, packed, integer, x.dtype, shift=0)
+    assert not wide
+    slot = e.slot(e.plan.constant(packed, "depthwise"))
+    finish(result, space)
+    work = m[-1] * min(channels, DEPTHWISE_CHANNELS) * packed.shape[1]
+    rows = max(1, _SMALLEST_DEPTHWISE // max(1, work)) if isinstance(work, int) else 1
+    return Depthwise(kind, m, channels, tuple(taps.shape[2:]), left, slot, start, e.body.build(), rows)
+
+
+def _left(e: Emission, x: View, chosen: Sequence[Phase]) -> Left:
+    """How outputs of these phases read x: a stride for each output point's dim, and for each tap's."""
+    offset = x.offset
+    for p, stride in zip(chosen, x.strides[2:], strict=True):
+        offset = offset + p.first * stride
+    slot = e.view_slot(replace(x, offset=offset))
+    points = tuple(p.stride * stride for p, stride in zip(chosen, x.strides[2:], strict=True))
+    taps = tuple(p.step * stride for p, stride in zip(chosen, x.strides[2:], strict=True))
+    return Left(slot, (), (x.strides[0], *points), taps)
 
 
 def _chosen_taps(weight: Tensor, chosen: Sequence[Phase]) -> Tensor:
@@ -131,7 +173,7 @@ def _runs(sizes: Sequence[int], strides: Sequence[Size]) -> tuple[tuple[int, ...
 
 
 def _value(
-    e: Emission, node: Node, memory: Memory, space: Space, packed: Tensor, integer: bool, dtype: str
+    e: Emission, node: Node, memory: Memory, space: Space, packed: Tensor, integer: bool, dtype: str, shift: int = 128
 ) -> tuple[str, int, int, int]:
     """The contraction's kind, the slot of its start, how wide its sums are, and the node of the result."""
     given = arguments(node)
@@ -145,7 +187,7 @@ def _value(
     result = e.body.add("value", (), "f32", (0,))
     if integer:
         kind = "s8s8" if dtype == "i8" else "u8s8"
-        zero_point = given["x_zero_point"] + (128 if kind == "s8s8" else 0)
+        zero_point = given["x_zero_point"] + (shift if kind == "s8s8" else 0)
         start, wide = column_start(packed, zero_point)
         start_slot = e.slot(e.plan.constant(start))
         if not wide:
