@@ -39,6 +39,8 @@ def _is_identity(node: Node, source: Node) -> bool:
         return not arguments(node)["train"]
     if is_call(node, *_CASTS):
         return tensor_of(node).dtype == tensor_of(source).dtype
+    if is_call(node, _A.constant_pad_nd.default, _A.pad.default):
+        return all(isinstance(pad, int) and pad == 0 for pad in arguments(node)["pad"])
     if is_call(node, *_MOVES):
         return same_shape(shape_of(node), shape_of(source))
     return False

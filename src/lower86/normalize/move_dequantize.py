@@ -2,6 +2,7 @@
 
     reshape(dequantize(q))    ->  dequantize(reshape(q))       quantize(reshape(x))  ->  reshape(quantize(x))
     permute(dequantize(w))    ->  dequantize(permute(w))       with the axis moved along
+    pad(dequantize(q), 0)     ->  dequantize(pad(q, zero))     quantize(pad(x, 0))  ->  pad(quantize(x), zero)
 
 A dequantize moves only if the movement is its only user, and then each of the movement's users gets one of its own; a
 quantize only if it is the movement's only user.
@@ -14,9 +15,16 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
-from ..graph.arguments import is_call, same_shape, shape_of, source_of, tensor_of
+from ..graph.arguments import arguments, is_call, same_shape, shape_of, source_of, tensor_of
 from ..graph.edit import insert, replace
-from ..graph.qparams import is_dequantize, is_quantize, is_row_dequantize, qparams_of
+from ..graph.qparams import (
+    is_dequantize,
+    is_plain_dequantize,
+    is_plain_quantize,
+    is_quantize,
+    is_row_dequantize,
+    qparams_of,
+)
 
 _A = torch.ops.aten
 MOVEMENT = (_A.reshape.default, _A.permute.default, _A.expand.default, _A.slice.Tensor)
@@ -25,11 +33,12 @@ MOVEMENT = (_A.reshape.default, _A.permute.default, _A.expand.default, _A.slice.
 def move_dequantize(module: GraphModule) -> None:
     """Moves every dequantize as far down, and every quantize as far up, as movement goes."""
     for node in list(module.graph.nodes):
-        if is_call(node, *MOVEMENT) and is_dequantize(node.args[0]) and len(node.args[0].users) == 1:
+        moves = is_call(node, *MOVEMENT) or _pads_zeros(node)
+        if moves and is_dequantize(node.args[0]) and len(node.args[0].users) == 1:
             _sink(module, node, node.args[0])
     for node in list(module.graph.nodes):
         if is_quantize(node) and qparams_of(module, node).axis is None:
-            _hoist(node)
+            _hoist(module, node)
 
 
 def _sink(module: GraphModule, move: Node, dequantize: Node) -> None:
@@ -42,6 +51,11 @@ def _sink(module: GraphModule, move: Node, dequantize: Node) -> None:
         shape: Any = move.args[1]
         rows = [*shape[:-1], 1]
         rest[:2] = [insert(move, _A.reshape.default, (parameter, rows), like=dequantize) for parameter in rest[:2]]
+    if is_call(move, _A.constant_pad_nd.default):
+        zero = _zero(module, dequantize)
+        if zero is None:
+            return
+        move.args = (*move.args[:2], zero)  # of what is inserted below
     if axis is not None:
         if not is_call(move, _A.permute.default):
             return
@@ -61,10 +75,32 @@ def _keeps_rows(reshape: Node) -> bool:
     return same_shape(shape_of(reshape)[-1:], shape_of(source_of(reshape))[-1:])
 
 
-def _hoist(quantize: Node) -> None:
-    while is_call(quantize.args[0], *MOVEMENT) and len(quantize.args[0].users) == 1:  # type: ignore[union-attr]
+def _pads_zeros(node: Node) -> bool:
+    """Whether the node puts zeros around its operand."""
+    if not is_call(node, _A.constant_pad_nd.default):
+        return False
+    given = arguments(node)
+    return given["value"] == 0 and all(isinstance(pad, int) and pad >= 0 for pad in given["pad"])
+
+
+def _zero(module: GraphModule, node: Node) -> int | None:
+    """The integer that stands for 0.0 in a quantize or dequantize of a whole tensor, if there is one."""
+    if not (is_plain_quantize(node) or is_plain_dequantize(node)):
+        return None
+    parameters = qparams_of(module, node)
+    zero = parameters.zero_point
+    return zero if isinstance(zero, int) and parameters.low <= zero <= parameters.high else None
+
+
+def _hoist(module: GraphModule, quantize: Node) -> None:
+    while len(source_of(quantize).users) == 1:
         move: Any = quantize.args[0]
-        if tensor_of(move).numel() != tensor_of(move.args[0]).numel():
+        if _pads_zeros(move):
+            zero = _zero(module, quantize)
+            if zero is None:
+                return
+            move.args = (*move.args[:2], zero)
+        elif not is_call(move, *MOVEMENT) or tensor_of(move).numel() != tensor_of(move.args[0]).numel():
             return  # an expand or a slice: quantizing first would do other work
         earlier = insert(
             move, quantize.target, (move.args[0], *quantize.args[1:]), dict(quantize.kwargs), like=quantize

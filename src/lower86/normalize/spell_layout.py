@@ -187,8 +187,16 @@ def _trace(node: Node) -> Node:
     return call(_A.sum.dim_IntList, call(_A.diagonal.default, arguments(node)["self"]), [0])
 
 
+def _pad(node: Node) -> Node | None:
+    given = arguments(node)
+    if given["mode"] != "constant":
+        return None
+    return _Before(node)(_A.constant_pad_nd.default, given["self"], given["pad"], given["value"] or 0)
+
+
 LAYOUTS: Mapping[Any, Callable[[Node], Node | None]] = {
     _A.repeat.default: _repeat,
+    _A.pad.default: _pad,
     _A.pixel_shuffle.default: _pixel_shuffle,
     _A.pixel_unshuffle.default: _pixel_unshuffle,
     _A.channel_shuffle.default: _channel_shuffle,
