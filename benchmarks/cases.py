@@ -27,6 +27,7 @@ class Case:
     calibration: Sequence[Inputs]
     inputs: Sequence[Inputs]
     is_transformer: bool = False
+    is_convolutional: bool = False
 
 
 def _minilm(length: int) -> Case:
@@ -50,9 +51,26 @@ def _mlp(rows: int) -> Case:
     return Case(f"MLP, {rows} rows", nn.Sequential(*layers).eval(), data[INPUTS:], data[:INPUTS])
 
 
+def _vision(name: str, batch: int = 1, size: int = 224) -> Case:
+    """A convolutional network on noise."""
+    import vision
+
+    generator = torch.Generator().manual_seed(1)
+    data = [(torch.randn(batch, 3, size, size, generator=generator),) for _ in range(INPUTS + 8)]
+    images = "" if batch == 1 else f", {batch} images"
+    return Case(f"{name}{images}", vision.load(name, size), data[INPUTS:], data[:INPUTS], is_convolutional=True)
+
+
 CASES: Mapping[str, Callable[[], Case]] = {
     "minilm-128": partial(_minilm, 128),
     "minilm-16": partial(_minilm, 16),
     "mlp-64": partial(_mlp, 64),
     "mlp-1": partial(_mlp, 1),
+    "resnet-50": partial(_vision, "resnet-50"),
+    "resnet-18": partial(_vision, "resnet-18"),
+    "mobilenet-v2": partial(_vision, "mobilenet-v2"),
+    "efficientnet-b0": partial(_vision, "efficientnet-b0"),
+    "convnext-tiny": partial(_vision, "convnext-tiny"),
+    "regnet-y-4gf": partial(_vision, "regnet-y-4gf"),
+    "unet": partial(_vision, "unet"),
 }
