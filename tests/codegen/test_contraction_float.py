@@ -70,11 +70,9 @@ def test_panels(n: int, k: int, word: int) -> None:
 
 
 def test_packed_constants_are_aligned() -> None:
-    for kind, constant in (
-        ("int8_panels", np.ones((3, 5), np.int8)),
-        ("none", np.float32(3)),
-        ("none", np.ones((0, 4))),
-    ):
-        data = packed(np.asarray(constant), Packing(kind))
+    constants = [np.ones((3, 5), np.int8), np.asarray(np.float32(3)), np.ones((0, 4)), np.ones(7)]
+    kinds = ("int8_panels", "none", "none", "none")
+    for data, constant in zip(packed(constants, [Packing(k) for k in kinds]), constants, strict=True):
         assert data.ctypes.data % ALIGNMENT == 0
-        assert data.size >= max(1, np.asarray(constant).nbytes)
+        assert data.size >= max(1, constant.nbytes)
+    assert data.view(np.float64).tolist() == [1.0] * 7

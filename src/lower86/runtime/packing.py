@@ -8,6 +8,7 @@ group has panels of its own, and each run of k words of its own.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -55,15 +56,26 @@ def aligned(size: int) -> npt.NDArray[np.uint8]:
     return memory[start : start + max(size, 1)]
 
 
-def packed(constant: npt.NDArray[Any], packing: Packing, word: int = 4) -> npt.NDArray[np.uint8]:
-    """The constant's bytes, packed, in aligned memory of their own."""
+def packed(
+    constants: Sequence[npt.NDArray[Any]], packings: Sequence[Packing], word: int = 4
+) -> list[npt.NDArray[np.uint8]]:
+    """The bytes of each constant, packed, in one aligned block: large blocks get large pages, which weights need."""
+    laid = [_laid_out(c, packing, word) for c, packing in zip(constants, packings, strict=True)]
+    sizes = [-(-max(part.nbytes, 1) // ALIGNMENT) * ALIGNMENT for part in laid]
+    memory, start, places = aligned(sum(sizes)), 0, []
+    for part, size in zip(laid, sizes, strict=True):
+        place = memory[start : start + max(part.nbytes, 1)]
+        place[: part.nbytes] = np.frombuffer(part.tobytes(), np.uint8)
+        places.append(place)
+        start += size
+    return places
+
+
+def _laid_out(constant: npt.NDArray[Any], packing: Packing, word: int) -> npt.NDArray[Any]:
     if packing.kind == "int8_panels":
         constant = int8_panels(constant, word)
     elif packing.kind == "float_panels":
         constant = float_panels(constant)
     elif packing.kind == "depthwise":
         constant = depthwise(constant)
-    data = np.ascontiguousarray(constant)
-    memory = aligned(data.nbytes)
-    memory[: data.nbytes] = data.view(np.uint8).reshape(-1) if data.ndim else np.frombuffer(data.tobytes(), np.uint8)
-    return memory
+    return np.ascontiguousarray(constant)
