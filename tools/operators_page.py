@@ -33,11 +33,16 @@ from lower86.schedule.views import MOVEMENT
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "operators.md"
 _A = torch.ops.aten
-_PRODUCTS = ("linear.default", "matmul.default", "bmm.default", "mm.default", "scaled_dot_product_attention.default")
-"""What the contraction and attention kernels compute: no table, as they take operators apart by hand."""
+_PRODUCTS = (
+    "linear.default", "matmul.default", "bmm.default", "mm.default", "convolution.default",
+    "scaled_dot_product_attention.default",
+)  # fmt: skip
+"""What contraction, depthwise and attention kernels compute: no table, as they take operators apart by hand."""
 
 FAMILIES: Mapping[str, Mapping[Any, Any]] = {
-    "Matrix products and attention": {getattr(getattr(_A, n.split(".")[0]), n.split(".")[1]): None for n in _PRODUCTS},
+    "Matrix products, convolutions and attention": {
+        getattr(getattr(_A, n.split(".")[0]), n.split(".")[1]): None for n in _PRODUCTS
+    },
     "Arithmetic": {**ARITHMETIC, **DIVISION, **TRIGONOMETRY},
     "Comparisons and choices": CHOICES,
     "Activations": ACTIVATIONS,
@@ -94,7 +99,8 @@ def listed() -> set[Any]:
     """Every operator of the page."""
     core = {op for op in _every_operator() if torch.Tag.core in op.tags}
     kept = {op for op in _every_operator() if op._schema.name.removeprefix("aten::") in KEEP}
-    return {op for op in core | kept | set(native()) | rewritten() if _is_inference(op)}
+    ours = {op for op in set(native()) | rewritten() if op._schema.name.startswith("aten::")}
+    return {op for op in core | kept | ours if _is_inference(op)}
 
 
 def _every_operator() -> Iterator[Any]:

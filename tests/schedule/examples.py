@@ -247,8 +247,48 @@ def _products() -> Iterator[tuple[Any, Example]]:
     yield A.scaled_dot_product_attention.default, call(x, x, x, tolerance=WIDE)
 
 
+def _convolutions() -> Iterator[tuple[Any, Example]]:
+    for dims in (1, 2, 3):
+        x = torch.randn(2, 6, *(9, 8, 7)[:dims])
+        w, b = constant(torch.randn(4, 3, *(3, 2, 3)[:dims]) / 4), constant(torch.randn(4))
+        turned = constant(torch.randn(6, 2, *(3, 2, 3)[:dims]) / 4)
+        convolution, transposed = getattr(A, f"conv{dims}d"), getattr(A, f"conv_transpose{dims}d")
+        yield convolution.default, call(x, w, b, [2] * dims, [1] * dims, [1] * dims, 2, tolerance=WIDE)
+        yield convolution.padding, call(x, w, None, [1] * dims, "same", [2] * dims, 2, tolerance=WIDE)
+        overload = transposed.default if dims == 1 else transposed.input
+        yield overload, call(x, turned, b, [2] * dims, [1] * dims, [1] * dims, 2, [1] * dims, tolerance=WIDE)
+    w = constant(torch.randn(8, 1, 3, 3))
+    yield A.convolution.default, call(IMAGE, w, None, [1, 2], [1, 0], [2, 1], False, [0, 0], 8, tolerance=WIDE)
+
+
+def _pools() -> Iterator[tuple[Any, Example]]:
+    for dims in (1, 2, 3):
+        x = torch.randn(2, 3, *(11, 8, 7)[:dims])
+        yield getattr(A, f"max_pool{dims}d").default, call(x, 3, 2, 1, 1, True)
+        if dims > 1:
+            yield getattr(A, f"max_pool{dims}d_with_indices").default, call(x, [3] * dims, [1] * dims, result=0)
+            yield getattr(A, f"adaptive_max_pool{dims}d").default, call(x[..., :4, :6], [11, 2, 3][-dims:], result=0)
+        yield getattr(A, f"avg_pool{dims}d").default, call(x, [3] * dims, [2] * dims, [1] * dims, True, tolerance=WIDE)
+        adaptive = [4, 3, 7][:dims]
+        yield getattr(A, f"adaptive_avg_pool{dims}d").default, call(x, adaptive, tolerance=WIDE)
+        if dims > 1:
+            yield getattr(A, f"_adaptive_avg_pool{dims}d").default, call(x, [1] * dims, tolerance=WIDE)
+
+
+def _upsamples() -> Iterator[tuple[Any, Example]]:
+    linear = {1: "linear1d", 2: "bilinear2d", 3: "trilinear3d"}
+    for dims in (1, 2, 3):
+        x, sizes = torch.randn(2, 3, *(4, 5, 3)[:dims]), [7, 10, 4][:dims]
+        nearest, smooth = getattr(A, f"upsample_nearest{dims}d"), getattr(A, f"upsample_{linear[dims]}")
+        yield nearest.default, call(x, sizes)
+        yield nearest.vec, call(x, None, [1.7] * dims)
+        yield smooth.default, call(x, sizes, True, tolerance=WIDE)
+        yield smooth.vec, call(x, None, False, [2.0] * dims, tolerance=WIDE)
+
+
 _GENERATORS: tuple[Callable[[], Iterator[tuple[Any, Example]]], ...] = (
-    _elementwise, _constructors, _rows, _gathers, _movement, _products,
+    _elementwise, _constructors, _rows, _gathers, _movement, _products, _convolutions, _pools,
+    _upsamples,
 )  # fmt: skip
 EXAMPLES: dict[Any, Example] = {operator: example for make in _GENERATORS for operator, example in make()}
 UNDEFINED = (A.empty.memory_format, A.empty_like.default, A.new_empty.default)

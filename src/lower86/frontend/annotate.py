@@ -29,6 +29,8 @@ MOVEMENT = (
     _A.view.default, _A.reshape.default, _A._unsafe_view.default, _A.permute.default, _A.transpose.int, _A.t.default,
     _A.flatten.using_ints, _A.unflatten.int, _A.squeeze.default, _A.squeeze.dim, _A.squeeze.dims, _A.unsqueeze.default,
     _A.expand.default, _A.slice.Tensor, _A.select.int, _A.contiguous.default, _A.clone.default, _A.detach.default,
+    _A.pixel_shuffle.default, _A.channel_shuffle.default, _A.upsample_nearest1d.vec, _A.upsample_nearest2d.vec,
+    _A.upsample_nearest3d.vec,
 )  # fmt: skip
 CLAMPS = (_A.relu.default,)
 SELECTIONS = (_A.cat.default, _A.max_pool1d.default, _A.max_pool2d.default, _A.max_pool3d.default)

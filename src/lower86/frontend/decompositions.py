@@ -15,7 +15,8 @@ KEEP = (
     "linear", "matmul", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
     "scaled_dot_product_attention", "layer_norm", "group_norm", "instance_norm", "rms_norm", "softmax",
     "log_softmax", "pad", "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d",
-    "upsample_linear1d", "upsample_bilinear2d", "upsample_bicubic2d", "gelu", "silu", "relu6", "hardtanh",
+    "upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d", "upsample_bicubic2d", "gelu", "silu", "relu6",
+    "hardtanh",
     "torchao::quantize_affine", "torchao::dequantize_affine",
 )  # fmt: skip
 """Operators (all overloads) that stay whole."""

@@ -35,6 +35,7 @@ from .spell_rows import spell_rows
 from .spell_scalars import spell_scalars
 from .spell_strides import spell_strides
 from .spell_tokens import spell_tokens
+from .spell_upsamples import spell_upsamples
 from .spell_vectors import spell_vectors
 
 __all__ = ["PASSES", "fold_dequantized_weights", "normalize", "share_constants"]
@@ -70,6 +71,7 @@ PASSES: tuple[Pass, ...] = (
     move_dequantize,
     unshare_dequantize,
     spell_pools,  # what they pool may be integers, now that a dequantize stands beside them
+    spell_upsamples,  # likewise
     move_dequantize,
     drop_round_trips,
     merge_movement,  # what now stands side by side

@@ -101,6 +101,8 @@ def _alike(node: Node) -> Iterable[Node]:
     if node.op != "call_function" or not isinstance(value, torch.Tensor) or value.dim() < 3:
         return ()
     operands = [n for n in node.all_input_nodes if isinstance(n.meta.get("val"), torch.Tensor)]
+    if is_call(node, _A.index.Tensor) and arguments(node)["indices"][:2] == [None, None]:
+        return [arguments(node)["self"]]
     if pointwise_of(node) is not None:
         return [n for n in operands if n.meta["val"].shape == value.shape]
     if node.target in _KEEPS_CHANNELS:
