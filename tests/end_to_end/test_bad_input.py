@@ -14,7 +14,7 @@ import lower86
 from lower86.codegen import target
 from lower86.lowered import LoweredModule
 from tests.models.checks import agree, lower, lower_anyhow, near, warned
-from tests.models.qdq import U8, Linear, Q, grid
+from tests.models.qdq import U8, Linear, grid
 from tests.models.quantized import quantize
 from tests.models.small import MLP, Embedding
 
@@ -205,28 +205,26 @@ def test_sizes_that_depend_on_data(result: Any) -> None:
         lower_anyhow(Model(), grid(3, 8))
 
 
-class Convolution(nn.Module):
-    """A quantized convolution after a quantized linear."""
+class Product(nn.Module):
+    """A product of two quantized activations after a quantized linear."""
 
     def __init__(self) -> None:
         super().__init__()
         self.linear = Linear(8, 8)
-        self.register_buffer("weight", torch.randint(-128, 128, (4, 1, 3), dtype=torch.int8))
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = Q.dequantize_per_tensor(self.weight, 2.0**-7, 0, -128, 127, torch.int8)
-        return nn.functional.conv1d(U8(self.linear(x)).unsqueeze(1), weight, padding=1)
+        return U8(self.linear(x)) @ U8(x).reshape(8, 3)
 
 
-def test_a_convolution_stays_float_with_a_reason() -> None:
-    model, x = Convolution(), grid(3, 8)
+def test_a_product_of_activations_stays_float_with_a_reason() -> None:
+    model, x = Product(), grid(3, 8)
     lowered, (message,) = warned(model, x)
-    assert "convolutions are not supported yet" in message
+    assert "products of two activations are not supported yet" in message
     agree(model, lowered, x, compare=near)
-    linear, convolution = lower86.explain(lowered).operators
-    assert (linear.is_int8, convolution.is_int8) == (True, False)
-    assert (linear.macs, convolution.macs) == (3 * 8 * 8, 3 * 4 * 8 * 3)
-    with pytest.raises(lower86.FallbackError, match="convolutions are not supported yet"):
+    linear, product = lower86.explain(lowered).operators
+    assert (linear.is_int8, product.is_int8) == (True, False)
+    assert (linear.macs, product.macs) == (3 * 8 * 8, 3 * 3 * 8)
+    with pytest.raises(lower86.FallbackError, match="two activations are not supported yet"):
         lower(model, x)
 
 
