@@ -53,7 +53,7 @@ def _mlp(rows: int) -> Case:
 
 def _vision(name: str, batch: int = 1, size: int = 224) -> Case:
     """A convolutional network on noise."""
-    import vision
+    from tests.models import vision
 
     generator = torch.Generator().manual_seed(1)
     data = [(torch.randn(batch, 3, size, size, generator=generator),) for _ in range(INPUTS + 8)]

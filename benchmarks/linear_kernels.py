@@ -15,12 +15,12 @@ import statistics
 import time
 
 import numpy as np
-from peak import vnni_peak
 
 from lower86.codegen.target import Target
 from lower86.program.body import BodyBuilder
 from lower86.program.kernels import Contraction, Left, Right
 from lower86.program.program import Packing, Program, Step, Value
+from lower86.report.peak import measured_peak
 from lower86.runtime.executable import Executable
 from lower86.runtime.threads import default_threads
 from lower86.schedule.templates import register_tiles
@@ -83,7 +83,7 @@ def main() -> None:
     threads = default_threads()
     rows = []
     for m, (n, k) in itertools.product((128, 16, 1), itertools.product((384, 768, 1536, 3072, 4096), repeat=2)):
-        peak = vnni_peak(threads, seconds=0.3)
+        peak = measured_peak(threads, seconds=0.3)
         best, median = measure(m, n, k, threads)
         rate = m * n * k / median
         rows.append(

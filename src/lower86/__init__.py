@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .lowered import LoweredModule
     from .lowering import lower_pt2e_quantized_to_x86
     from .report.explain import explain
+    from .report.profile import profile
     from .runtime.threads import set_num_threads
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "X86Quantizer",
     "explain",
     "lower_pt2e_quantized_to_x86",
+    "profile",
     "set_num_threads",
 ]
 
@@ -51,6 +53,7 @@ _HOMES = {
     "Target": "codegen.target",
     "explain": "report.explain",
     "lower_pt2e_quantized_to_x86": "lowering",
+    "profile": "report.profile",
     "X86Quantizer": "frontend.quantizer",
     "set_num_threads": "runtime.threads",
 }

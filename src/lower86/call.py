@@ -64,12 +64,22 @@ class CompiledGraph:
         self._literals = any(literal is not None for literal in scheduled.outputs)
         self._bound: tuple[list[torch.Size], _Bound] | None = None
 
-    def __call__(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        """Runs the program; results are fresh tensors. Raises InputError for arguments that do not fit."""
+    def timed(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[list[float], Mapping[str, int]]:
+        """A call whose results nobody wants: the seconds of each of the program's steps, and the dims it ran with."""
+        tensors, outputs, bound = self._placed(args, kwargs)
+        addresses = [tensor.data_ptr() for tensor in (*tensors, *outputs)]
+        with without_autocast():
+            return self.executable.run_timed(addresses, bound.dims), bound.dims
+
+    def _placed(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[list[Tensor], list[Tensor], _Bound]:
         leaves = self._signature.flatten(args, kwargs)
         tensors = [_checked(leaf, wanted) for leaf, wanted in zip(leaves, self._inputs, strict=True)]
         bound = self._bind([tensor.shape for tensor in tensors])
-        outputs = [torch.empty(shape, dtype=dtype) for shape, dtype in bound.outputs]
+        return tensors, [torch.empty(shape, dtype=dtype) for shape, dtype in bound.outputs], bound
+
+    def __call__(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Runs the program; results are fresh tensors. Raises InputError for arguments that do not fit."""
+        tensors, outputs, bound = self._placed(args, kwargs)
         addresses = [tensor.data_ptr() for tensor in (*tensors, *outputs)]
         with without_autocast():
             self.executable.run(addresses, bound.dims)

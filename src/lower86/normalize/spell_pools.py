@@ -84,9 +84,14 @@ class _Pool:
 
     def windows(self, x: Node, high: Sequence[int], fill: float) -> Node:
         """x with its spatial dims as windows, their elements in as many last dims; outside x, `fill`."""
-        options = {"kernel": self.kernel, "stride": self.stride, "dilation": self.dilation}
+        kernel, high = list(self.kernel), list(high)
+        for i, (size, count) in enumerate(zip(shape_of(x)[-self.dims :], self.counts(), strict=True)):
+            # Some pool all there is by a kernel of any size: what lies beyond x is not worth a tap.
+            if isinstance(size, int) and count == 1 and self.dilation[i] == 1 and kernel[i] > self.padding[i] + size:
+                kernel[i], high[i] = self.padding[i] + size, 0
+        options = {"kernel": kernel, "stride": self.stride, "dilation": self.dilation}
         return insert(
-            self.node, windows, (x,), {**options, "low": self.padding, "high": list(high), "fill": fill}, like=self.node
+            self.node, windows, (x,), {**options, "low": self.padding, "high": high, "fill": fill}, like=self.node
         )
 
     @property

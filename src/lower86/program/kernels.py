@@ -109,6 +109,10 @@ class Contraction:
     body: Body
     tiles: int
 
+    def macs(self) -> Size:
+        """Multiply-accumulates."""
+        return product(self.batch) * product(self.m) * product(self.k) * self.n
+
     def units(self) -> Size:
         blocks = ceil_div(ceil_div(product(self.m), self.tile_rows), self.tiles)
         return product(self.batch) * blocks * ceil_div(self.n, TILE_COLUMNS)
@@ -142,6 +146,10 @@ class Depthwise:
     body: Body
     rows: int
 
+    def macs(self) -> Size:
+        """Multiply-accumulates."""
+        return product(self.m) * self.channels * product(self.taps)
+
     def units(self) -> Size:
         return ceil_div(product(self.m[:-1]), self.rows) * ceil_div(self.channels, DEPTHWISE_CHANNELS)
 
@@ -170,6 +178,10 @@ class Attention:
     mask: Body | None
     mask_node: int
     body: Body
+
+    def macs(self) -> Size:
+        """Multiply-accumulates."""
+        return self.batch * self.heads * self.queries * self.keys * (self.head_dim + self.value_dim)
 
     def units(self) -> Size:
         return self.batch * self.heads * ceil_div(self.queries, TILE_COLUMNS)

@@ -90,11 +90,11 @@ class Explanation:
             kernel = self.kernel_of.get(r.node)
             runs = f"int8, kernel {kernel}" if r.is_int8 else f"float: {r.reason}"
             rows.append((r.operator, r.node, r.module, f"{r.macs / 1e6:.2f}", runs))
-        lines += _table(rows)
+        lines += table(rows)
         if self.foreign:
             lines += ["", "foreign steps (run in PyTorch):"]
             lines += [f"  {f.operator}: {f.where}" for f in self.foreign]
-        lines += ["", *_table([("kernel", "kind", "sizes", "steps"), *_kernel_rows(self.kernels)])]
+        lines += ["", *table([("kernel", "kind", "sizes", "steps"), *_kernel_rows(self.kernels)])]
         return "\n".join(lines)
 
 
@@ -136,18 +136,21 @@ def _kernel_infos(program: Program) -> tuple[KernelInfo, ...]:
         if isinstance(step, Step):
             steps.setdefault(step.kernel, []).append(step.label)
     return tuple(
-        KernelInfo(number, _kind(kernel), _shape(kernel), tuple(steps.get(number, ())))
+        KernelInfo(number, kind_of(kernel), shape_of(kernel), tuple(steps.get(number, ())))
         for number, kernel in enumerate(program.kernels)
     )
 
 
-def _kind(kernel: Kernel) -> str:
+def kind_of(kernel: Kernel) -> str:
+    """The kernel's kind, in words."""
     if isinstance(kernel, (Contraction, Depthwise)):
         return f"{type(kernel).__name__.lower()} {kernel.kind}"
     return type(kernel).__name__.lower()
 
 
-def _shape(kernel: Kernel) -> str:
+def shape_of(kernel: Kernel) -> str:
+    """The kernel's sizes, in words."""
+
     def by(*sizes: object) -> str:
         return "x".join(str(size) for size in sizes)
 
@@ -166,7 +169,8 @@ def _shape(kernel: Kernel) -> str:
     return by(*kernel.sizes)
 
 
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines with the cells of each column below each other."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
     return [
         "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[-1]]).rstrip() for row in rows

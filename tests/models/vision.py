@@ -1,7 +1,7 @@
-"""Convolutional networks of the benchmark and the tests: architectures of `transformers` with random weights.
+"""Convolutional networks of the tests and the benchmark: architectures of `transformers` with random weights.
 
-Random weights must not let activations vanish: convolutions are initialised to keep their variance, and batch norms see
-a few batches in training mode. Dropout and stochastic depth are idle in eval mode.
+Random weights must not let activations vanish: convolutions are initialised to keep their variance, gains to 1, and
+batch norms see a few batches in training mode. Dropout and stochastic depth are idle in eval mode.
 """
 
 from __future__ import annotations
@@ -100,6 +100,11 @@ def load(name: str, size: int = 224) -> nn.Module:
                 same = module.padding == "same"
                 taps = zip(module.dilation, module.kernel_size, strict=True)
                 module.padding = tuple(step * (n - 1) // 2 if same else 0 for step, n in taps)
+        elif isinstance(module, nn.BatchNorm2d):
+            module.reset_parameters()  # some architectures begin with gains of 0.02
+    for name_, parameter in model.named_parameters():
+        if "layer_scale" in name_:
+            nn.init.constant_(parameter, 0.1)  # not 1e-6, which leaves a branch without a say
     model.train()
     with torch.no_grad():
         for _ in range(3):

@@ -1,0 +1,59 @@
+"""What this CPU can do at most: the integer dot product on registers alone."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from ..codegen.builder import I8, I64, PTR, VOID, Module, vector
+from ..codegen.isa import ISAS, Isa
+from ..codegen.llvm import LoadedCode, object_code
+from ..codegen.target import Target
+from ..runtime.threads import default_threads, pool
+
+_CHAINS = 24
+"""Independent sums, as in a register tile: more than latency times rate."""
+_ROUNDS = 20_000
+
+
+def measured_peak(threads: int | None = None, *, target: Target | None = None, seconds: float = 1.0) -> float:
+    """Multiply-accumulates a second of the target's int8 dot product: the best of `seconds` of short runs."""
+    threads, target = threads or default_threads(), target or Target.host()
+    isa = ISAS[target.level]
+    loaded = LoadedCode([object_code(_dot_products(isa), target.cpu, target.features)])
+    memory = np.ones(256, np.uint8)
+    table = np.array([memory.ctypes.data], np.int64)
+    steps = np.array([[loaded.address("peak"), table.ctypes.data, threads, 0]], np.int64)
+    status = np.zeros(3, np.int64)
+    best = float("inf")
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        start = time.perf_counter()
+        pool().run(steps.ctypes.data, 1, status.ctypes.data, threads)
+        best = min(best, time.perf_counter() - start)
+    return threads * _ROUNDS * _chains(isa) * isa.word * isa.lanes / best
+
+
+def _chains(isa: Isa) -> int:
+    """Half the registers where there are 16, so that the operands find room beside the sums."""
+    return _CHAINS if isa.lanes == 16 else _CHAINS // 2
+
+
+def _dot_products(isa: Isa) -> str:
+    module = Module("peak", isa)
+    code = module.function("peak", VOID, PTR, I64)
+    table, _ = code.arguments
+    pointer = code.load(PTR, table, align=8)
+    left = isa.spread(code, code.load(isa.word_type, pointer))
+    right = isa.weights(code, code.at(pointer, 64))
+    chains = [code.variable(code.constant(isa.sums, 0)) for _ in range(_chains(isa))]
+    with code.loop(0, _ROUNDS):
+        for chain in chains:
+            chain.set(isa.dot(code, chain.get(), left, right))
+    total = chains[0].get()
+    for chain in chains[1:]:
+        total = code.b.add(total, chain.get())
+    code.store(code.b.bitcast(total, vector(I8, 4 * isa.lanes)), code.at(pointer, 128))
+    code.ret()
+    return module.text()
