@@ -132,23 +132,19 @@ def _quantize(
     return code.b.trunc(code.b.fptosi(q, _like(q, I32)), _like(q, ELEMENT[result]))
 
 
-def _quantize_finite(
-    code: Code, operand: str, result: str, x: Value, inverse: Value, zero: Value, low: Value, high: Value
-) -> Value:
-    """As `_quantize`, of what is surely a number, to at most 16 bits: clamped first, rounded as it is converted."""
-    q = code.b.fmul(x, inverse)
-    low, high = code.b.fsub(low, zero), code.b.fsub(high, zero)
-    q = code.b.select(code.b.fcmp_ordered(">", q, low), q, low)
-    q = code.b.select(code.b.fcmp_ordered("<", q, high), q, high)
-    rounded = code.b.add(_rounded(code, q), _rounded(code, zero))
-    return code.b.trunc(rounded, _like(q, ELEMENT[result]))
+def _quantize_bounded(code: Code, operand: str, result: str, x: Value, inverse: Value, zero: Value) -> Value:
+    """As `_quantize`, to the whole range of u8 or i8, of what is surely a number and far below 2^31 steps from 0.
 
-
-def _rounded(code: Code, x: Value) -> Value:
-    """The nearest i32, the even one of two."""
+    Rounded as it is converted, clamped as an integer: the last step is one instruction that narrows and saturates.
+    """
+    scaled = code.b.fmul(x, inverse)
     kind = _like(x, I32)
     name = f"llvm.lrint.{suffix(kind)}.{suffix(x.type)}"
-    return code.call(code.module.declare(name, kind, x.type), [x])
+    q = code.b.add(code.call(code.module.declare(name, kind, x.type), [scaled]), zero)
+    low, high = (-128, 127) if result == "i8" else (0, 255)
+    q = code.intrinsic("smax", q, code.constant(kind, low))
+    q = code.intrinsic("smin" if result == "i8" else "umin", q, code.constant(kind, high))
+    return code.b.trunc(q, _like(q, ELEMENT[result]))
 
 
 def _dequantize(code: Code, operand: str, result: str, q: Value, scale: Value, zero: Value) -> Value:
@@ -186,7 +182,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "select": _select,
     "cast": _cast,
     "quantize": _quantize,
-    "quantize_finite": _quantize_finite,
+    "quantize_bounded": _quantize_bounded,
     "dequantize": _dequantize,
     **DIVISION,
     **{name: _function(emit) for name, emit in {**FLOAT32_FUNCTIONS, **FLOAT32_POWERS}.items()},

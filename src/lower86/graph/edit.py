@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
+from torch._dispatch.python import enable_python_dispatcher
 from torch.fx import GraphModule, Node
 
 from ..errors import GraphError, first_line
@@ -59,7 +60,8 @@ def example(node: Node) -> Any:
     mode = next((v.fake_mode for v in _tensors((args, kwargs)) if hasattr(v, "fake_mode")), None)
     if mode is None:
         return node.target(*args, **kwargs)  # type: ignore[operator,misc,unused-ignore]
-    with mode:
+    # Python's own shape functions where PyTorch has two: the ones in C++ would fix sizes that vary.
+    with mode, enable_python_dispatcher():
         return node.target(*args, **kwargs)  # type: ignore[operator,misc,unused-ignore]
 
 

@@ -3,11 +3,8 @@
     max_pool(x)                 ->  amax(windows(x)), x with the lowest number around it
     max_pool(dequantize(q))     ->  dequantize(amax(windows(q)))
     avg_pool(x)                 ->  mean(windows(x)), x with 0 around it; or the sum over how many elements are x's
-    adaptive_avg_pool(x, 1)     ->  mean(x)
-    adaptive_avg_pool(x, n)     ->  avg_pool, where n divides the size; else matrices of averages on either side
-    adaptive_max_pool(x, n)     ->  max_pool, where n divides the size
 
-Windows are `lower86::windows`: the elements of each as dims of their own.
+Windows are `lower86::windows`: the elements of each as dims of their own. Adaptive pools have a file to themselves.
 """
 
 from __future__ import annotations
@@ -20,29 +17,51 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
-from ..graph.arguments import arguments, shape_of, tensor_of
+from ..graph.arguments import arguments, shape_of, source_of, tensor_of
 from ..graph.edit import insert, insert_constant, replace
 from ..graph.qparams import is_plain_dequantize
 from ..ops.windows import windows
+from .adaptive_pools import ADAPTIVE_POOLS
+from .shapes import sizes_of
 
 _A = torch.ops.aten
+
+
+_DTYPES = (torch.float32, torch.float64, torch.uint8, torch.int8, torch.int32, torch.int64)
 
 
 def spell_pools(module: GraphModule) -> None:
     """Rewrites the pools whose options are numbers and whose indices nobody wants."""
     for node in list(module.graph.nodes):
-        spell = POOLS.get(node.target) if node.op == "call_function" else None
-        if spell is None:
+        if node.op != "call_function" or node.target not in POOLS:
             continue
+        dims, spell = POOLS[node.target]
         results = [node]
         if not isinstance(node.meta["val"], torch.Tensor):
             results = [user for user in node.users if user.target is operator.getitem and user.args[1] == 0]
             if len(results) != len(node.users):
                 continue
-        pooled = spell(module, node)
+        x = tensor_of(source_of(node))
+        if x.dtype not in _DTYPES:
+            continue
+        batched = node if x.dim() == dims + 2 else _batched(node)
+        pooled = spell(module, batched)
         for result in results if pooled is not None else ():
             assert pooled is not None
+            if batched is not node:
+                sizes = sizes_of(result, pooled)[1:]
+                pooled = insert(result, _A.reshape.default, (pooled, sizes), like=result)
             replace(result, pooled)
+
+
+def _batched(node: Node) -> Node:
+    """The pool of an x with a batch dim of size 1; under a dequantize, as that is what moves with the pool."""
+    x = source_of(node)
+    source = source_of(x) if is_plain_dequantize(x) else x
+    batched = insert(node, _A.reshape.default, (source, [1, *sizes_of(node, source)]), like=node)
+    if source is not x:
+        batched = insert(node, x.target, (batched, *x.args[1:]), dict(x.kwargs), like=x)
+    return insert(node, node.target, (batched, *node.args[1:]), dict(node.kwargs), like=node)
 
 
 class _Pool:
@@ -158,91 +177,15 @@ def _elements(pool: _Pool, sizes: Sequence[int], counts: Sequence[int]) -> torch
     return total
 
 
-def _adaptive_avg_pool(dims: int) -> Callable[[GraphModule, Node], Node | None]:
-    def spell(module: GraphModule, node: Node) -> Node | None:
-        def call(target: Any, *args: Any) -> Node:
-            return insert(node, target, args, like=node)
-
-        given = arguments(node)
-        x, wanted = given["self"], given["output_size"]
-        wanted = [wanted] if isinstance(wanted, int) else list(wanted)
-        sizes = shape_of(x)[-dims:]
-        if not tensor_of(x).is_floating_point():
-            return None
-        if all(size == 1 for size in wanted):
-            return call(_A.mean.dim, x, list(range(-dims, 0)), True)
-        if not all(isinstance(size, int) for size in (*sizes, *wanted)):
-            return None
-        if all(size % count == 0 for size, count in zip(sizes, wanted, strict=True)):
-            return call(_A.mean.dim, _blocks(call, x, sizes, wanted), list(range(-dims, 0)))
-        result: Node = x
-        for dim, (size, count) in enumerate(zip(sizes, wanted, strict=True)):
-            # The dim goes last, meets its matrix, and goes back.
-            rank = len(shape_of(result))
-            order = list(range(rank))
-            own = rank - dims + dim
-            order[own], order[-1] = order[-1], order[own]
-            matrix = insert_constant(module, node, _averages(size, count, tensor_of(result).dtype), "_averages")
-            moved = call(_A.permute.default, result, order)
-            result = call(_A.permute.default, call(_A.linear.default, moved, matrix), order)
-        return result
-
-    return spell
-
-
-def _adaptive_max_pool(dims: int) -> Callable[[GraphModule, Node], Node | None]:
-    def spell(module: GraphModule, node: Node) -> Node | None:
-        def call(target: Any, *args: Any) -> Node:
-            return insert(node, target, args, like=node)
-
-        given = arguments(node)
-        x, wanted = given["self"], list(given["output_size"])
-        sizes = shape_of(x)[-dims:]
-        if not all(isinstance(size, int) for size in (*sizes, *wanted)):
-            return None
-        if any(size % count for size, count in zip(sizes, wanted, strict=True)):
-            return None
-        last = list(range(-dims, 0))
-        if not is_plain_dequantize(x):
-            return call(_A.amax.default, _blocks(call, x, sizes, wanted), last)
-        integers = call(_A.amax.default, _blocks(call, x.args[0], sizes, wanted), last)
-        return insert(node, x.target, (integers, *x.args[1:]), dict(x.kwargs), like=x)
-
-    return spell
-
-
-def _blocks(call: Callable[..., Node], x: Node, sizes: Sequence[int], counts: Sequence[int]) -> Node:
-    """x with each spatial dim cut into `counts` blocks, their elements in as many last dims."""
-    first = len(shape_of(x)) - len(sizes)
-    for i, (size, count) in enumerate(zip(sizes, counts, strict=True)):
-        x = call(_A.unfold.default, x, first + i, size // count, size // count)
-    return x
-
-
-def _averages(size: int, count: int, dtype: torch.dtype) -> torch.Tensor:
-    """[count, size]: row i averages the elements from floor(i·size/count) to ceil((i + 1)·size/count)."""
-    matrix = torch.zeros(count, size, dtype=dtype)
-    for i in range(count):
-        first, last = i * size // count, -(-(i + 1) * size // count)
-        matrix[i, first:last] = 1 / (last - first)
-    return matrix
-
-
-POOLS: Mapping[Any, Callable[[GraphModule, Node], Node | None]] = {
-    _A.max_pool1d.default: _max_pool(1),
-    _A.max_pool2d.default: _max_pool(2),
-    _A.max_pool3d.default: _max_pool(3),
-    _A.max_pool2d_with_indices.default: _max_pool(2),
-    _A.max_pool3d_with_indices.default: _max_pool(3),
-    _A.avg_pool1d.default: _avg_pool(1),
-    _A.avg_pool2d.default: _avg_pool(2),
-    _A.avg_pool3d.default: _avg_pool(3),
-    _A.adaptive_avg_pool1d.default: _adaptive_avg_pool(1),
-    _A.adaptive_avg_pool2d.default: _adaptive_avg_pool(2),
-    _A.adaptive_avg_pool3d.default: _adaptive_avg_pool(3),
-    _A._adaptive_avg_pool2d.default: _adaptive_avg_pool(2),
-    _A._adaptive_avg_pool3d.default: _adaptive_avg_pool(3),
-    _A.adaptive_max_pool2d.default: _adaptive_max_pool(2),
-    _A.adaptive_max_pool3d.default: _adaptive_max_pool(3),
+POOLS: Mapping[Any, tuple[int, Callable[[GraphModule, Node], Node | None]]] = {
+    _A.max_pool1d.default: (1, _max_pool(1)),
+    _A.max_pool2d.default: (2, _max_pool(2)),
+    _A.max_pool3d.default: (3, _max_pool(3)),
+    _A.max_pool2d_with_indices.default: (2, _max_pool(2)),
+    _A.max_pool3d_with_indices.default: (3, _max_pool(3)),
+    _A.avg_pool1d.default: (1, _avg_pool(1)),
+    _A.avg_pool2d.default: (2, _avg_pool(2)),
+    _A.avg_pool3d.default: (3, _avg_pool(3)),
+    **ADAPTIVE_POOLS,
 }
-"""How each is spelled, by nodes before it; None where the sizes it takes are not known."""
+"""Over how many dims each runs, and how it is spelled, by nodes before it; None where sizes it takes are not known."""

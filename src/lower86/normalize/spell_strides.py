@@ -1,5 +1,6 @@
 """Reads by strides become reads by index, while strides still mean something.
 
+    as_strided(x, its own size and stride)  ->  x
     as_strided(x, size, stride, offset)  ->  index(reshape(permute(x, as it lies), [-1]), [constant places])
 
 Later passes drop copies that only change how a tensor lies, and the scheduler lays tensors out as it likes.
@@ -15,7 +16,7 @@ import torch
 from torch.fx import GraphModule, Node
 
 from ..errors import GraphError
-from ..graph.arguments import arguments, is_call, tensor_of
+from ..graph.arguments import arguments, is_call, same_shape, same_size, tensor_of
 from ..graph.edit import insert, insert_constant, replace
 from ..graph.source import describe
 
@@ -33,6 +34,9 @@ def spell_strides(module: GraphModule) -> None:
 def _spell(module: GraphModule, node: Node) -> None:
     given = arguments(node)
     source, offset = given["self"], given["storage_offset"] or 0
+    if _is_itself(tensor_of(node), tensor_of(source)):
+        replace(node, source)
+        return
     numbers = (*given["size"], *given["stride"], offset)
     order = _order(tensor_of(source))
     if order is None or not all(isinstance(number, int) for number in numbers):
@@ -51,6 +55,14 @@ def _spell(module: GraphModule, node: Node) -> None:
     flat = insert(node, _A.reshape.default, (flat, [-1]), like=node)
     constant = insert_constant(module, node, places, "_places")
     replace(node, insert(node, _A.index.Tensor, (flat, [constant]), like=node, value=node.meta["val"]))
+
+
+def _is_itself(result: torch.Tensor, source: torch.Tensor) -> bool:
+    """Whether the result has all elements of the source where they are, whatever its sizes; 1 may have any stride."""
+    if not same_shape(result.shape, source.shape) or not same_size(result.storage_offset(), source.storage_offset()):
+        return False
+    strides = zip(result.shape, result.stride(), source.stride(), strict=True)
+    return all((isinstance(size, int) and size == 1) or same_size(a, b) for size, a, b in strides)
 
 
 def _order(tensor: torch.Tensor) -> list[int] | None:

@@ -222,6 +222,8 @@ def _word(dtype: str, value: float) -> int:
     """A param as the 64-bit word that kernels load it from."""
     if dtype == "f32":
         return int(struct.unpack("<I", struct.pack("<f", np.float32(value)))[0])
+    if dtype == "f64":
+        return int(struct.unpack("<q", struct.pack("<d", value))[0])
     return int(value)
 
 

@@ -46,7 +46,7 @@ def depthwise(weight: npt.NDArray[Any]) -> npt.NDArray[Any]:
     wide = weight if weight.dtype == np.float32 else weight.astype(np.int16).view(np.uint16).astype(np.int32)
     padded = np.zeros((-(-channels // LANES) * LANES, taps), wide.dtype)
     padded[:channels] = wide
-    return np.ascontiguousarray(padded.reshape(-1, LANES, taps).transpose(0, 2, 1))
+    return np.ascontiguousarray(padded.reshape(len(padded) // LANES, LANES, taps).transpose(0, 2, 1))
 
 
 def aligned(size: int) -> npt.NDArray[np.uint8]:

@@ -7,6 +7,7 @@ memory, for a 3 x 3 kernel three runs of 3·c, for 1 x 1 one of c. Nothing is co
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -89,7 +90,7 @@ def _emit(
     left_strides = (channels, *read.m, 0)
     k_sizes, k_strides = _runs([*taps.shape[2:], channels], [*read.k, 1])
     taps_last = taps.permute(0, *range(2, taps.dim()), 1)
-    packed = taps_last.reshape(groups, columns, -1, k_sizes[-1])
+    packed = taps_last.reshape(groups, columns, math.prod(k_sizes[:-1]), k_sizes[-1])
 
     kind, start_slot, wide, result = _value(e, node, memory, space, packed, integer, x.dtype)
     constant = e.plan.constant(packed, "int8_panels" if integer else "float_panels")
@@ -150,12 +151,9 @@ def _left(e: Emission, x: View, chosen: Sequence[Phase]) -> Left:
 
 
 def _chosen_taps(weight: Tensor, chosen: Sequence[Phase]) -> Tensor:
-    """The taps of one phase; a single one of zeros along a dim that has none."""
+    """The taps of one phase; perhaps none."""
     for dim, phase in enumerate(chosen, start=2):
-        if phase.taps:
-            weight = weight.index_select(dim, torch.tensor(list(phase.taps)))
-        else:
-            weight = torch.zeros_like(weight.narrow(dim, 0, 1))
+        weight = weight.index_select(dim, torch.tensor(list(phase.taps), dtype=torch.int64))
     return weight
 
 

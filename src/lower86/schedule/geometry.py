@@ -96,8 +96,8 @@ def phases(taps: int, stride: int, low: int, dilation: int, spread: int, outputs
         if isinstance(count, int) and count <= 0:
             continue
         first = (start + mine[0] * dilation - low) // spread if mine else 0
-        # Without taps only the bias is left: a sum of nothing, read anywhere.
-        found.append(Phase(start, spread, count, 1 if mine else 0, first, step, mine))
+        # Without taps only the bias is left: a sum of nothing.
+        found.append(Phase(start, spread, count, 1, first, step, mine))
     return found
 
 

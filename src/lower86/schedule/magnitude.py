@@ -1,7 +1,8 @@
 """How large a body's values can be: a bound that shows where neither NaN nor infinity can come up.
 
-What an integer contraction gives, scaled and shifted by constants and by other dequantized values, is finite; its
-quantization need not ask for NaN, which saves a third of it. Any doubt is an infinite bound.
+What an integer contraction gives, scaled and shifted by constants and by other dequantized values, is a number of a
+known size; its quantization need not ask for NaN, nor clamp before it converts, which saves half of it. Any doubt is an
+infinite bound.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ from ..program.body import Node
 from ..program.dtypes import DTYPES
 from .emission import Emission
 
-LARGEST = 1e37
-"""Bound below which float32 arithmetic of a few steps neither overflows nor makes a NaN."""
+LARGEST_STEP = 2.0**30
+"""Integers up to here are safe from overflow as int32, whatever rounding has done to the bound."""
+_LARGEST = 1e37
 
 
-def is_finite(e: Emission, node: int) -> bool:
-    """Whether a body node is surely a finite number."""
-    return _bound(e, node, {}) < LARGEST
+def bound_of(e: Emission, node: int) -> float:
+    """What the absolute value of a body node surely does not exceed; infinite where that is not known."""
+    bound = _bound(e, node, {})
+    return bound if bound < _LARGEST else math.inf
 
 
 def _bound(e: Emission, position: int, known: dict[int, float]) -> float:
@@ -53,7 +56,7 @@ def _leaf(e: Emission, position: int, node: Node) -> float:
 _RULES: Mapping[str, Callable[[list[float]], float]] = {
     "add": sum,
     "sub": sum,
-    "mul": lambda of: 0.0 if 0.0 in of else math.prod(of),
+    "mul": lambda of: math.inf if math.inf in of else math.prod(of),
     "neg": sum,
     "abs": sum,
     "cast": sum,
@@ -61,8 +64,8 @@ _RULES: Mapping[str, Callable[[list[float]], float]] = {
     "min": max,
     "select": lambda of: max(of[1:]),
     "dequantize": lambda of: (of[0] + of[2]) * of[1],
-    "sigmoid": lambda of: 1.0 if of[0] < LARGEST else math.inf,
-    "tanh": lambda of: 1.0 if of[0] < LARGEST else math.inf,
+    "sigmoid": lambda of: 1.0 if of[0] < _LARGEST else math.inf,
+    "tanh": lambda of: 1.0 if of[0] < _LARGEST else math.inf,
     "silu": sum,
     "gelu": sum,
 }

@@ -30,7 +30,8 @@ class Memory:
         self.plan, self.module = plan, module
         self.layouts = Layouts(module.graph)
         self.views: dict[Node, View] = {}
-        self._halos: dict[int, Halo] = {}
+        self._halos: dict[int, tuple[Halo, View]] = {}
+        self._copies: dict[tuple[View, Halo, bool], View] = {}
         self.outputs: dict[Node, int] = {}
         """Nodes whose kernel writes straight into a value that the call returns."""
 
@@ -144,19 +145,26 @@ class Memory:
         bands = borders(physical, [before[d] for d in order], [after[d] for d in order])
         param = (dtype, halo.fill)
         self.plan.step(Fill(0, dtype, product(physical), bands), [(whole.value, 0)], [param], "halo")
-        self._halos[view.value] = halo
+        self._halos[view.value] = (halo, view)
         return view
 
     def with_halo(self, node: Node, halo: Halo, slack: bool = False) -> View:
         """The node's view, channels last, with at least this halo; with `slack`, readable beyond its end."""
         view = self.view(node)
-        own = self._halos.get(view.value) if view == self.views.get(node) else None
-        serves = halo.is_empty or (own is not None and own.covers(halo))
+        known = self._copies.get((view, halo, slack))
+        if known is not None:
+            return known
+        own, whole = self._halos.get(view.value, (None, view))
+        # A view of part of the value has other elements around it.
+        around = own is not None and (view.shape[2:], view.strides[2:]) == (whole.shape[2:], whole.strides[2:])
+        serves = halo.is_empty or (own is not None and around and own.covers(halo))
         in_arena = self.plan.values[view.value].place == "arena"
-        if not serves or view.strides[1] != 1 or (slack and not in_arena):
+        has_channels_last = view.strides[1] == 1 or view.shape[1] == 1
+        if not serves or not has_channels_last or (slack and not in_arena):
+            given = view
             place = self._new_buffer(view.dtype, view.shape, channels_last(len(view.shape)), halo)
             self.copy(view, place, f"{node.name}, channels last")
-            view = place
+            view = self._copies[given, halo, slack] = place
         if slack:
             self.plan.slack.add(view.value)
         return view

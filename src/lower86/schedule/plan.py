@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..errors import GraphError
 from ..program.dtypes import DTYPES
 from ..program.kernels import Kernel
 from ..program.program import Check, Foreign, Packing, Step, Value
@@ -55,8 +56,14 @@ class Plan:
         for size, stride in zip(view.shape, view.strides, strict=True):
             self.require(size)
             last = last + (size - 1) * stride
+        rest = product(self.values[view.value].shape) - 1 - last
+        if 0 not in view.shape and any(isinstance(size, int) and size < 0 for size in (view.offset, rest)):
+            raise GraphError(
+                f"a view of {list(view.shape)} elements reaches beyond its value",
+                fix="this is a bug of lower86: report the model",
+            )
         self.require(view.offset)
-        self.require(product(self.values[view.value].shape) - 1 - last)
+        self.require(rest)
 
     def constant(self, tensor: torch.Tensor, packing: str = "none") -> int:
         """The value that holds `tensor`, packed as named; the same tensor twice is one value."""

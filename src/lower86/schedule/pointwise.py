@@ -15,7 +15,6 @@ from torch.fx import Node
 from ..errors import GraphError
 from ..graph.qparams import is_plain_dequantize, is_plain_quantize
 from ..ops.quantize import quantize
-from ..program.dtypes import DTYPES
 from .activations import ACTIVATIONS
 from .arithmetic import ARITHMETIC
 from .choices import CHOICES
@@ -23,7 +22,7 @@ from .constructors import CONSTRUCTORS
 from .division import DIVISION
 from .emission import Emission, Space
 from .gathers import GATHERS
-from .magnitude import is_finite
+from .magnitude import LARGEST_STEP, bound_of
 from .scalars import At, Elementwise, Emit
 from .symbols import DTYPE_NAMES, to_size
 from .trigonometry import TRIGONOMETRY
@@ -65,14 +64,31 @@ def _is_known(value: object) -> bool:
     return True
 
 
+_WHOLE = {"u8": (0, 255), "i8": (-128, 127)}
+
+
 def _quantize(e: Emission, node: Node, space: Space) -> int:
     at = At(e, node, space)
-    x = at("input", "f32")
-    inverse = e.param("f32", 1.0 / at.number("scale"))
-    numbers = [e.param("f32", at.number(name)) for name in ("zero_point", "quant_min", "quant_max")]
-    narrow = DTYPES[at.dtype].size <= 2
-    operation = "quantize_finite" if narrow and is_finite(e, e.call("mul", x.node, inverse)) else "quantize"
-    return e.call(operation, x.node, inverse, *numbers, dtype=at.dtype)
+    x = at("input", "f32").node
+    low, high = at.number("quant_min"), at.number("quant_max")
+    zero, factor = at.number("zero_point"), 1.0 / at.number("scale")
+    inverse = e.param("f32", factor)
+    if _WHOLE.get(at.dtype) != (low, high) or bound_of(e, x) * factor + abs(zero) > LARGEST_STEP:
+        numbers = [e.param("f32", number) for number in (zero, low, high)]
+        return e.call("quantize", x, inverse, *numbers, dtype=at.dtype)
+    if at.dtype == "u8" and zero == 0:
+        x = _before_relu(e, x)  # what is below 0 becomes 0 anyway
+    # A zero point of 0 is worth code of its own: it is that of every value after a relu.
+    steps = e.const("i32", 0) if zero == 0 else e.param("i32", zero)
+    return e.call("quantize_bounded", x, inverse, steps, dtype=at.dtype)
+
+
+def _before_relu(e: Emission, x: int) -> int:
+    node = e.body.nodes[x]
+    if node.op != "max":
+        return x
+    first, second = (e.body.nodes[a] for a in node.args)
+    return node.args[0] if second.op == "const" and second.attrs == (0.0,) and first.dtype == "f32" else x
 
 
 def _quantize_dynamic(e: Emission, node: Node, space: Space) -> int:
