@@ -385,6 +385,19 @@ class Code:
         count = 2 * low.type.count
         return self.b.shuffle_vector(low, high, ir.Constant(vector(I32, count), list(range(count))))
 
+    def interleaved(self, values: Sequence[Value]) -> Value:
+        """Lane 0 of each vector, then lane 1 of each, …"""
+        lanes, count = values[0].type.count, len(values)
+        whole = values[0]
+        for value in values[1:]:
+            # Shuffles take two vectors of one type: the shorter one is filled up with anything.
+            order = [min(i, lanes - 1) for i in range(whole.type.count)]
+            filled = self.b.shuffle_vector(value, value, ir.Constant(vector(I32, len(order)), order))
+            joined = [*range(whole.type.count), *range(whole.type.count, whole.type.count + lanes)]
+            whole = self.b.shuffle_vector(whole, filled, ir.Constant(vector(I32, len(joined)), joined))
+        mixed = [c * lanes + i for i in range(lanes) for c in range(count)]
+        return self.b.shuffle_vector(whole, whole, ir.Constant(vector(I32, len(mixed)), mixed))
+
     def transpose(self, rows: Sequence[Value]) -> list[Value]:
         """Column i of a square of vectors as vector i: log2(lanes) rounds that swap ever smaller blocks."""
         rows, lanes, width = list(rows), len(rows), len(rows) // 2

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import GraphError
 from ..program.body import Node, Store
-from ..program.kernels import Attention, Contraction, Depthwise, Fill, Kernel, Left, Pointwise, Right, Rows
+from ..program.kernels import Attention, Contraction, Depthwise, Fill, Interleave, Kernel, Left, Pointwise, Right, Rows
 from ..program.sizes import FloorDiv, SizeExpr, names
 from . import llvm
 from .attention import emit_attention
@@ -18,6 +18,7 @@ from .contraction import emit_contraction
 from .depthwise import emit_depthwise
 from .fill import emit_fill
 from .frame import Frame, Layout
+from .interleave import emit_interleave
 from .isa import ISAS
 from .pointwise import emit_pointwise
 from .rows import emit_rows
@@ -25,6 +26,7 @@ from .target import Target
 
 _EMITTERS: Mapping[type[Any], Callable[..., None]] = {
     Pointwise: emit_pointwise,
+    Interleave: emit_interleave,
     Rows: emit_rows,
     Contraction: emit_contraction,
     Attention: emit_attention,

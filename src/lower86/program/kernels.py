@@ -31,6 +31,21 @@ class Pointwise:
 
 
 @dataclass(frozen=True)
+class Interleave:
+    """As `Pointwise`, for a last dim of a few elements: every store goes through it and the dim before without a gap.
+
+    Lanes run along the second last dim. A unit is `rows` rows of that.
+    """
+
+    sizes: tuple[Size, ...]
+    body: Body
+    rows: int
+
+    def units(self) -> Size:
+        return ceil_div(product(self.sizes[:-2]), self.rows)
+
+
+@dataclass(frozen=True)
 class Reduction:
     """`kind` (sum, prod, max, min, any, all) of body node `node` over the reduced dims: `value` number `number`."""
 
@@ -209,5 +224,5 @@ class Fill:
         return 1
 
 
-Kernel = Pointwise | Rows | Contraction | Depthwise | Attention | Fill
-KINDS = (Pointwise, Rows, Contraction, Depthwise, Attention, Fill)
+Kernel = Pointwise | Interleave | Rows | Contraction | Depthwise | Attention | Fill
+KINDS = (Pointwise, Interleave, Rows, Contraction, Depthwise, Attention, Fill)

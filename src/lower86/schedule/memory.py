@@ -12,7 +12,8 @@ from ..errors import GraphError
 from ..graph.arguments import arguments, is_call
 from ..graph.edit import constant_of
 from ..graph.source import describe
-from ..program.kernels import Band, Fill, Pointwise
+from ..program.body import Body
+from ..program.kernels import Band, Fill, Interleave, Pointwise
 from ..program.sizes import Size, contiguous_strides, evaluate, names, product
 from .emission import Emission, Space, coalesced
 from .layout import Halo, Layouts, channels_last, halo_of
@@ -189,7 +190,7 @@ class Memory:
             if order is None:
                 continue
             channels = node.meta["val"].shape[1]
-            few = isinstance(channels, int) and channels < _FEW
+            few = isinstance(channels, int) and channels < _FEW and not _is_interleaved(channels)
             return tuple(range(len(order))) if few else order
         return tuple(range(nodes[0].meta["val"].dim()))
 
@@ -198,12 +199,18 @@ _FEW = 16
 """Channels that do not fill a vector: lanes along the last spatial dim then."""
 
 
+def _is_interleaved(channels: Size) -> bool:
+    """Whether so many channels, computed one after another, are written side by side."""
+    return isinstance(channels, int) and 2 <= channels <= 4
+
+
 def _walk_order(shape: Sequence[Size], strides: Sequence[Size], source: View | None = None) -> tuple[int, ...]:
     """The dims, those with the largest strides first, so that neighbours in memory are walked one after another."""
     far = {name: 1009 for size in (*shape, *strides) for name in names(size)}
     order = sorted(range(len(shape)), key=lambda d: (-evaluate(strides[d], far), d))
     innermost = shape[order[-1]] if order else None
-    if source is not None and isinstance(innermost, int) and innermost < _FEW:
+    few = isinstance(innermost, int) and innermost < _FEW and not _is_interleaved(innermost)
+    if source is not None and few:
         return _walk_order(source.shape, source.strides)
     return tuple(order)
 
@@ -236,5 +243,17 @@ def add_pointwise(e: Emission, shape: tuple[Size, ...], label: str) -> None:
     """The step that runs an emission at every point of `shape`."""
     body, sizes, _ = coalesced(e.body.build(), shape or (1,), [], [])
     inner = sizes[-1]
+    if len(sizes) > 1 and _is_interleaved(inner) and _writes_side_by_side(body, inner):
+        width = sizes[-2] if isinstance(sizes[-2], int) else 64
+        kernel = Interleave(sizes, body, max(1, 2048 // max(1, width)))
+        e.plan.step(kernel, e.slots, e.params, label)
+        return
     chunk = min(4096, -(-inner // 16) * 16 or 16) if isinstance(inner, int) else 4096
     e.plan.step(Pointwise(sizes, body, max(1, 8192 // chunk), chunk), e.slots, e.params, label)
+
+
+def _writes_side_by_side(body: Body, channels: Size) -> bool:
+    """Whether every store goes through the last two dims without a gap, and some load does not."""
+    loads = [node.attrs[1] for node in body.nodes if node.op == "load"]
+    across = any(isinstance(strides, tuple) and strides[-2:] != (channels, 1) for strides in loads)
+    return across and all(store.strides[-2:] == (channels, 1) for store in body.stores)
