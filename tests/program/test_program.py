@@ -12,7 +12,9 @@ import pytest
 
 from lower86.codegen.compile import kernel_name, layout_of
 from lower86.program.body import Attribute, Body, BodyBuilder, Node, Store
-from lower86.program.kernels import KINDS, Attention, Contraction, Left, Pointwise, Reduction, Right, Rows
+from lower86.program.kernels import (
+    KINDS, Attention, Band, Contraction, Depthwise, Fill, Interleave, Left, Pointwise, Reduction, Right, Rows,
+)  # fmt: skip
 from lower86.program.program import Dim, Foreign, Packing, Program, Step, Value, constant_bytes
 from lower86.program.sizes import Size, ceil_div, dim_atom, evaluate, names
 
@@ -48,6 +50,11 @@ KERNELS = {
     "float": Contraction(
         "f32", (2, D0), (7,), 9, (D1,), Left(0, (0, D1), (D1,), (1,)), Right(1, (D1, 9 * D1), 9), 0, 0, body(), 4
     ),
+    "depthwise": Depthwise(
+        "u8s8", (D0, 7, D1), 33, (3, 5), Left(0, (), (D1 * 900, 99, 66), (99, 33)), 1, 2, body(), 2
+    ),
+    "fill": Fill(0, "u8", D0 * 48, (Band(D1, (D0, 2, 48), (64, 16)), Band(0, (3,), ()))),
+    "interleave": Interleave((D0, D1, 3), body(), 9),
     "attention": Attention(
         D0, 12, D1, (D1 + 5) // 6, 64, 32, (768 * D1, 64, 768), (768 * D1, 64, 768), (0, 32, 384), 3, True,
         body(), 3, body(1.5),

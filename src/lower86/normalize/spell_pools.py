@@ -105,8 +105,13 @@ class _Pool:
         """x with its spatial dims as windows, their elements in as many last dims; outside x, `fill`."""
         kernel, high = list(self.kernel), list(high)
         for i, (size, count) in enumerate(zip(shape_of(x)[-self.dims :], self.counts(), strict=True)):
-            # Some pool all there is by a kernel of any size: what lies beyond x is not worth a tap.
-            if isinstance(size, int) and count == 1 and self.dilation[i] == 1 and kernel[i] > self.padding[i] + size:
+            # Some pool all there is by a kernel of any size: what lies beyond x and its padding is not worth a tap.
+            if (
+                isinstance(size, int)
+                and count == 1
+                and self.dilation[i] == 1
+                and kernel[i] > 2 * self.padding[i] + size
+            ):
                 kernel[i], high[i] = self.padding[i] + size, 0
         options = {"kernel": kernel, "stride": self.stride, "dilation": self.dilation}
         return insert(

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import Lower86Error
-from ..lowered import LoweredModule
 from ..program.dtypes import DTYPES
 from ..program.kernels import Attention, Contraction, Depthwise
 from ..program.program import Foreign, Program, Step
@@ -68,7 +67,7 @@ def profile(lowered: Any, *inputs: Any, seconds: float = 2.0, **named: Any) -> P
     a step gains from the next ones' starting while it ends is not seen. Raises Lower86Error for anything but a lowered
     module, InputError for inputs that do not fit.
     """
-    if not isinstance(lowered, LoweredModule):
+    if not isinstance(getattr(lowered, "program", None), Program):
         raise Lower86Error(
             f"a {type(lowered).__name__} has no program to time",
             where="lower86.profile(lowered, *inputs)",
