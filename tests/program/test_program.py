@@ -13,7 +13,18 @@ import pytest
 from lower86.codegen.compile import kernel_name, layout_of
 from lower86.program.body import Attribute, Body, BodyBuilder, Node, Store
 from lower86.program.kernels import (
-    KINDS, Attention, Band, Contraction, Depthwise, Fill, Interleave, Left, Pointwise, Reduction, Right, Rows,
+    KINDS,
+    Attention,
+    Band,
+    Contraction,
+    Depthwise,
+    Fill,
+    Interleave,
+    Left,
+    Pointwise,
+    Reduction,
+    Right,
+    Rows,
 )  # fmt: skip
 from lower86.program.program import Dim, Foreign, Packing, Program, Step, Value, constant_bytes
 from lower86.program.sizes import Size, ceil_div, dim_atom, evaluate, names
