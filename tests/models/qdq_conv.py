@@ -98,7 +98,7 @@ TRANSPOSED: Kinds = [
 ]  # fmt: skip
 GEOMETRIES: dict[str, tuple[int, Kinds]] = {
     "1-d": (1, [
-        *PLAIN, {"taps": (4,), "padding": "same"}, {"taps": (1,), "stride": 2}, {"pad": (2, 1), "padding": 1},
+        *PLAIN[::2], {"taps": (4,), "padding": "same"}, {"taps": (1,), "stride": 2}, {"pad": (2, 1), "padding": 1},
     ]),
     "2-d": (2, PLAIN),
     "2-d, uneven": (2, [
@@ -111,7 +111,7 @@ GEOMETRIES: dict[str, tuple[int, Kinds]] = {
         {"taps": (2, 3, 2), "padding": "same"}, {"pad": (0, 1, 1, 0, 2, 0), "groups": 4}, {"groups": 2, "dilation": 2},
     ]),
     "1-d, transposed": (1, [
-        *TRANSPOSED, {"taps": (2,), "stride": 3}, {"taps": (1,), "stride": 2},
+        *TRANSPOSED[::2], {"taps": (2,), "stride": 3}, {"taps": (1,), "stride": 2},
         {"taps": (4,), "stride": 2, "padding": 3},
     ]),
     "2-d, transposed": (2, [

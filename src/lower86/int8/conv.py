@@ -52,9 +52,10 @@ def keep_lowered_conv(module: GraphModule, node: Node) -> Lowered | None:
     if not is_call(node, int8_conv):
         return None
     given = arguments(node)
-    points = shape_of(given["x"] if any(gap > 1 for gap in given["spread"]) else node)
-    taps = math.prod(shape_of(given["weight"])[1:])
-    return Lowered(record(node, math.prod(size_hint(s) for s in points) * taps))
+    # Of a transposed one every input element meets all taps; of a plain one every output element has all of them.
+    batch, _, *points = shape_of(given["x"] if given["transposed"] else node)
+    sizes = (batch, *points, *shape_of(given["weight"]))
+    return Lowered(record(node, math.prod(size_hint(size) for size in sizes)))
 
 
 def _why_not(module: GraphModule, x: Node, w: Node) -> str:
@@ -73,6 +74,7 @@ def _rewrite(module: GraphModule, node: Node, given: dict[str, Any]) -> Node:
     options = {"stride": list(given["stride"]), "dilation": list(given["dilation"]), "groups": groups}
     options["low"] = options["high"] = list(given["padding"])
     options["spread"] = [1] * len(given["stride"])
+    options["transposed"] = given["transposed"]
     if given["transposed"]:
         reach = [step * (t - 1) for step, t in zip(given["dilation"], weight.shape[2:], strict=True)]
         low = [r - pad for r, pad in zip(reach, given["padding"], strict=True)]

@@ -2,6 +2,7 @@
 
     reshape(dequantize(q))    ->  dequantize(reshape(q))       quantize(reshape(x))  ->  reshape(quantize(x))
     permute(dequantize(w))    ->  dequantize(permute(w))       with the axis moved along
+    cat of dequantizes alike  ->  dequantize(cat(q…))          quantize(cat(x…))    ->  cat(quantize(x)…)
     pad(dequantize(q), 0)     ->  dequantize(pad(q, zero))     quantize(pad(x, 0))  ->  pad(quantize(x), zero)
 
 A dequantize moves only if the movement is its only user, and then each of the movement's users gets one of its own; a
@@ -24,6 +25,7 @@ from ..graph.qparams import (
     is_quantize,
     is_row_dequantize,
     qparams_of,
+    same,
 )
 
 _A = torch.ops.aten
@@ -36,6 +38,8 @@ def move_dequantize(module: GraphModule) -> None:
         moves = is_call(node, *MOVEMENT) or _pads_zeros(node)
         if moves and is_dequantize(node.args[0]) and len(node.args[0].users) == 1:
             _sink(module, node, node.args[0])
+        elif is_call(node, _A.cat.default):
+            _sink_all(module, node)
     for node in list(module.graph.nodes):
         if is_quantize(node) and qparams_of(module, node).axis is None:
             _hoist(module, node)
@@ -92,9 +96,40 @@ def _zero(module: GraphModule, node: Node) -> int | None:
     return zero if isinstance(zero, int) and parameters.low <= zero <= parameters.high else None
 
 
+def _sink_all(module: GraphModule, cat: Node) -> None:
+    """Joins integers in place of what they stand for, where all stand for it alike."""
+    given = arguments(cat)
+    parts = given["tensors"]
+    if not all(is_plain_dequantize(part) for part in parts) or len(set(parts)) < len(parts):
+        return
+    first = qparams_of(module, parts[0])
+    if not all(same(first, qparams_of(module, part)) and len(part.users) == 1 for part in parts):
+        return
+    joined = insert(cat, cat.target, ([source_of(part) for part in parts], given["dim"]), like=cat)
+    for user in list(cat.users):
+        args, kwargs = (joined, *parts[0].args[1:]), dict(parts[0].kwargs)
+        own = insert(cat, parts[0].target, args, kwargs, like=parts[0], value=cat.meta["val"])
+        user.replace_input_with(cat, own)
+    cat.graph.erase_node(cat)
+
+
+def _hoist_over(quantize: Node, cat: Node) -> None:
+    """Quantizes the parts of a concatenation in place of the whole; each may be fused with what gives it."""
+    given = arguments(cat)
+
+    def quantized(part: Node) -> Node:
+        return insert(cat, quantize.target, (part, *quantize.args[1:]), dict(quantize.kwargs), like=quantize)
+
+    replace(quantize, insert(quantize, cat.target, ([quantized(p) for p in given["tensors"]], given["dim"]), like=cat))
+    cat.graph.erase_node(cat)
+
+
 def _hoist(module: GraphModule, quantize: Node) -> None:
     while len(source_of(quantize).users) == 1:
         move: Any = quantize.args[0]
+        if is_call(move, _A.cat.default) and is_plain_quantize(quantize):
+            _hoist_over(quantize, move)
+            return
         if _pads_zeros(move):
             zero = _zero(module, quantize)
             if zero is None:

@@ -5,6 +5,8 @@
 
 `low` and `high` are how many zero points stand before and after x in each spatial dim. `spread` puts spread - 1 of them
 between x's elements: a transposed convolution is one of spread x with a flipped weight, and low may be negative then.
+`transposed` only tells that the model said it so: reports count multiplications as it does.
+
 `scale[n]` is the activation's scale times the weight's, in float32. The sum is exact.
 """
 
@@ -19,7 +21,7 @@ from .registration import operator
 
 SCHEMA = (
     "int8_conv(Tensor x, Tensor weight, Tensor? bias=None, *, int x_zero_point, Tensor scale, int[] stride, "
-    "int[] low, int[] high, int[] dilation, int[] spread, int groups) -> Tensor"
+    "int[] low, int[] high, int[] dilation, int[] spread, int groups, bool transposed=False) -> Tensor"
 )
 
 _CONVOLUTIONS = (torch.nn.functional.conv1d, torch.nn.functional.conv2d, torch.nn.functional.conv3d)
@@ -38,6 +40,7 @@ def reference(
     dilation: Sequence[int],
     spread: Sequence[int],
     groups: int,
+    transposed: bool = False,
 ) -> Tensor:
     """x: u8 or s8 [B, C, I…]; weight: s8 [N, C/groups, T…]; bias, scale: f32 [N]. Gives f32 [B, N, O…]."""
     centred = x.to(torch.float64) - x_zero_point  # sums of integers this small are exact in float64
@@ -45,7 +48,7 @@ def reference(
     exact = convolve(_spread(centred, low, high, spread), weight.to(torch.float64), None, stride, 0, dilation, groups)
     shape = [-1, *[1] * len(stride)]
     y = exact.to(torch.float32) * scale.reshape(shape)
-    return y if bias is None else y + bias.reshape(shape)
+    return (y if bias is None else y + bias.reshape(shape)).contiguous()
 
 
 def _spread(x: Tensor, low: Sequence[int], high: Sequence[int], spread: Sequence[int]) -> Tensor:
@@ -71,6 +74,7 @@ def fake(
     dilation: Sequence[int],
     spread: Sequence[int],
     groups: int,
+    transposed: bool = False,
 ) -> Tensor:
     """The result's shape and dtype."""
     sizes = [

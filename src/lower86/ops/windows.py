@@ -33,7 +33,7 @@ def reference(
     y = torch.nn.functional.pad(x, pads, value=fill)
     for dim, (size, step, gap) in enumerate(zip(kernel, stride, dilation, strict=True), start=first):
         y = y.unfold(dim, (size - 1) * gap + 1, step)[..., ::gap]
-    return y.clone()
+    return y.clone(memory_format=torch.contiguous_format)
 
 
 def fake(

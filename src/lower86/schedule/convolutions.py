@@ -27,6 +27,7 @@ from .symbols import to_sizes
 from .templates import Finish, column_start, register_tiles
 from .views import View
 
+_MOST_TAPS = 512
 EmitKernel = Callable[[Emission, Finish], "Contraction | Depthwise"]
 _SMALLEST_DEPTHWISE = 1 << 15
 """Multiply-accumulates of a depthwise unit, a microsecond or so."""
@@ -54,8 +55,8 @@ def convolution_kernels(memory: Memory, node: Node) -> list[EmitKernel]:
 
 
 def _is_depthwise(convolution: Convolution, weight: Tensor) -> bool:
-    """Whether every channel has one weight a tap, few enough that no sum overflows."""
-    return weight.shape[:2] == (convolution.groups, 1) and weight[0].numel() < 1 << 15
+    """Whether every channel, of several, has one weight a tap, few enough to write out one after another."""
+    return weight.shape[:2] == (convolution.groups, 1) and weight.shape[0] > 1 and weight[0].numel() <= _MOST_TAPS
 
 
 def _turned(weight: Tensor, groups: int) -> Tensor:

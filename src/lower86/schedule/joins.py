@@ -57,7 +57,8 @@ def _cat(memory: Memory, node: Node, whole: View) -> None:
             continue  # an empty tensor of one dim joins anything, by an old courtesy of PyTorch's
         view = memory.view(part)
         place = sliced(whole, dim, start, 1, view.shape[dim])
-        memory.fill(view, place, f"{node.name}, part {number}")
+        if view != place:  # else its own kernel has written it there
+            memory.fill(view, place, f"{node.name}, part {number}")
         start = start + view.shape[dim]
 
 

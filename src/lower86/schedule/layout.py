@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch.fx import Graph, Node
 
-from ..graph.arguments import arguments, is_call, shape_of
+from ..graph.arguments import arguments, is_call, same_shape, shape_of
 from ..ops.windows import windows
 from .geometry import convolution_of, is_native_convolution
 from .pointwise import pointwise_of
@@ -95,6 +95,11 @@ def halo_of(node: Node) -> tuple[Node, Halo] | None:
     return None
 
 
+def have_same_shape(a: Node, b: Node) -> bool:
+    """Whether two tensors' shapes are equal in every call; comparing torch's own sizes would make an assumption."""
+    return same_shape(shape_of(a), shape_of(b))
+
+
 def _alike(node: Node) -> Iterable[Node]:
     """The operands that lie as the node does."""
     value = node.meta.get("val")
@@ -104,7 +109,7 @@ def _alike(node: Node) -> Iterable[Node]:
     if is_call(node, _A.index.Tensor) and arguments(node)["indices"][:2] == [None, None]:
         return [arguments(node)["self"]]
     if pointwise_of(node) is not None:
-        return [n for n in operands if n.meta["val"].shape == value.shape]
+        return [n for n in operands if have_same_shape(n, node)]
     if node.target in _KEEPS_CHANNELS:
         return [n for n in operands if n.meta["val"].dim() == value.dim()]
     return ()

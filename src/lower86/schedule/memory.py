@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
@@ -16,12 +17,14 @@ from ..program.body import Body
 from ..program.kernels import Band, Fill, Interleave, Pointwise
 from ..program.sizes import Size, contiguous_strides, evaluate, names, product
 from .emission import Emission, Space, coalesced
-from .layout import Halo, Layouts, channels_last, halo_of
+from .layout import Halo, Layouts, channels_last, halo_of, have_same_shape
 from .plan import Plan
 from .pointwise import pointwise_of
 from .scalars import constant
-from .symbols import storage_of
+from .symbols import storage_of, to_sizes
 from .views import PERMUTE, View, contiguous, inverse, moved, permuted, sliced
+
+_A = torch.ops.aten
 
 
 class Memory:
@@ -116,13 +119,40 @@ class Memory:
         """
         if node in self.views:
             return self.views[node]
+        joined = self._place_in_join(node)
         if node in self.outputs:
             view = contiguous(self.outputs[node], dtype, shape)
+        elif joined is not None:
+            view = joined
         else:
             order = self.layouts.order(node) or self._wanted_order(node, len(shape))
             view = self._new_buffer(dtype, shape, order, self.layouts.halos.get(node))
         self.views[node] = view
         return view
+
+    def _place_in_join(self, node: Node) -> View | None:
+        """The node's part of what a concatenation puts together, if it can be computed there at once."""
+        halo = self.layouts.halos.get(node)
+        if node in self.outputs or (halo is not None and not halo.is_empty):
+            return None
+        for reader in node.users:
+            parts = arguments(reader)["tensors"] if is_call(reader, _A.cat.default) else []
+            if parts.count(node) != 1 or reader.meta["val"].dtype != node.meta["val"].dtype:
+                continue
+            if any(part.meta["val"].dim() != node.meta["val"].dim() for part in parts):
+                continue
+            dim = arguments(reader)["dim"] % node.meta["val"].dim()
+            sizes = [to_sizes(part.meta["val"].shape)[dim] for part in parts]
+            place = parts.index(node)
+            whole = self.store_of(reader, self.dtype_of(reader), to_sizes(reader.meta["val"].shape))
+            return sliced(whole, dim, sum(sizes[:place], start=0), 1, sizes[place])
+        return None
+
+    def dtype_of(self, node: Node) -> str:
+        """The program's name of a tensor's dtype."""
+        storage = storage_of(node.meta["val"].dtype)
+        assert storage is not None
+        return storage
 
     def _wanted_order(self, node: Node, rank: int) -> tuple[int, ...]:
         (first, *others) = list(node.users) or [node]
@@ -178,7 +208,7 @@ class Memory:
             return order
         if node not in self.views and pointwise_of(node) is not None:
             alike = (n for n in node.all_input_nodes if isinstance(n.meta.get("val"), Tensor))
-            source = next((n for n in alike if n.meta["val"].shape == node.meta["val"].shape), None)
+            source = next((n for n in alike if have_same_shape(n, node)), None)
             return tuple(range(rank)) if source is None else self.order_of(source)
         view = self.view(node)
         return _walk_order(view.shape, view.strides)
