@@ -105,7 +105,7 @@ UNARY: Mapping[str, tuple[Sequence[str], Reference]] = {
 COMPARISONS: Mapping[str, Reference] = {
     "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal,
 }  # fmt: skip
-OTHERS = ("select", "cast", "quantize", "dequantize", *FLOAT32_FUNCTIONS)
+OTHERS = ("select", "cast", "quantize", "quantize_bounded", "dequantize", *FLOAT32_FUNCTIONS)
 ELSEWHERE = (*DIVISION, *FLOAT32_POWERS)
 
 

@@ -61,3 +61,22 @@ def test_quantize_agrees_with_pytorch(dtype: str) -> None:
     kernel = Pointwise((x.size,), stored(e, e.quantize(e.load(0, (1,)), 0, dtype), 1, (x.size,)), 1, 4096)
     params = [("f32", float(v)) for v in (1 / scale, zero, span.min, span.max)]
     np.testing.assert_array_equal(run_kernel(kernel, {0: x}, {1: ((x.size,), kind.numpy.str)}, params=params)[1], want)
+
+
+@pytest.mark.parametrize(("dtype", "zero"), [("u8", 0), ("u8", 7), ("u8", 255), ("i8", 0), ("i8", -128), ("i8", 127)])
+def test_quantize_of_bounded_numbers(dtype: str, zero: int) -> None:
+    inverse, span = np.float32(1 / 0.05), np.iinfo(DTYPES[dtype].numpy)  # type: ignore[arg-type]
+    steps = np.concatenate([np.arange(-300, 300, 0.5), np.linspace(-(2.0**29), 2.0**29, 301)])
+    x = (steps.astype(np.float32) / inverse).astype(np.float32)
+    e = Expression()
+    for slot, node in ((1, e.const(zero, "i32")), (2, e.param(1, "i32"))):
+        q = e.call("quantize_bounded", e.load(0, (1,)), e.param(0), node, dtype=dtype)
+        e.store(slot, (1,), q)
+    kernel = Pointwise((x.size,), e.build(), 1, 4096)
+    kind = DTYPES[dtype].numpy.str
+    got = run_kernel(
+        kernel, {0: x}, {1: ((x.size,), kind), 2: ((x.size,), kind)}, params=[("f32", inverse), ("i32", zero)]
+    )
+    want = np.clip(np.rint(x * inverse).astype(np.float64) + zero, span.min, span.max)
+    np.testing.assert_array_equal(got[1], want)
+    np.testing.assert_array_equal(got[2], want)
