@@ -68,7 +68,9 @@ def _efficientnet() -> nn.Module:
     config = transformers.EfficientNetConfig(
         num_labels=1000, width_coefficient=1.0, depth_coefficient=1.0, image_size=224, hidden_dim=1280, dropout_rate=0.2
     )
-    return Logits(transformers.EfficientNetForImageClassification(config))
+    model = transformers.EfficientNetForImageClassification(config)
+    model.efficientnet.pooler = nn.AdaptiveAvgPool2d(1)  # the same as its kernel of 1280, which OpenVINO refuses
+    return Logits(model)
 
 
 ARCHITECTURES: Mapping[str, Callable[[], nn.Module]] = {
