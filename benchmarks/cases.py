@@ -28,6 +28,8 @@ class Case:
     inputs: Sequence[Inputs]
     is_transformer: bool = False
     is_convolutional: bool = False
+    has_transposed: bool = False
+    """Whether it has transposed convolutions, which torchao's quantizer leaves in float; NNCF's and lower86's do not."""
 
 
 def _minilm(length: int) -> Case:
@@ -58,7 +60,14 @@ def _vision(name: str, batch: int = 1, size: int = 224) -> Case:
     generator = torch.Generator().manual_seed(1)
     data = [(torch.randn(batch, 3, size, size, generator=generator),) for _ in range(INPUTS + 8)]
     images = "" if batch == 1 else f", {batch} images"
-    return Case(f"{name}{images}", vision.load(name, size), data[INPUTS:], data[:INPUTS], is_convolutional=True)
+    return Case(
+        f"{name}{images}",
+        vision.load(name, size),
+        data[INPUTS:],
+        data[:INPUTS],
+        is_convolutional=True,
+        has_transposed=name == "unet",
+    )
 
 
 CASES: Mapping[str, Callable[[], Case]] = {

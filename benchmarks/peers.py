@@ -30,12 +30,13 @@ class Peer:
     packages: tuple[str, ...] = ()
 
 
-def quantized(case: Case) -> GraphModule:
+def quantized(case: Case, quantizer: Any = None) -> GraphModule:
     """The model as torchao's PT2E flow leaves it: what lower86, Inductor and torchao's lowering start from."""
     import torchao.quantization.pt2e.quantizer.x86_inductor_quantizer as xiq
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
-    quantizer = xiq.X86InductorQuantizer().set_global(xiq.get_default_x86_inductor_quantization_config())
+    if quantizer is None:
+        quantizer = xiq.X86InductorQuantizer().set_global(xiq.get_default_x86_inductor_quantization_config())
     prepared = prepare_pt2e(torch.export.export(case.model, case.inputs[0], strict=True).module(), quantizer)
     with torch.no_grad():
         for inputs in case.calibration:
@@ -59,6 +60,8 @@ def _lower86(case: Case, model: GraphModule, threads: int) -> Run:
 
     import lower86
 
+    if case.has_transposed:
+        model = quantized(case, lower86.X86Quantizer())
     lowered = lower86.lower_pt2e_quantized_to_x86(model, case.inputs[0])
     wanted = sum(int8_macs(model, *case.inputs[0]).values())
     done = sum(operator.macs for operator in lower86.explain(lowered).operators if operator.is_int8)
