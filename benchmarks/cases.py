@@ -29,7 +29,7 @@ class Case:
     is_transformer: bool = False
     is_convolutional: bool = False
     has_transposed: bool = False
-    """Whether it has transposed convolutions, which torchao's quantizer leaves in float, unlike NNCF's and lower86's."""
+    """Whether it has transposed convolutions: torchao's quantizer leaves them in float, NNCF's and lower86's do not."""
 
 
 def _minilm(length: int) -> Case:
