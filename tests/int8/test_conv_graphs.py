@@ -122,6 +122,11 @@ def test_what_stands_between(name: str) -> None:
     check(Graph(*ALONG[name]), torch.randn(2, 3, 9, 9))
 
 
+def test_the_parts_of_a_concatenation_are_computed_where_they_belong() -> None:
+    lowered = check(Graph(*ALONG["concat"]), torch.randn(2, 3, 9, 9))
+    assert not [step.label for step in lowered.program.steps if "part" in step.label]
+
+
 A = torch.export.Dim.AUTO
 VARYING: dict[str, tuple[list[nn.Module], Callable[..., Any], dict[int, Any], tuple[int, ...]]] = {
     "pad": ([C(3, 8, 3)], lambda x, a: a(F.pad(x, (0, 1, 0, 1))), {0: A}, (5, 3, 9, 9)),

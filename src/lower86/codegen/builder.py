@@ -2,7 +2,8 @@
 
 Loops, branches and mutable variables instead of blocks and phis (LLVM's SROA turns the variables back into registers);
 vectors of `LANES` elements on every target, which LLVM splits to the width the CPU has, so that results do not depend
-on it. llvmlite carries no types: here, and only here, its objects appear under the name `Value`.
+on it. llvmlite carries no types: here, and only here, its objects appear under the name `Value`. That is why it is one
+file, long as it is: cut in two, half of the code generator would see llvmlite's own objects.
 """
 
 from __future__ import annotations

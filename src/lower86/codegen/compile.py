@@ -47,9 +47,9 @@ def layout_of(kernel: Kernel) -> Layout:
                 walk(item)
         elif dataclasses.is_dataclass(part) and not isinstance(part, FloorDiv):
             if isinstance(part, Node) and part.op in ("load", "gather"):
-                slots.append(int(part.attrs[0]) + 1)  # type: ignore[arg-type]
+                slots.append(part.number + 1)
             elif isinstance(part, Node) and part.op == "param":
-                params.append(int(part.attrs[0]) + 1)  # type: ignore[arg-type]
+                params.append(part.number + 1)
             elif isinstance(part, (Store, Left, Right)):
                 slots.append(part.slot + 1)
             elif isinstance(part, Contraction) and part.kind != "f32":

@@ -81,7 +81,9 @@ def _sums(
     sums = [code.variable(start) for _ in range(count)]
     # Columns of x, in units of the tap's stride, where outputs are a whole number of those apart; else one by one.
     step, apart = left.k[-1], left.m[-1]
-    shared = isinstance(step, int) and isinstance(apart, int) and step > 0 and apart % step == 0
+    ratio = (
+        apart // step if isinstance(step, int) and isinstance(apart, int) and step > 0 and apart % step == 0 else None
+    )
     for number, place in enumerate(every(*(range(n) for n in outer))):
         row: Value = x
         for i, stride in zip(place, left.k[:-1], strict=True):
@@ -91,7 +93,7 @@ def _sums(
             at = code.at(weights, 64 * (number * inner + t))
             weight = code.load(vector(F32 if kernel.kind == "f32" else I32), at, align=64)
             for p, total in enumerate(sums):
-                key = p * (apart // step) + t if shared else (p, t)  # type: ignore[operator]
+                key = (p, t) if ratio is None else p * ratio + t
                 if key not in columns:
                     away = code.add(code.mul(frame.size(apart), p), code.mul(frame.size(step), t))
                     columns[key] = _widened(frame, kernel, code.at(row, code.mul(away, size)), mask)

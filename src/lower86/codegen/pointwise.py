@@ -71,9 +71,8 @@ class BodyEmitter:
         return self.code.b.mul(self.code.iota(), self.code.splat(self.code.i64(step)))
 
     def load(self, node: Node) -> Value:
-        slot, strides = node.attrs
-        offset, step = self._offset(strides, DTYPES[node.dtype].size)  # type: ignore[arg-type]
-        return self._read(node.dtype, self.code.at(self.frame.slots[slot], offset), step, None)  # type: ignore[index]
+        offset, step = self._offset(node.strides, DTYPES[node.dtype].size)
+        return self._read(node.dtype, self.code.at(self.frame.slots[node.number], offset), step, None)
 
     def _read(self, dtype: str, pointer: Value, step: Value | int, present: Value | None) -> Value:
         """The element at `pointer`, or the lanes from there on; 0 without reading if `present` is given and is 0."""
@@ -104,12 +103,12 @@ class BodyEmitter:
         return self.code.b.icmp_unsigned("!=", value, self.code.constant(value.type, 0))
 
     def gather(self, node: Node) -> Value:
-        slot, strides, places, wraps = node.attrs
+        _, _, places, wraps = node.attrs
         assert isinstance(places, tuple)
         present = self._present([bound for _, bound in places])
         size = DTYPES[node.dtype].size
-        offset, step = self._offset(strides, size)  # type: ignore[arg-type]
-        pointer = self.code.at(self.frame.slots[slot], offset)  # type: ignore[index]
+        offset, step = self._offset(node.strides, size)
+        pointer = self.code.at(self.frame.slots[node.number], offset)
         extra: Value = self.code.i64(0)
         for argument, (stride, bound) in zip(node.args, places, strict=True):
             index = self._checked_index(self.node(argument), self.frame.size(bound), bool(wraps))
@@ -155,23 +154,22 @@ class BodyEmitter:
         return code.b.select(bad, zero, wrapped)
 
     def index(self, node: Node) -> Value:
-        (dim,) = node.attrs
-        start = self.code.i64(self.point.index[dim])  # type: ignore[index]
-        if dim != self.point.lane:
+        start = self.code.i64(self.point.index[node.number])
+        if node.number != self.point.lane:
             return start
         return self.code.b.add(self.code.splat(start), self.code.iota())
 
     def const(self, node: Node) -> Value:
-        return self.code.constant(ELEMENT[node.dtype], node.attrs[0])  # type: ignore[arg-type]
+        return self.code.constant(ELEMENT[node.dtype], node.constant)
 
     def param(self, node: Node) -> Value:
-        return self.frame.param(node.attrs[0], node.dtype)  # type: ignore[arg-type]
+        return self.frame.param(node.number, node.dtype)
 
     def extent(self, node: Node) -> Value:
-        return self.code.i64(self.frame.size(node.attrs[0]))  # type: ignore[arg-type]
+        return self.code.i64(self.frame.size(node.size))
 
     def value(self, node: Node) -> Value:
-        return self.point.values[node.attrs[0]]  # type: ignore[index]
+        return self.point.values[node.number]
 
     def _store(self, slot: int, strides: Sequence[Size], value: Value, dtype: str) -> None:
         code = self.code
@@ -212,9 +210,7 @@ def steady_nodes(body: Body, lane: int) -> list[int]:
         if node.op in ("const", "param"):
             steady.add(position)
         elif node.op == "load":
-            strides = node.attrs[1]
-            assert isinstance(strides, tuple)
-            if all(stride == 0 for dim, stride in enumerate(strides) if dim != lane):
+            if all(stride == 0 for dim, stride in enumerate(node.strides) if dim != lane):
                 steady.add(position)
         elif node.op not in _LEAVES and all(a in steady for a in node.args):
             steady.add(position)

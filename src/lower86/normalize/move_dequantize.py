@@ -128,6 +128,8 @@ def _hoist(module: GraphModule, quantize: Node) -> None:
     while len(source_of(quantize).users) == 1:
         move: Any = quantize.args[0]
         if is_call(move, _A.cat.default) and is_plain_quantize(quantize):
+            if any(tensor_of(part).dtype != tensor_of(move).dtype for part in move.all_input_nodes):
+                return
             _hoist_over(quantize, move)
             return
         if _pads_zeros(move):

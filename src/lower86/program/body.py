@@ -34,6 +34,34 @@ class Node:
     dtype: str
     attrs: tuple[Attribute, ...] = ()
 
+    @property
+    def number(self) -> int:
+        """The first attribute of a load or gather (the slot), an index, a param or a value."""
+        (number, *_) = self.attrs
+        assert isinstance(number, int)
+        return number
+
+    @property
+    def strides(self) -> tuple[Size, ...]:
+        """Of a load or gather."""
+        strides = self.attrs[1]
+        assert isinstance(strides, tuple)
+        return strides
+
+    @property
+    def size(self) -> Size:
+        """Of an extent."""
+        (size,) = self.attrs
+        assert isinstance(size, (int, sizes.SizeExpr))
+        return size
+
+    @property
+    def constant(self) -> float | bool:
+        """Of a const."""
+        (constant,) = self.attrs
+        assert isinstance(constant, (bool, int, float))
+        return constant
+
 
 @dataclass(frozen=True)
 class Store:

@@ -161,7 +161,7 @@ def coalesced(
     accesses: list[list[Size]] = [list(o) for o in operands]
     for node in body.nodes:
         if node.op in ("load", "gather"):
-            accesses.append(list(node.attrs[1]))  # type: ignore[arg-type]
+            accesses.append(list(node.strides))
     accesses += [list(store.strides) for store in body.stores]
     if any(node.op == "index" for node in body.nodes):
         return body, tuple(sizes), [tuple(o) for o in operands]

@@ -39,14 +39,14 @@ def _leaf(e: Emission, position: int, node: Node) -> float:
     if node.op == "value":
         return 2.0**31 if position in e.integers else math.inf
     if node.op == "const":
-        return abs(float(node.attrs[0]))  # type: ignore[arg-type]
+        return abs(float(node.constant))
     if node.op == "param":
-        return abs(e.params[int(node.attrs[0])][1])  # type: ignore[arg-type]
+        return abs(e.params[node.number][1])
     if node.op != "load":
         return math.inf
     if DTYPES[node.dtype].size == 1:
         return 255.0
-    value = e.plan.values[e.slots[int(node.attrs[0])][0]]  # type: ignore[arg-type]
+    value = e.plan.values[e.slots[node.number][0]]
     if value.place != "constant" or DTYPES[node.dtype].kind != "float":
         return math.inf
     numbers = np.abs(e.plan.constants[value.index])

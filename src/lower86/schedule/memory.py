@@ -284,6 +284,5 @@ def add_pointwise(e: Emission, shape: tuple[Size, ...], label: str) -> None:
 
 def _writes_side_by_side(body: Body, channels: Size) -> bool:
     """Whether every store goes through the last two dims without a gap, and some load does not."""
-    loads = [node.attrs[1] for node in body.nodes if node.op == "load"]
-    across = any(isinstance(strides, tuple) and strides[-2:] != (channels, 1) for strides in loads)
+    across = any(node.op == "load" and node.strides[-2:] != (channels, 1) for node in body.nodes)
     return across and all(store.strides[-2:] == (channels, 1) for store in body.stores)
