@@ -9,7 +9,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -28,6 +29,7 @@ from .templates import Finish, column_start, register_tiles
 from .views import View
 
 _MOST_TAPS = 512
+"""Taps that a depthwise kernel writes out one after another: code grows with them."""
 EmitKernel = Callable[[Emission, Finish], "Contraction | Depthwise"]
 _SMALLEST_DEPTHWISE = 1 << 15
 """Multiply-accumulates of a depthwise unit, a microsecond or so."""
@@ -47,11 +49,30 @@ def convolution_kernels(memory: Memory, node: Node) -> list[EmitKernel]:
     combinations = itertools.product(*(phases(*dim) for dim in dims))
 
     emit = _emit_depthwise if _is_depthwise(convolution, weight) else _emit
+    parts = [_Part(node, convolution, _chosen_taps(weight, chosen), chosen) for chosen in combinations]
+    return [partial(emit, memory, part) for part in parts]
 
-    def kernel(chosen: Sequence[Phase]) -> EmitKernel:
-        return lambda e, finish: emit(e, node, memory, finish, convolution, weight, chosen)
 
-    return [kernel(chosen) for chosen in combinations]
+@dataclass(frozen=True)
+class _Part:
+    """One kernel's share of a convolution: a phase a spatial dim, and their taps of the weight [n, c/groups, taps…]."""
+
+    node: Node
+    convolution: Convolution
+    taps: Tensor
+    phases: Sequence[Phase]
+
+    @property
+    def is_integer(self) -> bool:
+        return self.node.target is int8_conv
+
+    @property
+    def halo(self) -> Halo:
+        return Halo(*self.convolution.halo, self.convolution.fill)
+
+    def axes(self, first: int) -> list[Axis]:
+        """How the output's spatial dims follow from the body's, which are `first` and those after it."""
+        return [Axis(((dim, p.every),), p.start) for dim, p in enumerate(self.phases, start=first)]
 
 
 def _is_depthwise(convolution: Convolution, weight: Tensor) -> bool:
@@ -65,35 +86,24 @@ def _turned(weight: Tensor, groups: int) -> Tensor:
     return apart.reshape(groups * columns, channels // groups, *taps).flip(list(range(2, weight.dim())))
 
 
-def _emit(
-    e: Emission,
-    node: Node,
-    memory: Memory,
-    finish: Finish,
-    convolution: Convolution,
-    weight: Tensor,
-    chosen: Sequence[Phase],
-) -> Contraction:
-    groups, integer = convolution.groups, node.target is int8_conv
-    shape = to_sizes(node.meta["val"].shape)
-    columns, channels = weight.shape[0] // groups, weight.shape[1]
-    taps = _chosen_taps(weight, chosen)
+def _emit(memory: Memory, part: _Part, e: Emission, finish: Finish) -> Contraction:
+    groups, taps, integer = part.convolution.groups, part.taps, part.is_integer
+    shape = to_sizes(part.node.meta["val"].shape)
+    columns, channels = taps.shape[0] // groups, taps.shape[1]
 
     # The body's dims: groups, batch, output points, columns of a group.
-    points = tuple(range(2, 2 + len(chosen)))
-    spatial = [Axis(((dim, p.every),), p.start) for dim, p in zip(points, chosen, strict=True)]
     rank = len(shape) + 1
-    space = Space(shape, (Axis.along(1), Axis(((0, columns), (rank - 1, 1))), *spatial), rank)
-    sizes = (groups, shape[0], *(p.count for p in chosen), columns)
+    space = Space(shape, (Axis.along(1), Axis(((0, columns), (rank - 1, 1))), *part.axes(2)), rank)
+    sizes = (groups, shape[0], *(p.count for p in part.phases), columns)
 
-    x = memory.with_halo(convolution.x, Halo(*convolution.halo, convolution.fill), slack=integer)
-    read = _left(e, x, chosen)
+    x = memory.with_halo(part.convolution.x, part.halo, slack=integer)
+    read = _left(e, x, part.phases)
     left_strides = (channels, *read.m, 0)
     k_sizes, k_strides = _runs([*taps.shape[2:], channels], [*read.k, 1])
     taps_last = taps.permute(0, *range(2, taps.dim()), 1)
     packed = taps_last.reshape(groups, columns, math.prod(k_sizes[:-1]), k_sizes[-1])
 
-    kind, start_slot, wide, result = _value(e, node, memory, space, packed, integer, x.dtype)
+    kind, start_slot, wide, result = _value(e, memory, part, space, packed, x.dtype)
     constant = e.plan.constant(packed, "int8_panels" if integer else "float_panels")
     right_slot = e.slot(constant)
     finish(result, space)
@@ -113,25 +123,16 @@ def _emit(
     )
 
 
-def _emit_depthwise(
-    e: Emission,
-    node: Node,
-    memory: Memory,
-    finish: Finish,
-    convolution: Convolution,
-    weight: Tensor,
-    chosen: Sequence[Phase],
-) -> Depthwise:
-    integer, shape, channels = node.target is int8_conv, to_sizes(node.meta["val"].shape), weight.shape[0]
-    taps = _chosen_taps(weight, chosen)
+def _emit_depthwise(memory: Memory, part: _Part, e: Emission, finish: Finish) -> Depthwise:
+    shape, taps = to_sizes(part.node.meta["val"].shape), part.taps
+    channels = taps.shape[0]
     # The body's dims: batch, output points, channels.
-    spatial = [Axis(((dim, p.every),), p.start) for dim, p in enumerate(chosen, start=1)]
-    space = Space(shape, (Axis.along(0), Axis.along(len(shape) - 1), *spatial), len(shape))
-    m = (shape[0], *(p.count for p in chosen))
-    x = memory.with_halo(convolution.x, Halo(*convolution.halo, convolution.fill))
-    left = _left(e, x, chosen)
+    space = Space(shape, (Axis.along(0), Axis.along(len(shape) - 1), *part.axes(1)), len(shape))
+    m = (shape[0], *(p.count for p in part.phases))
+    x = memory.with_halo(part.convolution.x, part.halo)
+    left = _left(e, x, part.phases)
     packed = taps.flatten(1)
-    kind, start, wide, result = _value(e, node, memory, space, packed, integer, x.dtype, shift=0)
+    kind, start, wide, result = _value(e, memory, part, space, packed, x.dtype, shift=0)
     assert not wide
     slot = e.slot(e.plan.constant(packed, "depthwise"))
     finish(result, space)
@@ -172,10 +173,10 @@ def _runs(sizes: Sequence[int], strides: Sequence[Size]) -> tuple[tuple[int, ...
 
 
 def _value(
-    e: Emission, node: Node, memory: Memory, space: Space, packed: Tensor, integer: bool, dtype: str, shift: int = 128
+    e: Emission, memory: Memory, part: _Part, space: Space, packed: Tensor, dtype: str, shift: int = 128
 ) -> tuple[str, int, int, int]:
     """The contraction's kind, the slot of its start, how wide its sums are, and the node of the result."""
-    given = arguments(node)
+    given = arguments(part.node)
 
     def by_channel(operand: Node) -> int:
         view, rest = memory.view(operand), len(space.shape) - 2
@@ -184,7 +185,7 @@ def _value(
 
     kind, start_slot, wide = "f32", 0, 0
     result = e.body.add("value", (), "f32", (0,))
-    if integer:
+    if part.is_integer:
         kind = "s8s8" if dtype == "i8" else "u8s8"
         zero_point = given["x_zero_point"] + (shift if kind == "s8s8" else 0)
         start, wide = column_start(packed, zero_point)
