@@ -4,19 +4,25 @@ Work sharing, not fork-join. A parallel step (a *region*) is a counter of units.
 caller too, and the caller waits only for units that somebody has begun, never for a thread that has not shown up: a
 helper that lost its core to another process costs the units it would have taken, and nothing else.
 
-**The ticket.** A call that has a region to run owns one of `RECORDS` records for as long as the region lasts. The
-record's ticket is one word: generation (32 bits) | tickets of this region (16) | tickets taken (16). A helper decides
-by one atomic load of it, and acts by a compare-and-swap of the whole word: if that succeeds, the word has not changed
-since, so the ticket belongs to the region that the record holds *now*, however late the helper is. That region cannot
-end before the helper reports the ticket, so nobody writes what describes it (kernel, arguments, units, units a ticket)
-while the helper reads it: after the swap, never before. (A prototype with the count in a word of its own lost or
-repeated a unit in 581 of 3,000,000 regions.) A region of more than 65,535 units puts several in a ticket.
+**Slices.** A region's units are cut into as many slices as threads may come, neighbours together. Each thread begins
+with a slice of its own, the same in every region, and helps with the others' when that is done. So a kernel finds what
+the one before it wrote in the core's own cache: when two threads took units in turn, half of all lines came from the
+other core, and a 1 x 1 convolution of 512 channels took as long on two threads as on one.
+
+**The ticket.** A call that has a region to run owns one of `RECORDS` records for as long as the region lasts. Each
+slice of it has a ticket, one word: generation (32 bits) | where the slice ends (16) | the next to be taken (16). A
+helper decides by one atomic load of it, and acts by a compare-and-swap of the whole word: if that succeeds, the word
+has not changed since, so the ticket belongs to the region that the record holds *now*, however late the helper is. That
+region cannot end before the helper reports the ticket, so nobody writes what describes it (kernel, arguments, units,
+units a ticket) while the helper reads it: after the swap, never before. (A prototype with the count in a word of its
+own lost or repeated a unit in 581 of 3,000,000 regions.) A region of more than 65,535 units puts several in a ticket.
 
 After a success the next guess is the same word plus one, without looking: if it is wrong, the failing swap tells the
 right word and has brought the cache line in the state that the next try needs, where a load first would transfer it
-twice. A helper reports its tickets in one sum when it finds no more: the region cannot end meanwhile, so the word stays
-its generation's, and what it read with its first ticket stays valid. The caller counts its own on the stack and waits
-for the sum of the others.
+twice. A helper reports its tickets in one sum when it finds no more in any slice: the region cannot end meanwhile, so
+all words with tickets left are its generation's, and what it read with its first ticket stays valid. The caller counts
+its own on the stack and waits for the sum of the others. How many slices there are a helper reads without such care: if
+the number is another region's, it may look at fewer than there are, or at some that are used up. The caller knows.
 
 **Finding work.** Publishing is: write the record, swap the ticket in, add one to the pool's epoch. A helper reads the
 epoch, then looks at every record, then waits for another epoch; so it cannot miss a ticket that was there, or sleep
@@ -44,14 +50,13 @@ wins.
 
 **Cache lines.** Lines are 128 bytes, because CPUs fetch pairs of 64. `rest` and `helpers` change only around sleep:
 they share a line, which every core can keep. The epoch changes with each region and is what spinning helpers read: its
-own line. In a record the takers fight for the ticket, so what they read after it rides on the same line; the sum of
-finished tickets, on which the caller spins while others still take tickets, has the second line, with the two words
-that only callers touch.
+own line. In a record what describes the region has a line; the sum of finished tickets, on which the caller spins
+while others still take tickets, has the second, with the two words that only callers touch; then each slice has one.
 """
 
 from __future__ import annotations
 
-from .builder import I8, I32, I64, PTR, VOID, Code, Module, Value
+from .builder import I8, I32, I64, PTR, VOID, Code, Module, Value, Variable
 
 LINE = 128
 RECORDS = 8
@@ -59,9 +64,12 @@ RECORDS = 8
 
 REST, HELPERS, EPOCH, CALLER_CPU = 0, 8, LINE, LINE + 8
 AWAKE, RESTING, STOPPED = 0, 1, 2
-FIRST_RECORD, RECORD_BYTES = 2 * LINE, 2 * LINE
-TICKET, KERNEL, ARGUMENTS, UNITS, CHUNK = 0, 8, 16, 24, 32
+SLICES = 16
+"""Most slices of a region; of more threads several begin with the same one."""
+FIRST_RECORD, RECORD_BYTES = 2 * LINE, (2 + SLICES) * LINE
+KERNEL, ARGUMENTS, UNITS, CHUNK, CUT = 0, 8, 16, 24, 32
 FINISHED, BUSY, GENERATION = LINE, LINE + 8, LINE + 16
+TICKETS = 2 * LINE
 POOL_BYTES = FIRST_RECORD + RECORDS * RECORD_BYTES
 """Size of the pool's memory: zeroed and aligned to `LINE`, it is a pool without helpers."""
 
@@ -125,31 +133,37 @@ def _units(code: Code, kernel: Value, arguments: Value, first: Value | int, end:
 
 
 def _share(module: Module) -> Value:
-    """`i64 share(record)`: takes tickets until none is left; how many it took. A helper still has to report them."""
-    code = module.function("share", I64, PTR, internal=True)
-    (record,) = code.arguments
-    b, ticket = code.b, code.at(record, TICKET)
-    guess, taken = code.variable(code.atomic_load(I64, ticket)), code.variable(code.i64(0))
+    """`i64 share(record, slices, first)`: takes tickets, from slice `first` on, until none is left; how many it took.
+
+    A helper still has to report them.
+    """
+    code = module.function("share", I64, PTR, I64, I64, internal=True)
+    record, slices, own = code.arguments
+    b = code.b
+    taken = code.variable(code.i64(0))
     kernel, arguments, units, chunk = (code.variable(code.i64(0)) for _ in range(4))
+    with code.loop(0, slices) as i:
+        ticket = code.at(record, code.add(code.mul(code.rem(code.add(own, i), slices), LINE), TICKETS))
+        guess = code.variable(code.atomic_load(I64, ticket))
 
-    def some_left() -> Value:
-        word, mask = guess.get(), code.i64(_MOST_TICKETS)
-        return code.less(b.and_(word, mask), b.and_(b.lshr(word, code.i64(16)), mask))
+        def some_left(guess: Variable = guess) -> Value:
+            word, mask = guess.get(), code.i64(_MOST_TICKETS)
+            return code.less(b.and_(word, mask), b.and_(b.lshr(word, code.i64(16)), mask))
 
-    def take() -> None:
-        next_ticket = b.add(guess.get(), code.i64(1))
-        word, mine = code.compare_exchange(ticket, guess.get(), next_ticket)
-        guess.set(b.select(mine, next_ticket, word))
-        with code.when(mine):
-            with code.when(_equal(code, taken.get(), 0)):
-                for variable, offset in ((kernel, KERNEL), (arguments, ARGUMENTS), (units, UNITS), (chunk, CHUNK)):
-                    variable.set(code.load(I64, code.at(record, offset), align=8))
-            first = b.mul(b.and_(word, code.i64(_MOST_TICKETS)), chunk.get())
-            end = code.minimum(b.add(first, chunk.get()), units.get())
-            _units(code, kernel.get(), arguments.get(), first, end)
-            taken.set(b.add(taken.get(), code.i64(1)))
+        def take(guess: Variable = guess, ticket: Value = ticket) -> None:
+            next_ticket = b.add(guess.get(), code.i64(1))
+            word, mine = code.compare_exchange(ticket, guess.get(), next_ticket)
+            guess.set(b.select(mine, next_ticket, word))
+            with code.when(mine):
+                with code.when(_equal(code, taken.get(), 0)):
+                    for variable, offset in ((kernel, KERNEL), (arguments, ARGUMENTS), (units, UNITS), (chunk, CHUNK)):
+                        variable.set(code.load(I64, code.at(record, offset), align=8))
+                first = b.mul(b.and_(word, code.i64(_MOST_TICKETS)), chunk.get())
+                end = code.minimum(b.add(first, chunk.get()), units.get())
+                _units(code, kernel.get(), arguments.get(), first, end)
+                taken.set(b.add(taken.get(), code.i64(1)))
 
-    code.while_loop(some_left, take)
+        code.while_loop(some_left, take)
     code.ret(taken.get())
     return code.function
 
@@ -186,13 +200,18 @@ def _region(module: Module, share: Value, acquire: Value) -> Value:
     chunk = code.div(code.add(units, _MOST_TICKETS - 1), _MOST_TICKETS)
     tickets = code.div(code.sub(code.add(units, chunk), 1), chunk)
     generation = b.add(code.load(I64, code.at(record, GENERATION), align=8), code.i64(1))
+    helpers = b.sext(code.atomic_load(I32, code.at(pool, HELPERS)), I64)
+    slices = code.minimum(b.add(helpers, code.i64(1)), SLICES)
     for value, offset in (
         (kernel, KERNEL), (arguments, ARGUMENTS), (units, UNITS), (chunk, CHUNK), (generation, GENERATION),
         (code.i64(0), FINISHED),
     ):  # fmt: skip
         code.store(value, code.at(record, offset), align=8)
-    ticket = b.or_(b.shl(generation, code.i64(32)), b.shl(tickets, code.i64(16)))
-    code.atomic("xchg", code.at(record, TICKET), ticket)
+    code.atomic("xchg", code.at(record, CUT), slices)
+    with code.loop(0, slices) as i:
+        start, end = (code.div(code.mul(tickets, part), slices) for part in (i, b.add(i, code.i64(1))))
+        ticket = b.or_(b.shl(generation, code.i64(32)), b.or_(b.shl(end, code.i64(16)), start))
+        code.atomic("xchg", code.at(record, code.add(code.mul(i, LINE), TICKETS)), ticket)
     # Several callers overwrite each other's: it only says where a helper had better not be.
     code.store(code.cpu(), code.at(pool, CALLER_CPU), align=8)
     code.atomic("add", code.at(pool, EPOCH), code.i64(1))
@@ -202,7 +221,7 @@ def _region(module: Module, share: Value, acquire: Value) -> Value:
         with code.when(woken):
             _futex(code, rest, _WAKE, EVERY_HELPER)
 
-    others = b.sub(tickets, code.call(share, [record]))
+    others = b.sub(tickets, code.call(share, [record, slices, code.i64(0)]))
     spins = code.variable(code.i64(0))
 
     def wait() -> None:
@@ -279,7 +298,8 @@ def _worker(module: Module, share: Value, leave: Value) -> None:
             # Each helper starts with another record, so that calls at the same time all get help.
             place = b.and_(b.add(i, number), code.i64(RECORDS - 1))
             record = code.at(pool, code.add(code.mul(place, RECORD_BYTES), FIRST_RECORD))
-            taken = code.call(share, [record])
+            slices = code.atomic_load(I64, code.at(record, CUT))
+            taken = code.call(share, [record, slices, code.add(number, 1)])
             with code.when(code.less(0, taken)):
                 code.atomic("add", code.at(record, FINISHED), taken)
 
