@@ -61,9 +61,13 @@ def emit_contraction(frame: Frame, kernel: Contraction) -> None:
     count = code.div(code.add(m, rows - 1), rows)
     blocks = code.div(code.add(count, kernel.tiles - 1), kernel.tiles)
     panels = code.div(code.add(n, TILE_COLUMNS - 1), TILE_COLUMNS)
-    panel, rest = code.rem(frame.unit, panels), code.div(frame.unit, panels)
-    block = code.rem(rest, blocks)
-    batch = frame.split(code.div(rest, blocks), kernel.batch)
+    if kernel.columns_first:
+        block, rest = code.rem(frame.unit, blocks), code.div(frame.unit, blocks)
+        panel, rest = code.rem(rest, panels), code.div(rest, panels)
+    else:
+        panel, rest = code.rem(frame.unit, panels), code.div(frame.unit, panels)
+        block, rest = code.rem(rest, blocks), code.div(rest, blocks)
+    batch = frame.split(rest, kernel.batch)
 
     left, right = kernel.left, kernel.right
     size = element_bytes(kernel)

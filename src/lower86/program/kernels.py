@@ -109,7 +109,7 @@ class Contraction:
     `kind` is "u8s8" or "s8s8" (int8; slot `start` holds an int32 a column, for whole panels, that the sum starts with,
     and the value is the exact sum, as float32 or, if the body asks for it, as the integer) or "f32". `wide`: 0, or
     after how many k the int32 sums move to 64 bits, with an int64 `start`; k is one dim then. A unit is one panel of 64
-    columns by `tiles` register tiles.
+    columns by `tiles` register tiles; neighbours have the same rows or, with `columns_first`, the same columns.
     """
 
     kind: str
@@ -123,6 +123,7 @@ class Contraction:
     wide: int
     body: Body
     tiles: int
+    columns_first: bool = False
 
     def macs(self) -> Size:
         """Multiply-accumulates."""

@@ -25,7 +25,7 @@ from .geometry import Convolution, Phase, convolution_of, phases
 from .layout import Halo
 from .memory import Memory
 from .symbols import to_sizes
-from .templates import Finish, column_start, register_tiles
+from .templates import Finish, column_start, register_tiles, takes_columns_first
 from .views import View
 
 _MOST_TAPS = 512
@@ -118,8 +118,9 @@ def _emit(memory: Memory, part: _Part, e: Emission, finish: Finish) -> Contracti
     right = Right(right_slot, right_strides[:first], packed=True)
     rows = 2 if wide else TILE_ROWS
     tiles = register_tiles(product(sizes[first:-1]), sizes[-1], product(k_sizes), rows)
+    by_columns = takes_columns_first(packed.numel(), product(to_sizes(x.shape)), product(shape))
     return Contraction(
-        kind, sizes[:first], sizes[first:-1], sizes[-1], k_sizes, left, right, start_slot, wide, body, tiles
+        kind, sizes[:first], sizes[first:-1], sizes[-1], k_sizes, left, right, start_slot, wide, body, tiles, by_columns
     )
 
 
