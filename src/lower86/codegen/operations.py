@@ -160,6 +160,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "sub": _arithmetic("fsub", "sub"),
     "mul": _arithmetic("fmul", "mul"),
     "div": _arithmetic("fdiv", "fdiv"),  # integers have no division here: a zero would trap
+    "fma": lambda code, operand, result, a, b, c: code.intrinsic("fma", a, b, c),
     "max": _extreme(">"),
     "min": _extreme("<"),
     "neg": _negate,

@@ -14,6 +14,7 @@ from ..graph.edit import remove_dead
 from ..graph.forms import INT8, check
 from ..normalize import fold_dequantized_weights, share_constants
 from .conv import keep_lowered_conv, lower_conv
+from .fold_requantize import fold_requantize
 from .leftovers import spell_leftovers
 from .linear import keep_lowered, lower_linear
 from .record import Lowered, Record, Refusal
@@ -44,6 +45,7 @@ def to_int8(module: GraphModule) -> list[Record]:
     merge_siblings(module)
     fold_dequantized_weights(module)
     spell_leftovers(module)
+    fold_requantize(module)
     share_constants(module)
     remove_dead(module)
     check(module, INT8)

@@ -7,7 +7,8 @@
 between x's elements: a transposed convolution is one of spread x with a flipped weight, and low may be negative then.
 `transposed` only tells that the model said it so: reports count multiplications as it does.
 
-`scale[n]` is the activation's scale times the weight's, in float32. The sum is exact.
+`scale[n]` is the activation's scale times the weight's, in float32. The sum is exact, what follows it is rounded
+once (fma).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .linear import scaled
 from .registration import operator
 
 SCHEMA = (
@@ -47,8 +49,7 @@ def reference(
     convolve = _CONVOLUTIONS[len(stride) - 1]
     exact = convolve(_spread(centred, low, high, spread), weight.to(torch.float64), None, stride, 0, dilation, groups)
     shape = [-1, *[1] * len(stride)]
-    y = exact.to(torch.float32) * scale.reshape(shape)
-    return (y if bias is None else y + bias.reshape(shape)).contiguous()
+    return scaled(exact, scale.reshape(shape), None if bias is None else bias.reshape(shape)).contiguous()
 
 
 def _spread(x: Tensor, low: Sequence[int], high: Sequence[int], spread: Sequence[int]) -> Tensor:

@@ -2,9 +2,9 @@
 
     y[…, n] = float32(Σ_k (x[…, k] - x_zero_point) · weight[n, k]) · scale[n] + bias[n]
 
-`scale[n]` is the activation's scale times the weight's, in float32. The sum is exact, whatever K. With dynamic
-quantization the activation's part is known at run time: `row_zero_point` adds to x_zero_point, `row_scale` multiplies
-scale; both broadcast to [..., 1].
+`scale[n]` is the activation's scale times the weight's, in float32. The sum is exact, whatever K; what follows it is
+rounded once (fma). With dynamic quantization the activation's part is known at run time: `row_zero_point` adds to
+x_zero_point, `row_scale` multiplies scale; both broadcast to [..., 1].
 """
 
 from __future__ import annotations
@@ -35,8 +35,13 @@ def reference(
     if row_zero_point is not None:
         centred = centred - row_zero_point.to(torch.int64)
     exact = torch.matmul(centred, weight.to(torch.int64).T)
-    y = exact.to(torch.float32) * (scale if row_scale is None else scale * row_scale)
-    return y if bias is None else y + bias
+    return scaled(exact, scale if row_scale is None else scale * row_scale, bias)
+
+
+def scaled(exact: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
+    """float32(exact) · scale + bias, all but rounded once: float64 holds the product exactly."""
+    y = exact.to(torch.float32).to(torch.float64) * scale
+    return (y if bias is None else y + bias).to(torch.float32)
 
 
 def fake(

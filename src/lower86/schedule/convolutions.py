@@ -25,7 +25,7 @@ from .geometry import Convolution, Phase, convolution_of, phases
 from .layout import Halo
 from .memory import Memory
 from .symbols import to_sizes
-from .templates import Finish, column_start, register_tiles, takes_columns_first
+from .templates import Finish, column_start, register_tiles, scaled, takes_columns_first
 from .views import View
 
 _MOST_TAPS = 512
@@ -118,7 +118,7 @@ def _emit(memory: Memory, part: _Part, e: Emission, finish: Finish) -> Contracti
     right = Right(right_slot, right_strides[:first], packed=True)
     rows = 2 if wide else TILE_ROWS
     tiles = register_tiles(product(sizes[first:-1]), sizes[-1], product(k_sizes), rows)
-    by_columns = takes_columns_first(packed.numel(), product(to_sizes(x.shape)), product(shape))
+    by_columns = takes_columns_first(packed.numel(), product(x.shape), product(shape))
     return Contraction(
         kind, sizes[:first], sizes[first:-1], sizes[-1], k_sizes, left, right, start_slot, wide, body, tiles, by_columns
     )
@@ -186,6 +186,7 @@ def _value(
 
     kind, start_slot, wide = "f32", 0, 0
     result = e.body.add("value", (), "f32", (0,))
+    bias = by_channel(given["bias"]) if given["bias"] is not None else None
     if part.is_integer:
         kind = "s8s8" if dtype == "i8" else "u8s8"
         zero_point = given["x_zero_point"] + (shift if kind == "s8s8" else 0)
@@ -193,7 +194,7 @@ def _value(
         start_slot = e.slot(e.plan.constant(start))
         if not wide:
             e.integers.add(result)
-        result = e.call("mul", result, by_channel(given["scale"]))
-    if given["bias"] is not None:
-        result = e.call("add", result, by_channel(given["bias"]))
+        result = scaled(e, result, by_channel(given["scale"]), bias)
+    elif bias is not None:
+        result = e.call("add", result, bias)
     return kind, start_slot, wide, result

@@ -57,6 +57,7 @@ _RULES: Mapping[str, Callable[[list[float]], float]] = {
     "add": sum,
     "sub": sum,
     "mul": lambda of: math.inf if math.inf in of else math.prod(of),
+    "fma": lambda of: math.inf if math.inf in of else of[0] * of[1] + of[2],
     "neg": sum,
     "abs": sum,
     "cast": sum,

@@ -165,10 +165,13 @@ def _int8_operands(
             e.integers.add(exact)
     if given["row_scale"] is not None:
         scale = e.call("mul", scale, e.operand(given["row_scale"], "f32", space))
-    result = e.call("mul", exact, scale)
-    if given["bias"] is not None:
-        result = e.call("add", result, e.operand(given["bias"], "f32", space))
-    return kind, right, start_slot, wide, result
+    bias = e.operand(given["bias"], "f32", space) if given["bias"] is not None else None
+    return kind, right, start_slot, wide, scaled(e, exact, scale, bias)
+
+
+def scaled(e: Emission, exact: int, scale: int, bias: int | None) -> int:
+    """exact · scale + bias, rounded once."""
+    return e.call("mul", exact, scale) if bias is None else e.call("fma", exact, scale, bias)
 
 
 def column_start(weight: Tensor, zero_point: int, most_later: int = 0) -> tuple[Tensor, int]:

@@ -1,0 +1,88 @@
+"""What is quantized right after a contraction is counted in the quantization's own steps from the start.
+
+    quantize(relu(int8_conv(x, w, bias, scale) + dequantize(r, t)), s)
+        ->  quantize(relu(int8_conv(x, w, bias / s, scale / s) + dequantize(r, t / s)), 1)
+
+One multiplication an element less, and one rounding: a result can differ from the model's where that lies within a last
+bit of the middle between two steps. Only where nothing else reads what is scaled, and all of it is scaled alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.fx import GraphModule, Node
+
+from ..graph.arguments import arguments, is_call, tensor_of
+from ..graph.edit import constant_of, insert_constant
+from ..graph.qparams import is_plain_dequantize, is_plain_quantize
+from ..ops.conv import int8_conv
+from ..ops.linear import int8_linear
+
+_A = torch.ops.aten
+_CONTRACTIONS = (int8_conv, int8_linear)
+_BOUNDS = ("min", "max")
+
+
+def fold_requantize(module: GraphModule) -> None:
+    """Folds the scale of every quantize that can take part into what it quantizes."""
+    for node in list(module.graph.nodes):
+        if is_plain_quantize(node) and arguments(node)["scale"] != 1:
+            given = arguments(node)
+            parts = list(_scaled_by(module, given["input"]) or ())
+            if any(is_call(part, *_CONTRACTIONS) for part in parts):
+                for part in parts:
+                    _scale(module, part, 1.0 / given["scale"])
+                _set(node, "scale", 1.0)
+
+
+def _scaled_by(module: GraphModule, node: Any) -> list[Node] | None:
+    """The nodes to change so that `node` is scaled by a factor; None if there is no way."""
+    if not isinstance(node, Node) or len(node.users) != 1 or tensor_of(node).dtype != torch.float32:
+        return None
+    if is_call(node, *_CONTRACTIONS):
+        given = arguments(node)
+        operands = [given[name] for name in ("scale", "bias") if given[name] is not None]
+        return [node] if all(constant_of(module, operand) is not None for operand in operands) else None
+    if is_plain_dequantize(node):
+        return [node]
+    if is_call(node, _A.relu.default):
+        return _scaled_by(module, node.args[0])
+    if is_call(node, _A.clamp.default):
+        below = _scaled_by(module, node.args[0])
+        return None if below is None else [*below, node]
+    if is_call(node, _A.add.Tensor) and arguments(node)["alpha"] == 1 and node.args[0] is not node.args[1]:
+        parts = [_scaled_by(module, operand) for operand in node.args[:2]]
+        return None if any(part is None for part in parts) else [n for part in parts for n in part or ()]
+    return None
+
+
+def _scale(module: GraphModule, node: Node, factor: float) -> None:
+    for name, value in _scalable(node):
+        if isinstance(value, Node):
+            tensor = constant_of(module, value)
+            assert tensor is not None
+            scaled = (tensor.double() * factor).float()
+            _set(node, name, insert_constant(module, node, scaled, f"_{name}"))
+        elif value is not None:
+            _set(node, name, value * factor)
+
+
+def _scalable(node: Node) -> Iterator[tuple[str, Any]]:
+    """The arguments by which the result scales, by name."""
+    given = arguments(node)
+    names = ("scale", "bias") if is_call(node, *_CONTRACTIONS) else ("scale", *_BOUNDS)
+    yield from ((name, given[name]) for name in names if given.get(name) is not None)
+
+
+def _set(node: Node, name: str, value: Any) -> None:
+    """Gives the argument of this name, wherever it stands, another value."""
+    assert isinstance(node.target, torch._ops.OpOverload)
+    names = [parameter.name for parameter in node.target._schema.arguments if not parameter.kwarg_only]
+    position = names.index(name) if name in names else len(node.args)
+    if position < len(node.args):
+        node.update_arg(position, value)
+    else:
+        node.update_kwarg(name, value)
