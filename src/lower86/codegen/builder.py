@@ -117,6 +117,10 @@ class Code:
         number: object = float(value) if kind in (F32, F64) else int(value)
         return ir.Constant(kind, number)
 
+    def is_zero(self, value: Value) -> bool:
+        """Whether `value` is the constant 0."""
+        return isinstance(value, ir.Constant) and value.constant == 0
+
     def undefined(self, kind: Type) -> Value:
         return ir.Constant(kind, ir.Undefined)
 
@@ -379,7 +383,11 @@ class Code:
 
     def part(self, value: Value, first: int, count: int) -> Value:
         """`count` lanes of a vector, from `first`."""
-        return self.b.shuffle_vector(value, value, ir.Constant(vector(I32, count), list(range(first, first + count))))
+        return self.shuffled(value, range(first, first + count))
+
+    def shuffled(self, value: Value, order: Sequence[int]) -> Value:
+        """Lane `order[i]` of a vector as lane i."""
+        return self.b.shuffle_vector(value, value, ir.Constant(vector(I32, len(order)), list(order)))
 
     def joined(self, low: Value, high: Value) -> Value:
         """Two vectors as one of twice the lanes."""

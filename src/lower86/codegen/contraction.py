@@ -16,6 +16,7 @@ from ..program.kernels import TILE_COLUMNS, Contraction
 from ..program.sizes import product
 from .builder import F32, I32, I64, LANES, PTR, Code, Module, Type, Value, vector
 from .frame import Frame, Layout
+from .packed import store_neighbours
 from .pointwise import BodyEmitter, Point, steady_nodes
 from .tile import ROW_WORDS, element_bytes, emit_tile, is_spaced
 
@@ -207,9 +208,10 @@ def _emit_epilogue(tiles: _Tiles, vectors: int, masked: bool) -> Value:
     anywhere = [row] * len(kernel.m)
     size = 8 if kernel.wide else 4
     # Only the last vector of a panel can be cut, except where n is not known: then any can.
-    dynamic = not isinstance(kernel.n, int)
+    known = kernel.n if isinstance(kernel.n, int) else None
+    width = None if known is None else min(vectors * LANES, known % TILE_COLUMNS) if masked else vectors * LANES
     masks = [
-        code.lanes_below(code.sub(columns, LANES * j)) if masked and (dynamic or j == vectors - 1) else None
+        code.lanes_below(code.sub(columns, LANES * j)) if masked and (known is None or j == vectors - 1) else None
         for j in range(vectors)
     ]
     wanted = {node.dtype for node in kernel.body.nodes if node.op == "value"}
@@ -227,12 +229,14 @@ def _emit_epilogue(tiles: _Tiles, vectors: int, masked: bool) -> Value:
         if not is_spaced(kernel):
             at = code.at(coordinates_at, code.mul(r, 8 * len(kernel.m)))
             index = [code.load(I64, code.at(at, 8 * i), align=8) for i in range(len(kernel.m))]
+        row_of = []
         for j in range(vectors):
             at = code.at(scratch, code.add(code.mul(r, _VECTORS * LANES * size), j * LANES * size))
             value = code.load(vector(tiles.element), at, align=64)
             if as_float:
                 value = code.b.sitofp(value, vector(F32))
             point = Point([*batch, *index, code.add(column, LANES * j)], lane, masks[j], {0: value})
-            BodyEmitter(frame, kernel.body, point, columns_only[j]).stores()
+            row_of.append(BodyEmitter(frame, kernel.body, point, columns_only[j]))
+        store_neighbours(row_of, width)
     code.ret()
     return code.function

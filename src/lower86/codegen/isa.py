@@ -10,7 +10,7 @@ set has its own instruction, and with it its own order of the packed weights.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from .builder import I8, I16, I32, LANES, Code, Type, Value, vector
@@ -59,6 +59,31 @@ class Isa:
             return code.call(function, [sums, activations, weights])
         madd = code.module.declare("llvm.x86.avx2.pmadd.wd", self.sums, weights.type, weights.type)
         return code.b.add(sums, code.call(madd, [activations, weights]))
+
+    @property
+    def packs(self) -> bool:
+        """Whether `packed` knows a way that is better than one vector at a time."""
+        return self.lanes == LANES
+
+    def packed(self, code: Code, values: Sequence[Value], zero: Value, dtype: str) -> Value:
+        """Two to four vectors of i32, plus an i32 each, as one of u8 or i8, saturated; what is beyond is undefined.
+
+        Saturated to 16 bits first: 8 bits and any zero point still saturate from there as they should.
+        """
+        pairs = [list(values[i : i + 2]) * 2 for i in range(0, len(values), 2)] * 2
+        words = [self._narrowed(code, "packssdw", I16, first, second) for first, second, *_ in pairs[:2]]
+        if not code.is_zero(zero):
+            shift = code.splat(code.b.trunc(zero, I16), 2 * LANES)
+            words = [code.intrinsic("sadd.sat", word, shift) for word in words]
+        narrow = self._narrowed(code, "packuswb" if dtype == "u8" else "packsswb", I8, *words)
+        # Each quarter of the result holds a word of four bytes of every vector.
+        apart = code.b.bitcast(narrow, vector(I32))
+        whole = code.shuffled(apart, [LANES // 4 * (i % 4) + i // 4 for i in range(LANES)])
+        return code.b.bitcast(whole, vector(I8, 4 * LANES))
+
+    def _narrowed(self, code: Code, name: str, element: Type, low: Value, high: Value) -> Value:
+        kind = vector(element, 2 * low.type.count)
+        return code.call(code.module.declare(f"llvm.x86.avx512.{name}.512", kind, low.type, low.type), [low, high])
 
     def multiply_add(self, code: Code, sums: Value, x: Value, weight: Value) -> Value:
         """`sums` plus x · weight in 16 lanes of 32 bits, where both fit 9. Exact.

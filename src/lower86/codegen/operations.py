@@ -132,18 +132,22 @@ def _quantize(
     return code.b.trunc(code.b.fptosi(q, _like(q, I32)), _like(q, ELEMENT[result]))
 
 
+def quantized_steps(code: Code, x: Value, inverse: Value) -> Value:
+    """Steps from the zero point as i32, rounded as they are converted, of what is surely far below 2^31 of them."""
+    scaled = code.b.fmul(x, inverse)
+    kind = _like(x, I32)
+    return code.call(code.module.declare(f"llvm.lrint.{suffix(kind)}.{suffix(x.type)}", kind, x.type), [scaled])
+
+
 def _quantize_bounded(code: Code, operand: str, result: str, x: Value, inverse: Value, zero: Value) -> Value:
     """As `_quantize`, to the whole range of u8 or i8, of what is surely a number and far below 2^31 steps from 0.
 
-    Rounded as it is converted, clamped as an integer: the last step is one instruction that narrows and saturates.
+    Clamped as an integer: the last step is one instruction that narrows and saturates.
     """
-    scaled = code.b.fmul(x, inverse)
-    kind = _like(x, I32)
-    name = f"llvm.lrint.{suffix(kind)}.{suffix(x.type)}"
-    q = code.b.add(code.call(code.module.declare(name, kind, x.type), [scaled]), zero)
+    q = code.b.add(quantized_steps(code, x, inverse), zero)
     low, high = (-128, 127) if result == "i8" else (0, 255)
-    q = code.intrinsic("smax", q, code.constant(kind, low))
-    q = code.intrinsic("smin" if result == "i8" else "umin", q, code.constant(kind, high))
+    q = code.intrinsic("smax", q, code.constant(q.type, low))
+    q = code.intrinsic("smin" if result == "i8" else "umin", q, code.constant(q.type, high))
     return code.b.trunc(q, _like(q, ELEMENT[result]))
 
 

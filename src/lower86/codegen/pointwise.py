@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ..program.body import Body, Node
+from ..program.body import Body, Node, Store
 from ..program.dtypes import DTYPES
 from ..program.kernels import Pointwise
 from ..program.sizes import Size
@@ -44,7 +44,7 @@ class BodyEmitter:
         """Emits the body's stores; with `dims`, only those that have that many strides."""
         for store in self.body.stores:
             if dims is None or len(store.strides) == dims:
-                self._store(store.slot, store.strides, self.node(store.node), self.body.nodes[store.node].dtype)
+                self.store(store)
 
     def _emit(self, node: Node) -> Value:
         leaf = _LEAVES.get(node.op)
@@ -171,10 +171,16 @@ class BodyEmitter:
     def value(self, node: Node) -> Value:
         return self.point.values[node.number]
 
-    def _store(self, slot: int, strides: Sequence[Size], value: Value, dtype: str) -> None:
-        code = self.code
-        offset, step = self._offset(strides, DTYPES[dtype].size)
-        pointer = code.at(self.frame.slots[slot], offset)
+    def place(self, store: Store) -> Value:
+        """Where the store writes lane 0."""
+        offset, _ = self._offset(store.strides, DTYPES[self.body.nodes[store.node].dtype].size)
+        return self.code.at(self.frame.slots[store.slot], offset)
+
+    def store(self, store: Store) -> None:
+        """Emits one of the body's stores."""
+        code, strides, dtype = self.code, store.strides, self.body.nodes[store.node].dtype
+        value, pointer = self.node(store.node), self.place(store)
+        _, step = self._offset(strides, DTYPES[dtype].size)
         if dtype == "bool":
             value = code.b.zext(value, vector(I8) if is_vector(value) else I8)
         if self.point.lane is None or self.point.lane >= len(strides):
