@@ -4,8 +4,10 @@ The sums of a tile (`tile.py`) go to a small buffer in the first cache level, an
 all tile heights, computes the kernel's body row by row: 24 stores against thousands of cycles of arithmetic, for a
 sixth of the code to compile.
 
-Rows are shared out evenly: 128 rows are 18 tiles of 6 and 4 of 5, never 21 of 6 and one of 2. Where m is several dims,
-as in a convolution, each row of a tile has an entry in a table: where its left elements begin, and its coordinates.
+Rows are shared out evenly: 128 rows are 22 tiles of 6 or 5, never 21 of 6 and one of 2. All units of a kernel have
+equally many tiles, of a row less if need be, because threads that finish at different times wait for each other. Where
+m is several dims, as in a convolution, each row of a tile has an entry in a table: where its left elements begin, and
+its coordinates.
 """
 
 from __future__ import annotations
@@ -58,9 +60,7 @@ def emit_contraction(frame: Frame, kernel: Contraction) -> None:
         return
     tiles, isa = _Tiles(code.module, frame.layout, kernel), code.module.isa
     m, n = frame.size(product(kernel.m)), frame.size(kernel.n)
-    rows = kernel.tile_rows
-    count = code.div(code.add(m, rows - 1), rows)
-    blocks = code.div(code.add(count, kernel.tiles - 1), kernel.tiles)
+    rows, blocks, count = kernel.tile_rows, frame.size(kernel.blocks), frame.size(kernel.tile_count)
     panels = code.div(code.add(n, TILE_COLUMNS - 1), TILE_COLUMNS)
     if kernel.columns_first:
         block, rest = code.rem(frame.unit, blocks), code.div(frame.unit, blocks)
@@ -76,12 +76,10 @@ def emit_contraction(frame: Frame, kernel: Contraction) -> None:
     column = code.mul(panel, TILE_COLUMNS)
     scratch = code.stack(vector(tiles.element), rows * _VECTORS)
     entries = None if is_spaced(kernel) else code.stack(I64, rows * _entry_bytes(kernel) // 8)
-    base, extra = code.div(m, count), code.rem(m, count)
     first = code.mul(block, kernel.tiles)
     with code.loop(first, code.minimum(count, code.add(first, kernel.tiles))) as t:
-        row = code.add(code.mul(t, base), code.minimum(t, extra))
-        longer = code.b.zext(code.less(t, extra), I64)
-        height = code.add(base, longer)
+        row, end = (code.div(code.mul(tile, m), count) for tile in (t, code.add(t, 1)))
+        height = code.sub(end, row)
         if entries is None:
             tile_left = code.at(left_at, code.mul(row, code.mul(frame.size(left.m[0]), size)))
         else:
@@ -181,8 +179,8 @@ def _heights(kernel: Contraction) -> Sequence[int]:
     m = product(kernel.m)
     if not isinstance(m, int):
         return range(1, kernel.tile_rows + 1)
-    count = -(-m // kernel.tile_rows)
-    base, extra = divmod(m, count)
+    assert isinstance(kernel.tile_count, int)
+    base, extra = divmod(m, kernel.tile_count)
     return (base, base + 1) if extra else (base,)
 
 

@@ -130,8 +130,18 @@ class Contraction:
         return product(self.batch) * product(self.m) * product(self.k) * self.n
 
     def units(self) -> Size:
-        blocks = ceil_div(ceil_div(product(self.m), self.tile_rows), self.tiles)
-        return product(self.batch) * blocks * ceil_div(self.n, TILE_COLUMNS)
+        return product(self.batch) * self.blocks * ceil_div(self.n, TILE_COLUMNS)
+
+    @property
+    def blocks(self) -> Size:
+        """Units that share a panel."""
+        return ceil_div(ceil_div(product(self.m), self.tile_rows), self.tiles)
+
+    @property
+    def tile_count(self) -> Size:
+        """Register tiles of a panel: equally many for all units, except where m varies."""
+        blocks = self.blocks
+        return blocks * self.tiles if isinstance(blocks, int) else ceil_div(product(self.m), self.tile_rows)
 
     @property
     def tile_rows(self) -> int:

@@ -124,9 +124,12 @@ def register_tiles(m: Size, n: Size, k: Size, rows: int) -> int:
     if not isinstance(m, int) or not isinstance(n, int):
         return 4
     tiles, panels = max(1, -(-m // rows)), max(1, -(-n // TILE_COLUMNS))
-    blocks = min(tiles, -(-16 // panels))
-    least = -(-_LEAST_WORK // (rows * TILE_COLUMNS * max(1, k))) if isinstance(k, int) else 1
-    return min(tiles, max(-(-tiles // blocks), least))
+    least = max(1, -(-_LEAST_WORK // (rows * TILE_COLUMNS * max(1, k)))) if isinstance(k, int) else 1
+    wanted = max(1, min(tiles // least, -(-16 // panels)))
+    # An even number of units, so that two threads get the same.
+    near = [b for b in (wanted, wanted + 1, wanted - 1, wanted - 2) if 0 < b <= tiles and b * panels % 2 == 0]
+    exact = [b for b in near if -(-tiles // -(-tiles // b)) == b]
+    return -(-tiles // (exact or near or [wanted])[0])
 
 
 def takes_columns_first(right: Size, left: Size, result: Size) -> bool:
