@@ -30,12 +30,13 @@ def emit_depthwise(frame: Frame, kernel: Depthwise) -> None:
     total: Value | int = 1
     for size in kernel.m[:-1]:
         total = code.mul(total, frame.size(size))
-    first = code.mul(block, kernel.rows)
+    blocks = frame.size(kernel.blocks)
+    first, last = (code.div(code.mul(part, total), blocks) for part in (block, code.add(block, 1)))
     width = code.i64(frame.size(kernel.m[-1]))
     whole = code.b.and_(width, code.i64(-_TOGETHER))
     first_channel = code.mul(group, DEPTHWISE_CHANNELS)
     end = code.minimum(kernel.channels, code.add(first_channel, DEPTHWISE_CHANNELS))
-    with code.loop(first, code.minimum(total, code.add(first, kernel.rows))) as row:
+    with code.loop(first, last) as row:
         outer = frame.split(row, kernel.m[:-1])
         with code.loop(0, whole, _TOGETHER) as column, code.loop(first_channel, end, LANES) as channel:
             _outputs(frame, kernel, [*outer, column], channel, _TOGETHER)

@@ -159,7 +159,8 @@ class Depthwise:
 
     `left.k` are the strides of the taps' dims; its channels lie next to each other. Slot `weight` holds the weights as
     [channels/16][taps][16] in 32 bits, slot `start` what the sums of int8 begin with, an int32 a channel, to whole
-    vectors. `kind` as in contractions; here s8 is not shifted. A unit is `rows` rows of the last m dim by 64 channels.
+    vectors. `kind` as in contractions; here s8 is not shifted. A unit is up to `rows` rows of the last m dim by 64
+    channels.
     """
 
     kind: str
@@ -177,7 +178,12 @@ class Depthwise:
         return product(self.m) * self.channels * product(self.taps)
 
     def units(self) -> Size:
-        return ceil_div(product(self.m[:-1]), self.rows) * ceil_div(self.channels, DEPTHWISE_CHANNELS)
+        return self.blocks * ceil_div(self.channels, DEPTHWISE_CHANNELS)
+
+    @property
+    def blocks(self) -> Size:
+        """Units that share a group of channels, each of as many rows as the others, or one less."""
+        return ceil_div(product(self.m[:-1]), self.rows)
 
 
 @dataclass(frozen=True)

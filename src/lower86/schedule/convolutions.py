@@ -117,8 +117,8 @@ def _emit(memory: Memory, part: _Part, e: Emission, finish: Finish) -> Contracti
     left = Left(read.slot, left_strides[:first], left_strides[first:-1], k_strides, slack=integer)
     right = Right(right_slot, right_strides[:first], packed=True)
     rows = 2 if wide else TILE_ROWS
-    tiles = register_tiles(product(sizes[first:-1]), sizes[-1], product(k_sizes), rows)
     by_columns = takes_columns_first(packed.numel(), product(x.shape), product(shape))
+    tiles = register_tiles(product(sizes[first:-1]), sizes[-1], product(k_sizes), rows, by_columns)
     return Contraction(
         kind, sizes[:first], sizes[first:-1], sizes[-1], k_sizes, left, right, start_slot, wide, body, tiles, by_columns
     )
@@ -137,9 +137,16 @@ def _emit_depthwise(memory: Memory, part: _Part, e: Emission, finish: Finish) ->
     assert not wide
     slot = e.slot(e.plan.constant(packed, "depthwise"))
     finish(result, space)
-    work = m[-1] * min(channels, DEPTHWISE_CHANNELS) * packed.shape[1]
-    rows = max(1, _SMALLEST_DEPTHWISE // max(1, work)) if isinstance(work, int) else 1
+    rows = _depthwise_rows(product(m[:-1]), m[-1] * min(channels, DEPTHWISE_CHANNELS) * packed.shape[1])
     return Depthwise(kind, m, channels, tuple(taps.shape[2:]), left, slot, start, e.body.build(), rows)
+
+
+def _depthwise_rows(count: Size, work: Size) -> int:
+    """Rows of a unit, of so many multiply-accumulates each: few enough that threads get equal parts of all rows."""
+    if not isinstance(work, int):
+        return 1
+    enough = _SMALLEST_DEPTHWISE // max(1, work)
+    return max(1, min(enough, count // 8) if isinstance(count, int) else enough)
 
 
 def _left(e: Emission, x: View, chosen: Sequence[Phase]) -> Left:

@@ -27,6 +27,7 @@ _PRODUCTS = (_A.linear.default, _A.matmul.default, _A.mm.default, _A.bmm.default
 _WIDE_CHUNK = 32768
 """Terms of 255 x 128 that surely fit an int32 sum."""
 
+_UNITS = 16
 _LEAST_WORK = 400_000
 """Multiply-accumulates of a unit: a microsecond, ten times what two threads lose when they take the same ticket."""
 
@@ -110,8 +111,8 @@ def emit_product(e: Emission, node: Node, memory: Memory, finish: Finish) -> Con
     batch, m = sizes[:first], sizes[first:-1]
     operand = Left(left_slot, left_strides[:first], left_strides[first:], (left.strides[-1],))
     right = Right(right.slot, right_strides[:first], right.k, right.packed)
-    tiles = register_tiles(product(m), n, k, 2 if wide else TILE_ROWS)
     by_columns = right.packed and takes_columns_first(n * k, product(left.shape), product(shape))
+    tiles = register_tiles(product(m), n, k, 2 if wide else TILE_ROWS, by_columns)
     return Contraction(kind, batch, m, n, (k,), operand, right, start, wide, body, tiles, by_columns)
 
 
@@ -119,17 +120,20 @@ def _with_row(view: View) -> View:
     return View(view.value, view.dtype, (1, *view.shape), (0, *view.strides), view.offset)
 
 
-def register_tiles(m: Size, n: Size, k: Size, rows: int) -> int:
-    """Register tiles a unit holds: enough units to share out, each long enough to be worth taking."""
+def register_tiles(m: Size, n: Size, k: Size, rows: int, by_columns: bool) -> int:
+    """Register tiles a unit holds: enough units to share out, each long enough to be worth taking.
+
+    Two threads should get the same: an even number of units or, where they part the rows, of blocks of rows.
+    """
     if not isinstance(m, int) or not isinstance(n, int):
         return 4
     tiles, panels = max(1, -(-m // rows)), max(1, -(-n // TILE_COLUMNS))
     least = max(1, -(-_LEAST_WORK // (rows * TILE_COLUMNS * max(1, k)))) if isinstance(k, int) else 1
-    wanted = max(1, min(tiles // least, -(-16 // panels)))
-    # An even number of units, so that two threads get the same.
-    near = [b for b in (wanted, wanted + 1, wanted - 1, wanted - 2) if 0 < b <= tiles and b * panels % 2 == 0]
-    exact = [b for b in near if -(-tiles // -(-tiles // b)) == b]
-    return -(-tiles // (exact or near or [wanted])[0])
+    wanted = max(1 if by_columns else 2, min(tiles // least, -(-_UNITS // panels)))
+    near = [b for b in (wanted, wanted + 1, wanted - 1, wanted - 2) if 0 < b <= tiles]
+    even = [b for b in near if b * (panels if by_columns else 1) % 2 == 0]
+    exact = [b for b in even if -(-tiles // -(-tiles // b)) == b]
+    return -(-tiles // (exact or even or near or [1])[0])
 
 
 def takes_columns_first(right: Size, left: Size, result: Size) -> bool:
