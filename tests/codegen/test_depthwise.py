@@ -8,13 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from lower86.codegen.isa import ISAS
 from lower86.program.body import Body
 from lower86.program.kernels import Depthwise, Left
 from lower86.program.sizes import Size, contiguous_strides, evaluate
-from lower86.runtime.packing import depthwise
+from lower86.runtime.packing import depthwise, depthwise_windows
 from tests.codegen.expressions import Expression, stored
 from tests.codegen.test_contraction import BIAS, D0, D1, D2, LEFT, OTHER, OUT, RIGHT, SCALE, START
-from tests.harness import Array, assert_near, run_kernel, unwritten
+from tests.harness import TARGET, Array, assert_near, run_kernel, unwritten
 
 INTEGERS = {"u8s8": np.uint8, "s8s8": np.int8}
 KINDS = (*INTEGERS, "f32")
@@ -79,12 +80,21 @@ class Case:
         x, weight = self.operands(dims, extreme)
         shape = [evaluate(n, dims) for n in (*self.m, self.kernel.channels)]
         if self.kernel.kind == "f32":
-            got = run_kernel(self.kernel, {LEFT: x, RIGHT: depthwise(weight)}, {OUT: (shape, "f4")}, dims=dims)[OUT]
+            got = run_kernel(
+                self.kernel, {LEFT: x, RIGHT: packed(self.kernel, weight)}, {OUT: (shape, "f4")}, dims=dims
+            )[OUT]
             assert_near(got, self.product(x, weight, dims), 4, self.product(np.abs(x), np.abs(weight), dims))
             return
-        inputs = {LEFT: x, RIGHT: depthwise(weight), START: started(weight, zero_point)}
+        shift = 128 if self.kernel.kind == "s8s8" else 0
+        inputs = {LEFT: x, RIGHT: packed(self.kernel, weight), START: started(weight, zero_point + shift)}
         got = run_kernel(self.kernel, inputs, {OUT: (shape, "i4")}, dims=dims)[OUT]
         np.testing.assert_array_equal(got, self.product(x.astype(np.int64) - zero_point, weight, dims))
+
+
+def packed(kernel: Depthwise, weight: Array) -> Array:
+    if weight.dtype == np.int8 and ISAS[TARGET.level].wide:
+        return depthwise_windows(weight, kernel.taps[-1], kernel.shares_columns)
+    return depthwise(weight)
 
 
 def started(weight: Array, zero_point: int) -> Array:
@@ -127,6 +137,19 @@ def test_many_taps(kind: str) -> None:
     Case(kind, 18, (7, 9), (1, 6)).check(True)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("taps", [(0,), (2, 0), (0, 2)])
+def test_no_taps(kind: str, taps: tuple[int, ...]) -> None:
+    """As in phases of a transposed convolution whose stride is larger than its kernel."""
+    case = Case(kind, 67, taps, [2] * len(taps))
+    x, weight = np.zeros(0, INTEGERS.get(kind, np.float32)), np.zeros((67, 0), np.float32 if kind == "f32" else np.int8)
+    start = np.pad(np.arange(67, dtype=np.int32), (0, 13))
+    inputs = {LEFT: x, RIGHT: packed(case.kernel, weight)} | ({} if kind == "f32" else {START: start})
+    shape = (*case.m, 67)
+    got = run_kernel(case.kernel, inputs, {OUT: (shape, "f4" if kind == "f32" else "i4")})[OUT]
+    np.testing.assert_array_equal(got, np.broadcast_to(0 if kind == "f32" else start[:67], shape))
+
+
 @pytest.mark.parametrize("kind", ["u8s8", "s8s8"])
 def test_epilogue(kind: str) -> None:
     """Scale and bias a channel, a residual that lies channels first, a store with a halo."""
@@ -139,7 +162,14 @@ def test_epilogue(kind: str) -> None:
     rng = np.random.default_rng(1)
     scale, bias = rng.uniform(1e-4, 1e-3, 67).astype(np.float32), rng.normal(size=67).astype(np.float32)
     residual = rng.normal(size=(2, 67, 5, 7)).astype(np.float32)
-    inputs = {LEFT: x, RIGHT: depthwise(weight), START: started(weight, 3), SCALE: scale, BIAS: bias, OTHER: residual}
+    inputs = {
+        LEFT: x,
+        RIGHT: packed(case.kernel, weight),
+        START: started(weight, 3 + (128 if kind == "s8s8" else 0)),
+        SCALE: scale,
+        BIAS: bias,
+        OTHER: residual,
+    }
     numbers = (np.float32(2.0), np.float32(-20), np.float32(-100), np.float32(90))
     made = run_kernel(case.kernel, inputs, {OUT: ((2, 7, 9, 67), "i1")}, params=[("f32", v) for v in numbers])[OUT]
     sums = case.product(x.astype(np.int64) - 3, weight, {}).astype(np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -105,7 +106,7 @@ UNARY: Mapping[str, tuple[Sequence[str], Reference]] = {
 COMPARISONS: Mapping[str, Reference] = {
     "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal,
 }  # fmt: skip
-OTHERS = ("select", "cast", "quantize", "quantize_bounded", "dequantize", *FLOAT32_FUNCTIONS)
+OTHERS = ("select", "cast", "fma", "quantize", "quantize_bounded", "dequantize", *FLOAT32_FUNCTIONS)
 ELSEWHERE = (*DIVISION, *FLOAT32_POWERS)
 
 
@@ -156,6 +157,16 @@ def test_select(dtype: str) -> None:
     kernel = Pointwise((a.size,), stored(e, chosen, 3, (a.size,)), 1, 4096)
     got = run_kernel(kernel, {0: condition, 1: a, 2: b}, {3: ((a.size,), a.dtype.str)})[3]
     check_equal(got, np.where(condition, a, b))
+
+
+def test_fma_rounds_once() -> None:
+    rng = np.random.default_rng(3)
+    a, b = (rng.integers(-(2**24), 2**24, 999).astype(np.float32) for _ in range(2))
+    c = -(a * b) + rng.integers(-3, 4, 999).astype(np.float32)  # all but the rounding of the product cancels
+    want = [
+        float(Fraction(float(x)) * Fraction(float(y)) + Fraction(float(z))) for x, y, z in zip(a, b, c, strict=True)
+    ]
+    check_equal(apply("fma", "f32", "f32", a, b, c), np.array(want).astype(np.float32))
 
 
 @pytest.mark.parametrize("source", DTYPES)

@@ -99,6 +99,10 @@ class Code:
 
     # Constants and types
 
+    def integer(self, bits: int) -> Type:
+        """The integer type of so many bits."""
+        return ir.IntType(bits)
+
     def i64(self, value: int | Value) -> Value:
         """A 64-bit constant; a value that is one already passes through."""
         return ir.Constant(I64, value) if isinstance(value, int) else value
@@ -192,6 +196,16 @@ class Code:
                 self.b.call(store, arguments)
             with one, self.when(self.b.extract_element(mask, self.i32(0))):
                 self.store(self.b.extract_element(value, self.i32(0)), pointer)
+
+    def load_first(self, element: Type, pointer: Value, count: int, lanes: int) -> Value:
+        """`lanes` elements, of which the first `count` are read; nothing beyond is touched, and is 0."""
+        kind = vector(element, lanes)
+        if count == lanes:
+            return self.load(kind, pointer)
+        name = f"llvm.masked.load.{suffix(kind)}.p0"
+        load = self.module.declare(name, kind, PTR, I32, vector(I1, lanes), kind)
+        mask = ir.Constant(vector(I1, lanes), [int(i < count) for i in range(lanes)])
+        return self.b.call(load, [pointer, self.i32(1), mask, self.constant(kind, 0)])
 
     def gather(self, element: Type, pointer: Value, offsets: Value, mask: Value | None) -> Value:
         """Lanes from `pointer` plus byte `offsets`; where `mask` is 0 memory is not touched and the lane is 0."""
@@ -388,6 +402,13 @@ class Code:
     def shuffled(self, value: Value, order: Sequence[int]) -> Value:
         """Lane `order[i]` of a vector as lane i."""
         return self.b.shuffle_vector(value, value, ir.Constant(vector(I32, len(order)), list(order)))
+
+    def unpacked(self, a: Value, b: Value, block: int, half: int) -> Value:
+        """Lanes of a and b in turn: of every `block` lanes the lower half, or with `half` 1 the upper one."""
+        lanes = a.type.count
+        taken = [start + half * block // 2 + i for start in range(0, lanes, block) for i in range(block // 2)]
+        order = [lane for i in taken for lane in (i, lanes + i)]
+        return self.b.shuffle_vector(a, b, ir.Constant(vector(I32, lanes), order))
 
     def joined(self, low: Value, high: Value) -> Value:
         """Two vectors as one of twice the lanes."""

@@ -61,8 +61,8 @@ class Isa:
         return code.b.add(sums, code.call(madd, [activations, weights]))
 
     @property
-    def packs(self) -> bool:
-        """Whether `packed` knows a way that is better than one vector at a time."""
+    def wide(self) -> bool:
+        """Whether one register holds 16 sums: then bytes of 64 channels or columns are handled together."""
         return self.lanes == LANES
 
     def packed(self, code: Code, values: Sequence[Value], zero: Value, dtype: str) -> Value:
@@ -91,10 +91,6 @@ class Isa:
         As a product of pairs of 16 bits: the upper one of the weight is 0 (see `runtime.packing`), so only the lower
         ones count.
         """
-        if self.lanes == LANES:
-            name, pairs = "llvm.x86.avx512.vpdpwssd.512", vector(I16, 2 * LANES)
-            function = code.module.declare(name, sums.type, sums.type, pairs, pairs)
-            return code.call(function, [sums, code.b.bitcast(x, pairs), code.b.bitcast(weight, pairs)])
         pairs = vector(I16, 2 * self.lanes)
         madd = code.module.declare("llvm.x86.avx2.pmadd.wd", self.sums, pairs, pairs)
         halves = [code.part(v, first, self.lanes) for v in (x, weight) for first in (0, self.lanes)]

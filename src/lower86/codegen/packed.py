@@ -31,9 +31,9 @@ def store_neighbours(emitters: Sequence[BodyEmitter], columns: int | None) -> No
 def _packs(emitter: BodyEmitter, store: Store) -> bool:
     """Whether the store's bytes are quantized right there and lie next to each other."""
     lane = emitter.point.lane
-    packs, node = emitter.code.module.isa.packs, emitter.body.nodes[store.node]
+    wide, node = emitter.code.module.isa.wide, emitter.body.nodes[store.node]
     adjacent = lane is not None and lane < len(store.strides) and store.strides[lane] == 1
-    return packs and adjacent and node.op == "quantize_bounded"
+    return wide and adjacent and node.op == "quantize_bounded"
 
 
 def _store_packed(emitters: Sequence[BodyEmitter], store: Store, columns: int) -> None:

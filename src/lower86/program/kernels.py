@@ -139,9 +139,11 @@ class Contraction:
 
     @property
     def tile_count(self) -> Size:
-        """Register tiles of a panel: equally many for all units, except where m varies."""
-        blocks = self.blocks
-        return blocks * self.tiles if isinstance(blocks, int) else ceil_div(product(self.m), self.tile_rows)
+        """Register tiles of a panel: equally many for all units, except where m varies or is less."""
+        blocks, rows = self.blocks, product(self.m)
+        if isinstance(blocks, int) and isinstance(rows, int):
+            return min(blocks * self.tiles, rows)
+        return ceil_div(rows, self.tile_rows)
 
     @property
     def tile_rows(self) -> int:
@@ -158,9 +160,8 @@ class Depthwise:
     """`value 0` = Σ_t left[m…, t…, c]·weight[t…, c] for every point of `m` and channel c, then `body` over (m…, c).
 
     `left.k` are the strides of the taps' dims; its channels lie next to each other. Slot `weight` holds the weights as
-    [channels/16][taps][16] in 32 bits, slot `start` what the sums of int8 begin with, an int32 a channel, to whole
-    vectors. `kind` as in contractions; here s8 is not shifted. A unit is up to `rows` rows of the last m dim by 64
-    channels.
+    `runtime.packing` lays them out for the CPU, slot `start` what the sums of int8 begin with, an int32 a channel, to
+    whole vectors. `kind` as in contractions. A unit is up to `rows` rows of the last m dim by 64 channels.
     """
 
     kind: str
@@ -179,6 +180,11 @@ class Depthwise:
 
     def units(self) -> Size:
         return self.blocks * ceil_div(self.channels, DEPTHWISE_CHANNELS)
+
+    @property
+    def shares_columns(self) -> bool:
+        """Whether an output's second element of x, in each row of taps, is the next output's first."""
+        return self.left.m[-1] == self.left.k[-1]
 
     @property
     def blocks(self) -> Size:

@@ -81,9 +81,14 @@ class Foreign:
 
 @dataclass(frozen=True)
 class Packing:
-    """How a constant is laid out for the CPU at load: "none", "int8_panels", "float_panels" or "depthwise"."""
+    """How a constant is laid out for the CPU at load: "none", "int8_panels", "float_panels" or "depthwise".
+
+    Of a depthwise weight, `run` is how many taps a row has, `shared` whether neighbouring outputs share columns.
+    """
 
     kind: str = "none"
+    run: int = 0
+    shared: bool = False
 
 
 @dataclass(frozen=True)

@@ -70,8 +70,7 @@ class Executable:
 
     def __post_init__(self) -> None:
         program = self.program
-        word = ISAS[self.target.level].word
-        self._constants = packed(program.constants, program.packings, word)
+        self._constants = packed(program.constants, program.packings, ISAS[self.target.level])
         self._code = LoadedCode([object_for(kernel, self.target) for kernel in program.kernels])
         self._addresses = [self._code.address(kernel_name(kernel)) for kernel in program.kernels]
         self._layouts = [layout_of(kernel) for kernel in program.kernels]

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..codegen.isa import Isa
 from ..program.kernels import TILE_COLUMNS
 from ..program.program import Packing
 
@@ -42,11 +43,31 @@ def _panels(weight: npt.NDArray[Any], word: int) -> npt.NDArray[Any]:
 
 def depthwise(weight: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """[channels, taps] to [channels/16][taps][16], each in 32 bits: a float, or an integer's low 16 bits and zeros."""
-    channels, taps = weight.shape
     wide = weight if weight.dtype == np.float32 else weight.astype(np.int16).view(np.uint16).astype(np.int32)
-    padded = np.zeros((-(-channels // LANES) * LANES, taps), wide.dtype)
-    padded[:channels] = wide
-    return np.ascontiguousarray(padded.reshape(len(padded) // LANES, LANES, taps).transpose(0, 2, 1))
+    return np.ascontiguousarray(_by_lanes(wide).transpose(0, 2, 1))
+
+
+def depthwise_windows(weight: npt.NDArray[np.int8], run: int, shared: bool) -> npt.NDArray[np.int8]:
+    """[channels, rows x run] to [channels/16][rows][phases][windows][16][4]: each row of taps in words of four.
+
+    With `shared` there are two phases, the second shifted by a tap for every other output.
+    """
+    parted = _by_lanes(weight)
+    rows, phases = weight.shape[1] // max(1, run), 1 + shared
+    windows = -(-(run + phases - 1) // 4)
+    laid = np.zeros((len(parted), rows, phases, 4 * windows, LANES), np.int8)
+    for phase in range(phases):
+        laid[:, :, phase, phase : phase + run] = parted.reshape(len(parted), LANES, rows, run).transpose(0, 2, 3, 1)
+    laid = laid.reshape(len(parted), rows, phases, windows, 4, LANES)
+    return np.ascontiguousarray(laid.transpose(0, 1, 2, 3, 5, 4))
+
+
+def _by_lanes(weight: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """[channels, taps] to [channels/16, 16, taps], filled up with zeros."""
+    channels, taps = weight.shape
+    padded = np.zeros((-(-channels // LANES) * LANES, taps), weight.dtype)
+    padded[:channels] = weight
+    return padded.reshape(len(padded) // LANES, LANES, taps)
 
 
 def aligned(size: int) -> npt.NDArray[np.uint8]:
@@ -56,11 +77,9 @@ def aligned(size: int) -> npt.NDArray[np.uint8]:
     return memory[start : start + max(size, 1)]
 
 
-def packed(
-    constants: Sequence[npt.NDArray[Any]], packings: Sequence[Packing], word: int = 4
-) -> list[npt.NDArray[np.uint8]]:
+def packed(constants: Sequence[npt.NDArray[Any]], packings: Sequence[Packing], isa: Isa) -> list[npt.NDArray[np.uint8]]:
     """The bytes of each constant, packed, in one aligned block: large blocks get large pages, which weights need."""
-    laid = [_laid_out(c, packing, word) for c, packing in zip(constants, packings, strict=True)]
+    laid = [_laid_out(c, packing, isa) for c, packing in zip(constants, packings, strict=True)]
     sizes = [-(-max(part.nbytes, 1) // ALIGNMENT) * ALIGNMENT for part in laid]
     memory, start, places = aligned(sum(sizes)), 0, []
     for part, size in zip(laid, sizes, strict=True):
@@ -71,11 +90,12 @@ def packed(
     return places
 
 
-def _laid_out(constant: npt.NDArray[Any], packing: Packing, word: int) -> npt.NDArray[Any]:
+def _laid_out(constant: npt.NDArray[Any], packing: Packing, isa: Isa) -> npt.NDArray[Any]:
     if packing.kind == "int8_panels":
-        constant = int8_panels(constant, word)
+        constant = int8_panels(constant, isa.word)
     elif packing.kind == "float_panels":
         constant = float_panels(constant)
     elif packing.kind == "depthwise":
-        constant = depthwise(constant)
+        dots = isa.wide and constant.dtype == np.int8
+        constant = depthwise_windows(constant, packing.run, packing.shared) if dots else depthwise(constant)
     return np.ascontiguousarray(constant)

@@ -19,6 +19,7 @@ from torch.fx import Node
 from ..graph.arguments import arguments
 from ..ops.conv import int8_conv
 from ..program.kernels import DEPTHWISE_CHANNELS, TILE_COLUMNS, TILE_ROWS, Contraction, Depthwise, Left, Right
+from ..program.program import Packing
 from ..program.sizes import Size, ceil_div, product
 from .emission import Axis, Emission, Space, coalesced
 from .geometry import Convolution, Phase, convolution_of, phases
@@ -104,7 +105,7 @@ def _emit(memory: Memory, part: _Part, e: Emission, finish: Finish) -> Contracti
     packed = taps_last.reshape(groups, columns, math.prod(k_sizes[:-1]), k_sizes[-1])
 
     kind, start_slot, wide, result = _value(e, memory, part, space, packed, x.dtype)
-    constant = e.plan.constant(packed, "int8_panels" if integer else "float_panels")
+    constant = e.plan.constant(packed, Packing("int8_panels" if integer else "float_panels"))
     right_slot = e.slot(constant)
     finish(result, space)
 
@@ -133,9 +134,10 @@ def _emit_depthwise(memory: Memory, part: _Part, e: Emission, finish: Finish) ->
     x = memory.with_halo(part.convolution.x, part.halo)
     left = _left(e, x, part.phases)
     packed = taps.flatten(1)
-    kind, start, wide, result = _value(e, memory, part, space, packed, x.dtype, shift=0)
+    kind, start, wide, result = _value(e, memory, part, space, packed, x.dtype)
     assert not wide
-    slot = e.slot(e.plan.constant(packed, "depthwise"))
+    packing = Packing("depthwise", taps.shape[-1], shared=left.m[-1] == left.k[-1])
+    slot = e.slot(e.plan.constant(packed, packing))
     finish(result, space)
     rows = _depthwise_rows(product(m[:-1]), m[-1] * min(channels, DEPTHWISE_CHANNELS) * packed.shape[1])
     return Depthwise(kind, m, channels, tuple(taps.shape[2:]), left, slot, start, e.body.build(), rows)
@@ -181,7 +183,7 @@ def _runs(sizes: Sequence[int], strides: Sequence[Size]) -> tuple[tuple[int, ...
 
 
 def _value(
-    e: Emission, memory: Memory, part: _Part, space: Space, packed: Tensor, dtype: str, shift: int = 128
+    e: Emission, memory: Memory, part: _Part, space: Space, packed: Tensor, dtype: str
 ) -> tuple[str, int, int, int]:
     """The contraction's kind, the slot of its start, how wide its sums are, and the node of the result."""
     given = arguments(part.node)
@@ -196,7 +198,7 @@ def _value(
     bias = by_channel(given["bias"]) if given["bias"] is not None else None
     if part.is_integer:
         kind = "s8s8" if dtype == "i8" else "u8s8"
-        zero_point = given["x_zero_point"] + (shift if kind == "s8s8" else 0)
+        zero_point = given["x_zero_point"] + (128 if kind == "s8s8" else 0)
         start, wide = column_start(packed, zero_point)
         start_slot = e.slot(e.plan.constant(start))
         if not wide:

@@ -17,6 +17,7 @@ from ..program.sizes import Size, SizeExpr, dim_atom, is_nonnegative, names, pro
 from .symbols import TORCH_DTYPES, storage_of
 from .views import View
 
+_AS_IT_IS = Packing()
 SLACK_BYTES = 3
 """The most that the word of 4 bytes at the end of a run lies beyond it."""
 
@@ -65,7 +66,7 @@ class Plan:
         self.require(view.offset)
         self.require(rest)
 
-    def constant(self, tensor: torch.Tensor, packing: str = "none") -> int:
+    def constant(self, tensor: torch.Tensor, packing: Packing = _AS_IT_IS) -> int:
         """The value that holds `tensor`, packed as named; the same tensor twice is one value."""
         tensor = tensor.detach()
         key = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype, packing)
@@ -74,7 +75,7 @@ class Plan:
             storage = storage_of(tensor.dtype)
             assert storage is not None
             self.constants.append(np.ascontiguousarray(tensor.contiguous().view(TORCH_DTYPES[storage]).numpy()))
-            self.packings.append(Packing(packing))
+            self.packings.append(packing)
             shape = tuple(int(s) for s in tensor.shape)
             number = self.value(storage, shape, "constant", len(self.constants) - 1)
             self._constant_values[key] = number

@@ -74,7 +74,8 @@ def _quantize(e: Emission, node: Node, space: Space) -> int:
     zero, factor = at.number("zero_point"), 1.0 / at.number("scale")
     # A scale of 1 is worth code of its own: it is that of most values that a contraction gives.
     inverse = e.const("f32", 1.0) if factor == 1 else e.param("f32", factor)
-    if _WHOLE.get(at.dtype) != (low, high) or bound_of(e, x) * factor + abs(zero) > LARGEST_STEP:
+    usual = _WHOLE.get(at.dtype) == (low, high) and low <= zero <= high
+    if not usual or bound_of(e, x) * factor + abs(zero) > LARGEST_STEP:
         numbers = [e.param("f32", number) for number in (zero, low, high)]
         return e.call("quantize", x, inverse, *numbers, dtype=at.dtype)
     if at.dtype == "u8" and zero == 0:

@@ -15,6 +15,7 @@ from torch.fx import Node
 from ..graph.arguments import arguments
 from ..ops.linear import int8_linear
 from ..program.kernels import TILE_COLUMNS, TILE_ROWS, Attention, Contraction, Left, Right
+from ..program.program import Packing
 from ..program.sizes import Size, product
 from .emission import Emission, Space, coalesced
 from .geometry import is_native_convolution
@@ -156,7 +157,7 @@ def _int8_operands(
     zero_point = given["x_zero_point"] + (128 if kind == "s8s8" else 0)
     dynamic = given["row_zero_point"] is not None
     start, wide = column_start(weight, zero_point, 255 if dynamic else 0)
-    right = Right(e.slot(e.plan.constant(weight, "int8_panels")), (0,) * (space.rank - 2), packed=True)
+    right = Right(e.slot(e.plan.constant(weight, Packing("int8_panels"))), (0,) * (space.rank - 2), packed=True)
     start_slot = e.slot(e.plan.constant(start))
     scale = e.operand(given["scale"], "f32", space)
     if dynamic:
@@ -204,7 +205,7 @@ def _float_right(e: Emission, node: Node, right_node: Node, memory: Memory, rank
     transposed = node.target is _A.linear.default
     if constant is not None and constant.dim() == 2:
         weight = constant if transposed else constant.T
-        return Right(e.slot(e.plan.constant(weight, "float_panels")), (0,) * (rank - 2), packed=True)
+        return Right(e.slot(e.plan.constant(weight, Packing("float_panels"))), (0,) * (rank - 2), packed=True)
     view = memory.view(right_node)
     view = memory.rows_of(permuted(view, [1, 0]) if transposed else view)
     view = expanded(view, (*to_sizes(node.meta["val"].shape)[: rank - 2], *view.shape[-2:]))
