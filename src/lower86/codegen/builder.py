@@ -168,6 +168,11 @@ class Code:
     def store(self, value: Value, pointer: Value, align: int = 1) -> None:
         self.b.store(value, pointer, align=align)
 
+    def prefetch(self, pointer: Value) -> None:
+        """Has the cache line at `pointer` brought to the second cache level; any address will do."""
+        function = self.module.declare("llvm.prefetch.p0", VOID, PTR, I32, I32, I32)
+        self.b.call(function, [pointer, self.i32(0), self.i32(2), self.i32(1)])
+
     def masked_load(self, element: Type, pointer: Value, mask: Value | None) -> Value:
         """Lanes of contiguous elements; where `mask` is 0 memory is not touched and the lane is 0."""
         kind = vector(element)

@@ -20,7 +20,7 @@ from .builder import F32, I32, I64, LANES, PTR, Code, Module, Type, Value, vecto
 from .frame import Frame, Layout
 from .packed import store_neighbours
 from .pointwise import BodyEmitter, Point, steady_nodes
-from .tile import ROW_WORDS, element_bytes, emit_tile, is_spaced
+from .tile import LINE_BYTES, ROW_WORDS, element_bytes, emit_tile, is_spaced
 
 _VECTORS = TILE_COLUMNS // LANES
 
@@ -86,6 +86,8 @@ def emit_contraction(frame: Frame, kernel: Contraction) -> None:
             tile_left = entries
             _list_rows(frame, kernel, left_at, entries, row, height)
 
+        ahead = _ahead(frame, kernel, right_at, code.sub(t, first))
+
         def run(vectors: int, masked: bool) -> None:
             numbers = [*kernel.k, *(stride * size for stride in left.k)]
             strides = [code.i64(frame.size(s)) for s in (left.m[0] * size, right.k * size, *numbers)]
@@ -97,6 +99,7 @@ def emit_contraction(frame: Frame, kernel: Contraction) -> None:
                         places = [
                             tile_left,
                             code.at(right_at, skipped * (4 if kernel.kind == "f32" else isa.word)),
+                            ahead,
                             code.at(start, skipped * (8 if kernel.wide else 4)),
                             code.at(scratch, skipped * (8 if kernel.wide else 4)),
                         ]
@@ -130,6 +133,20 @@ def _operands(
         return left_at, right_at, right_at
     start = code.mul(code.mul(panel, TILE_COLUMNS), 8 if kernel.wide else 4)
     return left_at, right_at, code.at(frame.slots[kernel.start], start)
+
+
+def _ahead(frame: Frame, kernel: Contraction, right_at: Value, tile: Value | int) -> Value:
+    """What a unit's tile fetches besides what it needs: a part of the next panel, the first tiles do.
+
+    The first tile of a panel would else wait for memory. Behind the last panel lie the constants of the next kernels.
+    Later tiles fetch what they have.
+    """
+    code = frame.code
+    if kernel.kind == "f32" or not kernel.right.packed:
+        return right_at
+    panel, parts = _panel_bytes(frame, kernel), code.module.isa.word * TILE_COLUMNS // LINE_BYTES
+    part = code.add(panel, code.mul(code.div(panel, parts), tile))
+    return code.at(right_at, code.b.select(code.less(tile, parts), code.i64(part), code.i64(0)))
 
 
 def _entry_bytes(kernel: Contraction) -> int:

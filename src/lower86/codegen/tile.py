@@ -22,6 +22,7 @@ from ..program.kernels import TILE_COLUMNS, Contraction
 from ..program.sizes import Size
 from .builder import F32, I8, I64, LANES, PTR, VOID, Code, Module, Value, Variable, vector
 
+LINE_BYTES = 64
 ROW_WORDS = 8
 """Bytes of a row's entry: where its left elements begin."""
 
@@ -51,14 +52,15 @@ def element_bytes(kernel: Contraction) -> int:
 
 
 def emit_tile(module: Module, kernel: Contraction, height: int, vectors: int, masked: bool) -> Value:
-    """`void(left, right, start, scratch, columns left, row stride, right's k stride, sizes of k…, strides of k…)`.
+    """`void(left, right, ahead, start, scratch, columns left, row stride, right's k stride, sizes of k…, strides…)`.
 
     Fills the scratch tile. `left` is the first row's place, or where the rows' places are listed. Strides are in bytes.
+    Cache lines from `ahead` on, one a word of k, are fetched meanwhile.
     """
     rank = len(kernel.k)
     name = f"tile_{height}x{vectors}{'_masked' if masked else ''}"
-    code = module.function(name, VOID, *[PTR] * 4, *[I64] * (3 + 2 * rank), internal=True)
-    left, right, start, scratch, columns, row_stride, right_stride, *k = code.arguments
+    code = module.function(name, VOID, *[PTR] * 5, *[I64] * (3 + 2 * rank), internal=True)
+    left, right, ahead, start, scratch, columns, row_stride, right_stride, *k = code.arguments
     size = element_bytes(kernel)
     row_stride = _known(kernel.left.m[0], size, row_stride)
     right_stride = _known(kernel.right.k, size, right_stride)
@@ -73,7 +75,7 @@ def emit_tile(module: Module, kernel: Contraction, height: int, vectors: int, ma
         masks = [code.lanes_below(code.sub(columns, LANES * j)) if masked else None for j in range(vectors)]
         sums = _float_sums(code, kernel, walk, right_stride, masks)
     else:
-        sums = _int8_sums(code, kernel, walk, start, vectors)
+        sums = _int8_sums(code, kernel, walk, ahead, start, vectors)
     pieces = len(sums) // height
     element = 8 if kernel.wide else 4
     for i, total in enumerate(sums):
@@ -104,7 +106,9 @@ def _taps(code: Code, walk: _Walk) -> Iterator[tuple[Value | int, Value | int]]:
         yield number, offset
 
 
-def _int8_sums(code: Code, kernel: Contraction, walk: _Walk, start: Value | int, vectors: int) -> list[Variable]:
+def _int8_sums(
+    code: Code, kernel: Contraction, walk: _Walk, ahead: Value, start: Value | int, vectors: int
+) -> list[Variable]:
     isa = code.module.isa
     height, run = len(walk.rows), walk.run
     pieces = vectors * LANES // isa.lanes
@@ -122,6 +126,7 @@ def _int8_sums(code: Code, kernel: Contraction, walk: _Walk, start: Value | int,
         number, offset = tap
         here = code.add(code.mul(number, words_a_run), k_word)
         weights_at = code.at(walk.right, code.mul(here, isa.word * TILE_COLUMNS))
+        code.prefetch(code.at(ahead, code.mul(here, LINE_BYTES)))
         weights = [isa.weights(code, code.at(weights_at, isa.word * isa.lanes * p)) for p in range(pieces)]
         place = code.add(offset, code.mul(k_word, isa.word))
         for row, pointer in enumerate(walk.rows):
