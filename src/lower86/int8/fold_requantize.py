@@ -1,10 +1,11 @@
 """What is quantized right after a contraction is counted in the quantization's own steps from the start.
 
     quantize(relu(int8_conv(x, w, bias, scale) + dequantize(r, t)), s)
-        ->  quantize(relu(int8_conv(x, w, bias / s, scale / s) + dequantize(r, t / s)), 1)
+        ->  quantize(relu(int8_conv(x, w, bias / s, scale / s) + t / s * dequantize(r, 1)), 1)
 
-One multiplication an element less, and one rounding: a result can differ from the model's where that lies within a last
-bit of the middle between two steps. Only where nothing else reads what is scaled, and all of it is scaled alike.
+Two multiplications an element less, and two roundings, as that product is an `alpha` of the sum: a result can differ
+from the model's where that lies within a last bit of the middle between two steps. Only where nothing else reads what
+is scaled, and all of it is scaled alike.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ def fold_requantize(module: GraphModule) -> None:
                 for part in parts:
                     _scale(module, part, 1.0 / given["scale"])
                 _set(node, "scale", 1.0)
+                for part in parts:
+                    _put_in_sum(part)
 
 
 def _scaled_by(module: GraphModule, node: Any) -> list[Node] | None:
@@ -68,6 +71,16 @@ def _scale(module: GraphModule, node: Node, factor: float) -> None:
             _set(node, name, insert_constant(module, node, scaled, f"_{name}"))
         elif value is not None:
             _set(node, name, value * factor)
+
+
+def _put_in_sum(dequantize: Node) -> None:
+    """Has the sum that reads a dequantize multiply by its scale, as one operation."""
+    (reader,) = dequantize.users
+    if is_plain_dequantize(dequantize) and is_call(reader, _A.add.Tensor) and arguments(reader)["alpha"] == 1:
+        (other,) = [operand for operand in reader.args[:2] if operand is not dequantize]
+        reader.args = (other, dequantize)
+        reader.kwargs = {"alpha": arguments(dequantize)["scale"]}
+        _set(dequantize, "scale", 1.0)
 
 
 def _scalable(node: Node) -> Iterator[tuple[str, Any]]:

@@ -24,8 +24,10 @@ def binary(op: str) -> Formula:
     """The body's operation on both operands, the second times `alpha` where there is one."""
 
     def emit(at: At) -> Scalar:
-        right, alpha = at("other"), at.number("alpha", 1)
-        return at("self").call(op, right if alpha == 1 else right * alpha)
+        left, right, alpha = at("self"), at("other"), at.number("alpha", 1)
+        if op == "add" and alpha != 1 and left.is_float:
+            return right.call("fma", at.param(alpha), left)  # as PyTorch's vector code does
+        return left.call(op, right if alpha == 1 else right * alpha)
 
     return emit
 

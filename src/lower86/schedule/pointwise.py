@@ -72,17 +72,22 @@ def _quantize(e: Emission, node: Node, space: Space) -> int:
     x = at("input", "f32").node
     low, high = at.number("quant_min"), at.number("quant_max")
     zero, factor = at.number("zero_point"), 1.0 / at.number("scale")
-    # A scale of 1 is worth code of its own: it is that of most values that a contraction gives.
-    inverse = e.const("f32", 1.0) if factor == 1 else e.param("f32", factor)
+    inverse = _number(e, factor, 1.0)
     usual = _WHOLE.get(at.dtype) == (low, high) and low <= zero <= high
     if not usual or bound_of(e, x) * factor + abs(zero) > LARGEST_STEP:
         numbers = [e.param("f32", number) for number in (zero, low, high)]
         return e.call("quantize", x, inverse, *numbers, dtype=at.dtype)
     if at.dtype == "u8" and zero == 0:
         x = _before_relu(e, x)  # what is below 0 becomes 0 anyway
-    # A zero point of 0 is worth code of its own: it is that of every value after a relu.
-    steps = e.const("i32", 0) if zero == 0 else e.param("i32", zero)
-    return e.call("quantize_bounded", x, inverse, steps, dtype=at.dtype)
+    return e.call("quantize_bounded", x, inverse, _number(e, zero, 0, "i32"), dtype=at.dtype)
+
+
+def _number(e: Emission, value: float, usual: float, dtype: str = "f32") -> int:
+    """A number that the step gives, but the usual one as part of the code, which is worth code of its own.
+
+    Scales are 1 in most of what contractions give and take, zero points are 0 after a relu.
+    """
+    return e.const(dtype, usual) if value == usual else e.param(dtype, value)
 
 
 def _before_relu(e: Emission, x: int) -> int:
@@ -102,5 +107,5 @@ def _quantize_dynamic(e: Emission, node: Node, space: Space) -> int:
 
 def _dequantize(e: Emission, node: Node, space: Space) -> int:
     at = At(e, node, space)
-    numbers = [e.param("f32", at.number(name)) for name in ("scale", "zero_point")]
+    numbers = [_number(e, at.number(name), usual) for name, usual in (("scale", 1.0), ("zero_point", 0.0))]
     return e.call("dequantize", at.own("input").node, *numbers, dtype="f32")

@@ -183,6 +183,10 @@ class At:
     def const(self, value: float, dtype: str = "") -> Scalar:
         return constant(self.emission, dtype or self.dtype, value)
 
+    def param(self, value: float) -> Scalar:
+        """A number that the step gives, as the result's dtype."""
+        return Scalar(self.emission, self.emission.param(self.dtype, value))
+
     def extent(self, size: Size) -> Scalar:
         """A size, as i64."""
         if isinstance(size, int):
