@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 CALLS_A_TURN = 5
-SETTLING = 0.015
-"""Seconds of unmeasured calls that begin a turn: caches and cores are still full of the contender before, whose threads
-may go on spinning for milliseconds."""
+SETTLING = 0.1
+"""Seconds of unmeasured calls that begin a turn: caches and cores are still full of the contender before. The longest
+are ONNX Runtime's workers, which spin for 30 ms of CPU time, twice that on a core that they share."""
 
 Round = Mapping[str, Sequence[float]]
 """Milliseconds of each measured call, by contender."""
