@@ -70,7 +70,7 @@ def check_loop(loop: list[Line], height: int, instruction: str) -> None:
 
 @pytest.mark.parametrize(
     ("m", "n", "k", "heights"),
-    [(128, 384, 384, {5, 6}), (6, 64, 64, {6}), (1, 384, 384, {1}), (D0, D1, D2, set(range(1, TILE_ROWS + 1)))],
+    [(128, 384, 384, {5, 6}), (12, 64, 64, {6}), (1, 384, 384, {1}), (D0, D1, D2, set(range(1, TILE_ROWS + 1)))],
     ids=str,
 )
 def test_inner_loop_is_dot_products_on_whole_registers(m: Size, n: Size, k: Size, heights: set[int]) -> None:
@@ -98,14 +98,34 @@ def test_float_tile_keeps_its_sums_in_registers() -> None:
         check_loop(loop, int(name.split("_")[1][0]), "vfmadd")
 
 
-def test_quantizing_epilogue_stays_in_vectors() -> None:
+def test_quantizing_epilogue_stays_in_registers() -> None:
     e = Expression()
     result = e.quantize(e.call("mul", e.value(), e.load(4, (0, 1))), 0, "u8")
     kernel = int8_kernel("u8s8", 128, 384, 384, stored(e, result, 3, (128, 384)))
-    text = "\n".join(functions(kernel)["epilogue_4"])
-    assert "vpmovdb %zmm" in text
+    found = functions(kernel)
+    assert not any(name.startswith("epilogue") for name in found)
+    text = "\n".join(found["tile_6x4"])
+    assert text.count("vpmovdb %zmm") == 24
     assert "call" not in text
     assert "vpinsrb" not in text
+    assert not re.search(r"%zmm\d+, \S*\(%rsp\)", text)
+
+
+def test_quantized_bytes_leave_together() -> None:
+    e = Expression()
+    real = e.call("fma", e.value(), e.load(4, (0, 1)), e.load(5, (0, 1)))
+    result = e.call("quantize_bounded", real, e.const(1.0), e.const(0, "i32"), dtype="u8")
+    kernel = int8_kernel("u8s8", 128, 384, 384, stored(e, result, 3, (128, 384)))
+    text = "\n".join(functions(kernel)["tile_6x4"])
+    assert (text.count("vpackssdw"), text.count("vpackuswb"), text.count("vpermd")) == (12, 6, 6)
+    assert not re.search(r"%zmm\d+, \S*\(%rsp\)", text)
+
+
+def test_larger_epilogues_are_one_function() -> None:
+    e = Expression()
+    kernel = int8_kernel("u8s8", 128, 384, 384, stored(e, e.call("gelu", e.value()), 3, (128, 384)))
+    found = functions(kernel)
+    assert {name for name in found if "gelu" not in name} == {kernel_name(kernel), "tile_5x4", "tile_6x4", "epilogue_4"}
 
 
 def test_the_kernel_calls_nothing_outside() -> None:

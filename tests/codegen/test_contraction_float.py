@@ -7,12 +7,13 @@ import itertools
 import numpy as np
 import pytest
 
+from lower86.codegen.isa import ISAS
 from lower86.program.kernels import Contraction, Left, Right
 from lower86.program.program import Packing
 from lower86.program.sizes import Size
 from lower86.runtime.packing import ALIGNMENT, float_panels, int8_panels, packed
 from tests.codegen.test_contraction import D0, D1, D2, LEFT, OUT, RIGHT, plain
-from tests.harness import assert_near, run_kernel
+from tests.harness import TARGET, assert_near, run_kernel
 
 FLOAT = [(1, 1, 1), (1, 130, 7), (2, 16, 64), (5, 17, 3), (6, 64, 33), (7, 65, 130), (13, 100, 200), (24, 63, 2)]
 
@@ -72,7 +73,8 @@ def test_panels(n: int, k: int, word: int) -> None:
 def test_packed_constants_are_aligned() -> None:
     constants = [np.ones((3, 5), np.int8), np.asarray(np.float32(3)), np.ones((0, 4)), np.ones(7)]
     kinds = ("int8_panels", "none", "none", "none")
-    for data, constant in zip(packed(constants, [Packing(k) for k in kinds]), constants, strict=True):
+    made = packed(constants, [Packing(k) for k in kinds], ISAS[TARGET.level])
+    for data, constant in zip(made, constants, strict=True):
         assert data.ctypes.data % ALIGNMENT == 0
         assert data.size >= max(1, constant.nbytes)
     assert data.view(np.float64).tolist() == [1.0] * 7

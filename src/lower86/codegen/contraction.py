@@ -1,8 +1,6 @@
 """Contractions: register tiles shared out to threads, and the epilogue on their results.
 
-The sums of a tile (`tile.py`) go to a small buffer in the first cache level, and one epilogue function, the same for
-all tile heights, computes the kernel's body row by row: 24 stores against thousands of cycles of arithmetic, for a
-sixth of the code to compile.
+The sums of a tile (`tile.py`) are where the kernel's body begins (`epilogue.py`).
 
 Rows are shared out evenly: 128 rows are 22 tiles of 6 or 5, never 21 of 6 and one of 2. All units of a kernel have
 equally many tiles, of a row less if need be, because threads that finish at different times wait for each other. Where
@@ -16,40 +14,66 @@ from collections.abc import Callable, Sequence
 
 from ..program.kernels import TILE_COLUMNS, Contraction
 from ..program.sizes import product
-from .builder import F32, I32, I64, LANES, PTR, Code, Module, Type, Value, vector
-from .frame import Frame, Layout
-from .packed import store_neighbours
-from .pointwise import BodyEmitter, Point, steady_nodes
-from .tile import LINE_BYTES, ROW_WORDS, element_bytes, emit_tile, is_spaced
-
-_VECTORS = TILE_COLUMNS // LANES
+from .builder import I64, LANES, PTR, Code, Value, vector
+from .epilogue import VECTORS, Rows, emit_epilogue, entry_bytes, epilogue_arguments, stays_in_registers, sum_type
+from .frame import Frame
+from .tile import (
+    LINE_BYTES,
+    ROW_WORDS,
+    Operands,
+    element_bytes,
+    emit_tile,
+    is_spaced,
+    number_count,
+    tile_sums,
+)  # fmt: skip
 
 
 class _Tiles:
     """The functions of one contraction, made on first use: tiles by (height, vectors, masked), and epilogues."""
 
-    def __init__(self, module: Module, layout: Layout, kernel: Contraction) -> None:
-        self.module, self.layout, self.kernel = module, layout, kernel
+    def __init__(self, frame: Frame, kernel: Contraction) -> None:
+        self.module, self.layout, self.kernel = frame.code.module, frame.layout, kernel
+        self.in_registers = stays_in_registers(kernel, len(_heights(kernel)), self.module.isa.wide)
         self._made: dict[tuple[object, ...], Value] = {}
 
     def tile(self, height: int, vectors: int, masked: bool) -> Value:
+        """Fills a buffer with sums."""
         key = ("tile", height, vectors, masked)
         if key not in self._made:
             self._made[key] = emit_tile(self.module, self.kernel, height, vectors, masked)
         return self._made[key]
 
     def epilogue(self, vectors: int, masked: bool) -> Value:
+        """Computes the body on the sums in a buffer."""
         key = ("epilogue", vectors, masked)
         if key not in self._made:
-            self._made[key] = _emit_epilogue(self, vectors, masked)
+            name = f"epilogue_{vectors}{'_masked' if masked else ''}"
+            frame = Frame(self.module, name, self.layout, *epilogue_arguments(self.kernel), internal=True)
+            self._made[key] = emit_epilogue(frame, self.kernel, vectors, masked)
         return self._made[key]
 
-    @property
-    def element(self) -> Type:
-        """What the accumulators hand to the epilogue."""
-        if self.kernel.kind == "f32":
-            return F32
-        return I64 if self.kernel.wide else I32
+    def whole(self, height: int, vectors: int, masked: bool) -> Value:
+        """Computes sums and body: `void(table, left, right, ahead, start, row, column, columns, batch…, numbers…)`."""
+        key = ("whole", height, vectors, masked)
+        if key not in self._made:
+            self._made[key] = self._emit_whole(height, vectors, masked)
+        return self._made[key]
+
+    def _emit_whole(self, height: int, vectors: int, masked: bool) -> Value:
+        kernel, dims = self.kernel, len(self.kernel.batch)
+        kinds = [*[PTR] * 4, *[I64] * (3 + dims + number_count(kernel))]
+        name = f"tile_{height}x{vectors}{'_masked' if masked else ''}"
+        frame = Frame(self.module, name, self.layout, *kinds, internal=True)
+        code, left = frame.code, frame.unit
+        right, ahead, start, row, column, columns, *rest = frame.arguments
+        given = Operands(left, right, ahead, start, columns, rest[dims:])
+        sums = tile_sums(code, kernel, given, height, vectors, masked)
+        rows = Rows(frame, kernel, rest[:dims], left, row, column, columns, vectors=vectors, masked=masked)
+        for r in range(height):
+            rows.store(r, [total.get() for total in sums[r * vectors : (r + 1) * vectors]])
+        code.ret()
+        return code.function
 
 
 def emit_contraction(frame: Frame, kernel: Contraction) -> None:
@@ -58,7 +82,7 @@ def emit_contraction(frame: Frame, kernel: Contraction) -> None:
     if product(kernel.m) == 0:
         code.ret()  # there are no units either, and no rows to share out
         return
-    tiles, isa = _Tiles(code.module, frame.layout, kernel), code.module.isa
+    tiles, isa = _Tiles(frame, kernel), code.module.isa
     m, n = frame.size(product(kernel.m)), frame.size(kernel.n)
     rows, blocks, count = kernel.tile_rows, frame.size(kernel.blocks), frame.size(kernel.tile_count)
     panels = code.div(code.add(n, TILE_COLUMNS - 1), TILE_COLUMNS)
@@ -74,8 +98,8 @@ def emit_contraction(frame: Frame, kernel: Contraction) -> None:
     size = element_bytes(kernel)
     left_at, right_at, start = _operands(frame, kernel, batch, panel)
     column = code.mul(panel, TILE_COLUMNS)
-    scratch = code.stack(vector(tiles.element), rows * _VECTORS)
-    entries = None if is_spaced(kernel) else code.stack(I64, rows * _entry_bytes(kernel) // 8)
+    scratch = code.stack(vector(sum_type(kernel)), 1 if tiles.in_registers else rows * VECTORS)
+    entries = None if is_spaced(kernel) else code.stack(I64, rows * entry_bytes(kernel) // 8)
     first = code.mul(block, kernel.tiles)
     with code.loop(first, code.minimum(count, code.add(first, kernel.tiles))) as t:
         row, end = (code.div(code.mul(tile, m), count) for tile in (t, code.add(t, 1)))
@@ -91,8 +115,13 @@ def emit_contraction(frame: Frame, kernel: Contraction) -> None:
         def run(vectors: int, masked: bool) -> None:
             numbers = [*kernel.k, *(stride * size for stride in left.k)]
             strides = [code.i64(frame.size(s)) for s in (left.m[0] * size, right.k * size, *numbers)]
+            point = [code.i64(v) for v in (row, column, code.sub(n, column), *batch)]
             for h in _heights(kernel):
                 with code.when(code.b.icmp_signed("==", code.i64(height), code.i64(h))):
+                    if tiles.in_registers:
+                        places = [frame.table, tile_left, right_at, ahead, start]
+                        code.call(tiles.whole(h, vectors, masked), [*places, *point, *strides])
+                        continue
                     for first_vector in range(0, vectors, isa.vectors):
                         some, skipped = min(isa.vectors, vectors - first_vector), first_vector * LANES
                         cut = masked and (not isinstance(kernel.n, int) or first_vector + some == vectors)
@@ -105,7 +134,9 @@ def emit_contraction(frame: Frame, kernel: Contraction) -> None:
                         ]
                         columns = code.i64(code.sub(code.sub(n, column), skipped))
                         code.call(tiles.tile(h, some, cut), [*places, columns, *strides])
-            where = [code.i64(v) for v in (row, height, column, code.sub(n, column), *batch)]
+            if tiles.in_registers:
+                return
+            where = [point[0], code.i64(height), *point[1:]]
             code.call(tiles.epilogue(vectors, masked), [frame.table, scratch, entries or scratch, *where])
 
         _by_width(code, kernel, panel, panels, run)
@@ -149,10 +180,6 @@ def _ahead(frame: Frame, kernel: Contraction, right_at: Value, tile: Value | int
     return code.at(right_at, code.b.select(code.less(tile, parts), code.i64(part), code.i64(0)))
 
 
-def _entry_bytes(kernel: Contraction) -> int:
-    return ROW_WORDS + 8 * len(kernel.m)
-
-
 def _list_rows(
     frame: Frame, kernel: Contraction, left_at: Value, entries: Value, row: Value | int, height: Value | int
 ) -> None:
@@ -177,19 +204,19 @@ def _by_width(
         rest = kernel.n % TILE_COLUMNS
         narrow = (-(-rest // LANES), rest % LANES != 0)
         if rest == 0:
-            run(_VECTORS, False)
+            run(VECTORS, False)
             return
         if kernel.n < TILE_COLUMNS:
             run(*narrow)
             return
     else:
-        narrow = (_VECTORS, True)
+        narrow = (VECTORS, True)
     last = code.b.icmp_signed("==", code.i64(panel), code.i64(code.sub(panels, 1)))
     with code.b.if_else(last) as (then, otherwise):
         with then:
             run(*narrow)
         with otherwise:
-            run(_VECTORS, False)
+            run(VECTORS, False)
 
 
 def _heights(kernel: Contraction) -> Sequence[int]:
@@ -209,49 +236,3 @@ def _panel_bytes(frame: Frame, kernel: Contraction) -> Value | int:
     word = code.module.isa.word
     words = code.div(code.add(frame.size(run), word - 1), word)
     return code.mul(code.mul(count, words), TILE_COLUMNS * word)
-
-
-def _emit_epilogue(tiles: _Tiles, vectors: int, masked: bool) -> Value:
-    """`void(table, scratch, entries, row, height, column, columns left, batch…)`: the body on every row of the tile."""
-    kernel = tiles.kernel
-    name = f"epilogue_{vectors}{'_masked' if masked else ''}"
-    kinds = [PTR, PTR, I64, I64, I64, I64, *(I64 for _ in kernel.batch)]
-    frame = Frame(tiles.module, name, tiles.layout, *kinds, internal=True)
-    code, scratch = frame.code, frame.unit
-    entries, row, height, column, columns, *batch = frame.arguments
-    lane = len(kernel.batch) + len(kernel.m)
-    anywhere = [row] * len(kernel.m)
-    size = 8 if kernel.wide else 4
-    # Only the last vector of a panel can be cut, except where n is not known: then any can.
-    known = kernel.n if isinstance(kernel.n, int) else None
-    width = None if known is None else min(vectors * LANES, known % TILE_COLUMNS) if masked else vectors * LANES
-    masks = [
-        code.lanes_below(code.sub(columns, LANES * j)) if masked and (known is None or j == vectors - 1) else None
-        for j in range(vectors)
-    ]
-    wanted = {node.dtype for node in kernel.body.nodes if node.op == "value"}
-    as_float = kernel.kind != "f32" and wanted == {"f32"}
-    steady = steady_nodes(kernel.body, lane)
-    columns_only = []
-    for j in range(vectors):
-        emitter = BodyEmitter(
-            frame, kernel.body, Point([*batch, *anywhere, code.add(column, LANES * j)], lane, masks[j], {})
-        )
-        columns_only.append({position: emitter.node(position) for position in steady})
-    coordinates_at = code.at(entries, kernel.tile_rows * ROW_WORDS)
-    with code.loop(0, height) as r:
-        index = [code.add(row, r)]
-        if not is_spaced(kernel):
-            at = code.at(coordinates_at, code.mul(r, 8 * len(kernel.m)))
-            index = [code.load(I64, code.at(at, 8 * i), align=8) for i in range(len(kernel.m))]
-        row_of = []
-        for j in range(vectors):
-            at = code.at(scratch, code.add(code.mul(r, _VECTORS * LANES * size), j * LANES * size))
-            value = code.load(vector(tiles.element), at, align=64)
-            if as_float:
-                value = code.b.sitofp(value, vector(F32))
-            point = Point([*batch, *index, code.add(column, LANES * j)], lane, masks[j], {0: value})
-            row_of.append(BodyEmitter(frame, kernel.body, point, columns_only[j]))
-        store_neighbours(row_of, width)
-    code.ret()
-    return code.function

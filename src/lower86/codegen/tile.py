@@ -51,31 +51,34 @@ def element_bytes(kernel: Contraction) -> int:
     return 4 if kernel.kind == "f32" else 1
 
 
-def emit_tile(module: Module, kernel: Contraction, height: int, vectors: int, masked: bool) -> Value:
-    """`void(left, right, ahead, start, scratch, columns left, row stride, right's k stride, sizes of k…, strides…)`.
+@dataclass(frozen=True)
+class Operands:
+    """What a tile's function is given to compute its sums.
 
-    Fills the scratch tile. `left` is the first row's place, or where the rows' places are listed. Strides are in bytes.
-    Cache lines from `ahead` on, one a word of k, are fetched meanwhile.
+    `left` is the first row's place, or where the rows' places are listed. Cache lines from `ahead` on, one a word of k,
+    are fetched meanwhile. `columns` are left from here on. `numbers`: strides of the left rows and of the right's k,
+    the sizes of k's dims, their left strides; strides are in bytes.
     """
-    rank = len(kernel.k)
+
+    left: Value
+    right: Value
+    ahead: Value
+    start: Value
+    columns: Value
+    numbers: Sequence[Value]
+
+
+def number_count(kernel: Contraction) -> int:
+    """How many `numbers` there are."""
+    return 2 + 2 * len(kernel.k)
+
+
+def emit_tile(module: Module, kernel: Contraction, height: int, vectors: int, masked: bool) -> Value:
+    """`void(left, right, ahead, start, scratch, columns, numbers…)`: fills the scratch tile with sums."""
     name = f"tile_{height}x{vectors}{'_masked' if masked else ''}"
-    code = module.function(name, VOID, *[PTR] * 5, *[I64] * (3 + 2 * rank), internal=True)
-    left, right, ahead, start, scratch, columns, row_stride, right_stride, *k = code.arguments
-    size = element_bytes(kernel)
-    row_stride = _known(kernel.left.m[0], size, row_stride)
-    right_stride = _known(kernel.right.k, size, right_stride)
-    sizes = [_known(extent, 1, given) for extent, given in zip(kernel.k, k[:rank], strict=True)]
-    strides = [_known(stride, size, given) for stride, given in zip(kernel.left.k, k[rank:], strict=True)]
-    if is_spaced(kernel):
-        rows = [code.at(left, code.mul(row_stride, row)) for row in range(height)]
-    else:
-        rows = [code.load(PTR, code.at(left, ROW_WORDS * row), align=8) for row in range(height)]
-    walk = _Walk(rows, right, sizes, strides)
-    if kernel.kind == "f32":
-        masks = [code.lanes_below(code.sub(columns, LANES * j)) if masked else None for j in range(vectors)]
-        sums = _float_sums(code, kernel, walk, right_stride, masks)
-    else:
-        sums = _int8_sums(code, kernel, walk, ahead, start, vectors)
+    code = module.function(name, VOID, *[PTR] * 5, *[I64] * (1 + number_count(kernel)), internal=True)
+    left, right, ahead, start, scratch, columns, *numbers = code.arguments
+    sums = tile_sums(code, kernel, Operands(left, right, ahead, start, columns, numbers), height, vectors, masked)
     pieces = len(sums) // height
     element = 8 if kernel.wide else 4
     for i, total in enumerate(sums):
@@ -84,6 +87,27 @@ def emit_tile(module: Module, kernel: Contraction, height: int, vectors: int, ma
         code.store(total.get(), code.at(scratch, place * element), align=32)
     code.ret()
     return code.function
+
+
+def tile_sums(
+    code: Code, kernel: Contraction, given: Operands, height: int, vectors: int, masked: bool
+) -> list[Variable]:
+    """The sums of a tile, row by row, each in as many registers as its `vectors` take."""
+    size, rank = element_bytes(kernel), len(kernel.k)
+    row_stride = _known(kernel.left.m[0], size, given.numbers[0])
+    right_stride = _known(kernel.right.k, size, given.numbers[1])
+    k = given.numbers[2:]
+    sizes = [_known(extent, 1, number) for extent, number in zip(kernel.k, k[:rank], strict=True)]
+    strides = [_known(stride, size, number) for stride, number in zip(kernel.left.k, k[rank:], strict=True)]
+    if is_spaced(kernel):
+        rows = [code.at(given.left, code.mul(row_stride, row)) for row in range(height)]
+    else:
+        rows = [code.load(PTR, code.at(given.left, ROW_WORDS * row), align=8) for row in range(height)]
+    walk = _Walk(rows, given.right, sizes, strides)
+    if kernel.kind == "f32":
+        masks = [code.lanes_below(code.sub(given.columns, LANES * j)) if masked else None for j in range(vectors)]
+        return _float_sums(code, kernel, walk, right_stride, masks)
+    return _int8_sums(code, kernel, walk, given.ahead, given.start, vectors)
 
 
 def _known(size: Size, scale: int, given: Value) -> Value | int:
