@@ -41,6 +41,7 @@ FOLDED: dict[str, Use] = {
     "a residual in front": lambda a, y: OUT(OTHER(y) + torch.relu(a)),
     "two residuals": lambda a, y: OUT(OTHER(y) + a + OUT(y)),
 }
+TINY, HUGE = Scale(2.0**-110, 3), Scale(2.0**120, 3)
 LEFT: dict[str, Use] = {
     "read twice": lambda a, y: (OUT(a), a * 2),
     "two scales": lambda a, y: (OUT(a), OTHER(a)),
@@ -49,6 +50,8 @@ LEFT: dict[str, Use] = {
     "another function": lambda a, y: OUT(torch.tanh(a)),
     "to itself": lambda a, y: OUT(a + a),
     "returned": lambda a, y: (OUT(torch.relu(a)), a),
+    "tiny steps": lambda a, y: TINY(a),
+    "huge steps": lambda a, y: HUGE(a),
     "no contraction": lambda a, y: (OUT(OTHER(y)), a),
 }
 
@@ -69,6 +72,22 @@ def test_what_is_folded(use: str, kind: str) -> None:
     agree(model, lowered, x, y)
     scales = scales_of(lowered)
     assert (set(scales) == {1.0}) == (use in FOLDED), scales
+
+
+SIZES: dict[str, Use] = {
+    "a bound": lambda a, y: OUT(torch.clamp(a, max=y.shape[0])),
+    "a summand": lambda a, y: OUT(a + y.shape[0]),
+    "alpha": lambda a, y: OUT(torch.add(a, OTHER(y), alpha=y.shape[0])),
+    "without a contraction": lambda a, y: (a, OUT(y + y.shape[0])),
+}
+
+
+@pytest.mark.parametrize("use", SIZES)
+def test_sizes_of_dynamic_shapes(use: str) -> None:
+    model, x = Requantized(Linear(16, 16), SIZES[use]), grid(3, 16)
+    lowered = lower_anyhow(model, x, grid(3, 16), dynamic_shapes=({0: (b := torch.export.Dim("b", min=2))}, {0: b}))
+    for rows in (3, 2, 9):
+        agree(model, lowered, grid(rows, 16), grid(rows, 16))
 
 
 def test_a_model_that_is_lowered_again() -> None:

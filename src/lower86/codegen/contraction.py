@@ -11,6 +11,8 @@ its coordinates.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 from ..program.kernels import TILE_COLUMNS, Contraction
 from ..program.sizes import product
@@ -82,7 +84,7 @@ def emit_contraction(frame: Frame, kernel: Contraction) -> None:
     if product(kernel.m) == 0:
         code.ret()  # there are no units either, and no rows to share out
         return
-    tiles, isa = _Tiles(frame, kernel), code.module.isa
+    tiles = _Tiles(frame, kernel)
     m, n = frame.size(product(kernel.m)), frame.size(kernel.n)
     rows, blocks, count = kernel.tile_rows, frame.size(kernel.blocks), frame.size(kernel.tile_count)
     panels = code.div(code.add(n, TILE_COLUMNS - 1), TILE_COLUMNS)
@@ -111,36 +113,59 @@ def emit_contraction(frame: Frame, kernel: Contraction) -> None:
             _list_rows(frame, kernel, left_at, entries, row, height)
 
         ahead = _ahead(frame, kernel, right_at, code.sub(t, first))
-
-        def run(vectors: int, masked: bool) -> None:
-            numbers = [*kernel.k, *(stride * size for stride in left.k)]
-            strides = [code.i64(frame.size(s)) for s in (left.m[0] * size, right.k * size, *numbers)]
-            point = [code.i64(v) for v in (row, column, code.sub(n, column), *batch)]
-            for h in _heights(kernel):
-                with code.when(code.b.icmp_signed("==", code.i64(height), code.i64(h))):
-                    if tiles.in_registers:
-                        places = [frame.table, tile_left, right_at, ahead, start]
-                        code.call(tiles.whole(h, vectors, masked), [*places, *point, *strides])
-                        continue
-                    for first_vector in range(0, vectors, isa.vectors):
-                        some, skipped = min(isa.vectors, vectors - first_vector), first_vector * LANES
-                        cut = masked and (not isinstance(kernel.n, int) or first_vector + some == vectors)
-                        places = [
-                            tile_left,
-                            code.at(right_at, skipped * (4 if kernel.kind == "f32" else isa.word)),
-                            ahead,
-                            code.at(start, skipped * (8 if kernel.wide else 4)),
-                            code.at(scratch, skipped * (8 if kernel.wide else 4)),
-                        ]
-                        columns = code.i64(code.sub(code.sub(n, column), skipped))
-                        code.call(tiles.tile(h, some, cut), [*places, columns, *strides])
-            if tiles.in_registers:
-                return
-            where = [point[0], code.i64(height), *point[1:]]
-            code.call(tiles.epilogue(vectors, masked), [frame.table, scratch, entries or scratch, *where])
-
+        numbers = [left.m[0] * size, right.k * size, *kernel.k, *(stride * size for stride in left.k)]
+        strides = [code.i64(frame.size(number)) for number in numbers]
+        place = _Place(tile_left, right_at, ahead, start, row, height, column, code.sub(n, column), batch, strides)
+        run = partial(_in_registers, frame, tiles, place)
+        if not tiles.in_registers:
+            run = partial(_through_buffer, frame, tiles, place, scratch, entries or scratch)
         _by_width(code, kernel, panel, panels, run)
     code.ret()
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a register tile is: what it reads, its rows and columns, how many columns are left, its strides."""
+
+    left: Value
+    right: Value
+    ahead: Value
+    start: Value
+    row: Value | int
+    height: Value | int
+    column: Value | int
+    columns: Value | int
+    batch: Sequence[Value | int]
+    numbers: Sequence[Value]
+
+
+def _in_registers(frame: Frame, tiles: _Tiles, at: _Place, vectors: int, masked: bool) -> None:
+    """Sums and body in one function."""
+    code = frame.code
+    places = [frame.table, at.left, at.right, at.ahead, at.start]
+    point = [code.i64(v) for v in (at.row, at.column, at.columns, *at.batch)]
+    for height in _heights(tiles.kernel):
+        with code.when(code.b.icmp_signed("==", code.i64(at.height), code.i64(height))):
+            code.call(tiles.whole(height, vectors, masked), [*places, *point, *at.numbers])
+
+
+def _through_buffer(
+    frame: Frame, tiles: _Tiles, at: _Place, scratch: Value, entries: Value, vectors: int, masked: bool
+) -> None:
+    """The sums by as many vectors at once as registers hold, then the body on all of them."""
+    code, kernel, isa = frame.code, tiles.kernel, frame.code.module.isa
+    for height in _heights(kernel):
+        with code.when(code.b.icmp_signed("==", code.i64(at.height), code.i64(height))):
+            for first in range(0, vectors, isa.vectors):
+                some, skipped = min(isa.vectors, vectors - first), first * LANES
+                cut = masked and (not isinstance(kernel.n, int) or first + some == vectors)
+                right = code.at(at.right, skipped * (4 if kernel.kind == "f32" else isa.word))
+                start, sums = (code.at(p, skipped * (8 if kernel.wide else 4)) for p in (at.start, scratch))
+                columns = code.i64(code.sub(at.columns, skipped))
+                places = [at.left, right, at.ahead, start, sums, columns]
+                code.call(tiles.tile(height, some, cut), [*places, *at.numbers])
+    where = [code.i64(v) for v in (at.row, at.height, at.column, at.columns, *at.batch)]
+    code.call(tiles.epilogue(vectors, masked), [frame.table, scratch, entries, *where])
 
 
 def _operands(

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
-from ..graph.arguments import arguments, is_call, tensor_of
+from ..graph.arguments import arguments, is_call, value_of
 from ..graph.edit import constant_of, insert_constant
 from ..graph.qparams import is_plain_dequantize, is_plain_quantize
 from ..ops.conv import int8_conv
@@ -32,7 +32,7 @@ def fold_requantize(module: GraphModule) -> None:
     for node in list(module.graph.nodes):
         if is_plain_quantize(node) and arguments(node)["scale"] != 1:
             given = arguments(node)
-            parts = list(_scaled_by(module, given["input"]) or ())
+            parts = list(_scaled_by(module, given["input"], 1.0 / given["scale"]) or ())
             if any(is_call(part, *_CONTRACTIONS) for part in parts):
                 for part in parts:
                     _scale(module, part, 1.0 / given["scale"])
@@ -41,25 +41,38 @@ def fold_requantize(module: GraphModule) -> None:
                     _put_in_sum(part)
 
 
-def _scaled_by(module: GraphModule, node: Any) -> list[Node] | None:
-    """The nodes to change so that `node` is scaled by a factor; None if there is no way."""
-    if not isinstance(node, Node) or len(node.users) != 1 or tensor_of(node).dtype != torch.float32:
+def _scaled_by(module: GraphModule, node: Any, factor: float) -> list[Node] | None:
+    """The nodes to change so that `node` is scaled by the factor; None if there is no way."""
+    if not isinstance(node, Node) or len(node.users) != 1 or not _is_float32(node):
         return None
     if is_call(node, *_CONTRACTIONS):
         given = arguments(node)
-        operands = [given[name] for name in ("scale", "bias") if given[name] is not None]
-        return [node] if all(constant_of(module, operand) is not None for operand in operands) else None
+        constants = [constant_of(module, given[name]) for name in ("scale", "bias") if given[name] is not None]
+        return [node] if all(c is not None and _keeps_its_digits(c, factor) for c in constants) else None
     if is_plain_dequantize(node):
-        return [node]
+        return [node] if _keeps_its_digits(torch.tensor(arguments(node)["scale"]), factor) else None
     if is_call(node, _A.relu.default):
-        return _scaled_by(module, node.args[0])
+        return _scaled_by(module, node.args[0], factor)
     if is_call(node, _A.clamp.default):
-        below = _scaled_by(module, node.args[0])
-        return None if below is None else [*below, node]
+        below = _scaled_by(module, node.args[0], factor)
+        known = not any(isinstance(arguments(node)[name], Node) for name in _BOUNDS)
+        return [*below, node] if below is not None and known else None
     if is_call(node, _A.add.Tensor) and arguments(node)["alpha"] == 1 and node.args[0] is not node.args[1]:
-        parts = [_scaled_by(module, operand) for operand in node.args[:2]]
+        parts = [_scaled_by(module, operand, factor) for operand in node.args[:2]]
         return None if any(part is None for part in parts) else [n for part in parts for n in part or ()]
     return None
+
+
+def _is_float32(node: Node) -> bool:
+    """Whether the node gives a tensor of float32, and not, say, a size."""
+    value = value_of(node)
+    return isinstance(value, torch.Tensor) and value.dtype == torch.float32
+
+
+def _keeps_its_digits(numbers: torch.Tensor, factor: float) -> bool:
+    """Whether the numbers, scaled, are far from where float32 ends and from where it has fewer digits."""
+    scaled = (numbers.double() * factor).abs()
+    return bool(((scaled == 0) | ((scaled > 1e-30) & (scaled < 1e30))).all()) and 1e-30 < factor < 1e30
 
 
 def _scale(module: GraphModule, node: Node, factor: float) -> None:

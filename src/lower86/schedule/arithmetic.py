@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from torch.fx import Node
 
 from .conditions import ANY, FITTING, FLOAT32, FLOATS, When, kind
 from .scalars import At, Elementwise, Scalar, formula, where
@@ -24,17 +25,20 @@ def binary(op: str) -> Formula:
     """The body's operation on both operands, the second times `alpha` where there is one."""
 
     def emit(at: At) -> Scalar:
-        left, right, alpha = at("self"), at("other"), at.number("alpha", 1)
-        if op == "add" and alpha != 1 and left.is_float:
-            return right.call("fma", at.param(alpha), left)  # as PyTorch's vector code does
-        return left.call(op, right if alpha == 1 else right * alpha)
+        left, right = at("self"), at("other")
+        if at.number("alpha", 1) == 1:
+            return left.call(op, right)
+        if op == "add" and left.is_float:
+            # As PyTorch's vector code does. A number that the step gives, so that residuals share code.
+            number = at.number("alpha")
+            return right.call("fma", at("alpha") if isinstance(number, Node) else at.param(number), left)
+        return left.call(op, right * at("alpha"))
 
     return emit
 
 
 def _reversed_sub(at: At) -> Scalar:
-    taken, alpha = at("self"), at.number("alpha")
-    return at("other") - (taken if alpha == 1 else taken * alpha)
+    return at("other") - (at("self") if at.number("alpha") == 1 else at("self") * at("alpha"))
 
 
 def _sign(at: At) -> Scalar:
