@@ -112,7 +112,7 @@ def emit_contraction(frame: Frame, kernel: Contraction) -> None:
             tile_left = entries
             _list_rows(frame, kernel, left_at, entries, row, height)
 
-        ahead = _ahead(frame, kernel, right_at, code.sub(t, first))
+        ahead = _ahead(frame, kernel, right_at, tile_left, code.sub(t, first))
         numbers = [left.m[0] * size, right.k * size, *kernel.k, *(stride * size for stride in left.k)]
         strides = [code.i64(frame.size(number)) for number in numbers]
         place = _Place(tile_left, right_at, ahead, start, row, height, column, code.sub(n, column), batch, strides)
@@ -191,18 +191,19 @@ def _operands(
     return left_at, right_at, code.at(frame.slots[kernel.start], start)
 
 
-def _ahead(frame: Frame, kernel: Contraction, right_at: Value, tile: Value | int) -> Value:
-    """What a unit's tile fetches besides what it needs: a part of the next panel, the first tiles do.
+def _ahead(frame: Frame, kernel: Contraction, right_at: Value, left: Value, tile: Value | int) -> Value:
+    """What a unit's tile fetches besides what it needs: the first tiles the next panel, the others later rows.
 
     The first tile of a panel would else wait for memory. Behind the last panel lie the constants of the next kernels.
-    Later tiles fetch what they have.
     """
     code = frame.code
     if kernel.kind == "f32" or not kernel.right.packed:
         return right_at
     panel, parts = _panel_bytes(frame, kernel), code.module.isa.word * TILE_COLUMNS // LINE_BYTES
     part = code.add(panel, code.mul(code.div(panel, parts), tile))
-    return code.at(right_at, code.b.select(code.less(tile, parts), code.i64(part), code.i64(0)))
+    row = left if is_spaced(kernel) else code.load(PTR, left, align=8)
+    later = code.at(row, code.mul(frame.size(kernel.left.m[-1]), 2 * kernel.tile_rows))
+    return code.b.select(code.less(tile, parts), code.at(right_at, part), later)
 
 
 def _list_rows(

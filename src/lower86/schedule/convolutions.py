@@ -119,7 +119,7 @@ def _emit(memory: Memory, part: _Part, e: Emission, finish: Finish) -> Contracti
     right = Right(right_slot, right_strides[:first], packed=True)
     rows = 2 if wide else TILE_ROWS
     by_columns = takes_columns_first(packed.numel(), product(x.shape), product(shape))
-    tiles = register_tiles(product(sizes[first:-1]), sizes[-1], product(k_sizes), rows, by_columns)
+    tiles = register_tiles(product(sizes[first:-1]), sizes[-1], product(k_sizes), rows, by_columns, product(x.shape))
     return Contraction(
         kind, sizes[:first], sizes[first:-1], sizes[-1], k_sizes, left, right, start_slot, wide, body, tiles, by_columns
     )

@@ -29,6 +29,8 @@ _WIDE_CHUNK = 32768
 """Terms of 255 x 128 that surely fit an int32 sum."""
 
 _UNITS = 16
+_UNIT_BYTES = 1 << 18
+"""A quarter of the second cache level."""
 _LEAST_WORK = 400_000
 """Multiply-accumulates of a unit: a microsecond, ten times what two threads lose when they take the same ticket."""
 
@@ -113,7 +115,7 @@ def emit_product(e: Emission, node: Node, memory: Memory, finish: Finish) -> Con
     operand = Left(left_slot, left_strides[:first], left_strides[first:], (left.strides[-1],))
     right = Right(right.slot, right_strides[:first], right.k, right.packed)
     by_columns = right.packed and takes_columns_first(n * k, product(left.shape), product(shape))
-    tiles = register_tiles(product(m), n, k, 2 if wide else TILE_ROWS, by_columns)
+    tiles = register_tiles(product(m), n, k, 2 if wide else TILE_ROWS, by_columns, product(left.shape))
     return Contraction(kind, batch, m, n, (k,), operand, right, start, wide, body, tiles, by_columns)
 
 
@@ -121,9 +123,10 @@ def _with_row(view: View) -> View:
     return View(view.value, view.dtype, (1, *view.shape), (0, *view.strides), view.offset)
 
 
-def register_tiles(m: Size, n: Size, k: Size, rows: int, by_columns: bool) -> int:
+def register_tiles(m: Size, n: Size, k: Size, rows: int, by_columns: bool, left: Size) -> int:
     """Register tiles a unit holds: enough units to share out, each long enough to be worth taking.
 
+    The rows of a unit, of `left` bytes in all, stay in the second cache level while one panel after another meets them.
     Two threads should get the same: an even number of units or, where they part the rows, of blocks of rows.
     """
     if not isinstance(m, int) or not isinstance(n, int):
@@ -131,6 +134,8 @@ def register_tiles(m: Size, n: Size, k: Size, rows: int, by_columns: bool) -> in
     tiles, panels = max(1, -(-m // rows)), max(1, -(-n // TILE_COLUMNS))
     least = max(1, -(-_LEAST_WORK // (rows * TILE_COLUMNS * max(1, k)))) if isinstance(k, int) else 1
     wanted = max(1 if by_columns else 2, min(tiles // least, -(-_UNITS // panels)))
+    if panels > 1 and isinstance(left, int):
+        wanted = max(wanted, min(tiles, -(-left // _UNIT_BYTES)))
     near = [b for b in (wanted, wanted + 1, wanted - 1, wanted - 2) if 0 < b <= tiles]
     even = [b for b in near if b * (panels if by_columns else 1) % 2 == 0]
     exact = [b for b in even if -(-tiles // -(-tiles // b)) == b]
