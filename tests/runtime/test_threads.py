@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import subprocess
 import sys
 import textwrap
@@ -17,7 +18,7 @@ import pytest
 
 from lower86.codegen.builder import F64, I64, PTR, VOID, Code, Module
 from lower86.codegen.llvm import LoadedCode, object_code
-from lower86.codegen.pool import RECORDS
+from lower86.codegen.pool import RECORDS, SLICES
 from lower86.errors import InputError, Lower86Warning
 from lower86.runtime import threads
 from lower86.runtime.threads import Pool, cpu_quota, default_threads, pool, quota_files, set_num_threads
@@ -138,7 +139,7 @@ def test_more_callers_than_records() -> None:
     assert not failed
 
 
-@pytest.mark.parametrize("thread_count", [0, 1, 2, 5])
+@pytest.mark.parametrize("thread_count", [0, 1, 2, 5, SLICES + 4])
 @pytest.mark.parametrize("units", [0, 1, 2, 65_535, 65_536, 131_071, 200_000])
 def test_unit_counts(units: int, thread_count: int) -> None:
     counters = np.zeros(units + 1, np.int64)
@@ -158,6 +159,20 @@ def test_a_status_ends_the_run_after_its_step(units: int, thread_count: int) -> 
     assert counters.reshape(5, units).max(1).tolist() == [1, 1, 1, 0, 0]
     assert run(table, thread_count, status) == 0, "a status that is already set lets one step run"
     assert run(table[:0], thread_count, status) == -1
+
+
+def test_each_thread_begins_with_a_part_of_its_own(own_pool: Pool) -> None:
+    """The same part in every region, so that it finds in its core's cache what it wrote; the rest is shared."""
+    ids, half = np.zeros(32, np.int64), 16
+    parts = set()
+    for _ in range(500):  # a helper may come late, but not always
+        run(steps("who", len(ids), ids.ctypes.data), 2, on=own_pool)
+        first, second = set(ids[:half].tolist()), set(ids[half:].tolist())
+        if len(first) == len(second) == 1 and first != second:
+            parts.add((*first, *second))
+    cores = len(os.sched_getaffinity(0))
+    assert len(parts) == 1 or (cores == 1 and not parts)
+    assert all(first == threading.get_native_id() for first, _ in parts)
 
 
 def test_no_more_threads_than_asked_for(own_pool: Pool) -> None:

@@ -24,7 +24,7 @@ all words with tickets left are its generation's, and what it read with its firs
 its own on the stack and waits for the sum of the others. How many slices there are a helper reads without such care: if
 the number is another region's, it may look at fewer than there are, or at some that are used up. The caller knows.
 
-**Finding work.** Publishing is: write the record, swap the ticket in, add one to the pool's epoch. A helper reads the
+**Finding work.** Publishing is: write the record, swap the tickets in, add one to the pool's epoch. A helper reads the
 epoch, then looks at every record, then waits for another epoch; so it cannot miss a ticket that was there, or sleep
 over a new one.
 

@@ -76,13 +76,14 @@ def _keeps_its_digits(numbers: torch.Tensor, factor: float) -> bool:
 
 
 def _scale(module: GraphModule, node: Node, factor: float) -> None:
+    """Multiplies what the node's result is proportional to."""
     for name, value in _scalable(node):
         if isinstance(value, Node):
             tensor = constant_of(module, value)
             assert tensor is not None
             scaled = (tensor.double() * factor).float()
             _set(node, name, insert_constant(module, node, scaled, f"_{name}"))
-        elif value is not None:
+        else:
             _set(node, name, value * factor)
 
 
