@@ -97,15 +97,24 @@ def operands(case: Case, kind: str, slack: bool, extreme: bool) -> tuple[Array, 
     rng = np.random.default_rng(case.n + sum(case.k))
     reach = 1 + sum((size - 1) * stride for size, stride in zip(*case.walk(), strict=True))
     length, shape = reach + SLACK * slack, (case.groups[0] if case.groups else 1, case.n, *case.k)
+    x, weight = random_operands(rng, kind, length, shape)
+    if extreme and kind != "f32":
+        x[...], weight[:, ::2] = furthest(kind), -128
+    return x, weight
+
+
+def random_operands(rng: np.random.Generator, kind: str, length: int, shape: tuple[int, ...]) -> tuple[Array, Array]:
+    """A flat left operand and weights of this shape, over all of their dtypes' range."""
     if kind == "f32":
         return rng.normal(size=length).astype(np.float32), rng.normal(size=shape).astype(np.float32)
     limits = np.iinfo(INTEGERS[kind])
     x = rng.integers(limits.min, limits.max + 1, length).astype(INTEGERS[kind])
-    weight = rng.integers(-128, 128, shape).astype(np.int8)
-    if extreme:
-        x[...] = limits.max if kind == "u8s8" else limits.min
-        weight[:, ::2] = -128
-    return x, weight
+    return x, rng.integers(-128, 128, shape).astype(np.int8)
+
+
+def furthest(kind: str) -> int:
+    """The activation that makes the largest sums."""
+    return 255 if kind == "u8s8" else -128
 
 
 def product(case: Case, x: Array, weight: Array) -> Array:

@@ -15,6 +15,7 @@ from lower86.program.sizes import Size, contiguous_strides, evaluate
 from lower86.runtime.packing import depthwise, depthwise_windows
 from tests.codegen.expressions import Expression, stored
 from tests.codegen.test_contraction import BIAS, D0, D1, D2, LEFT, OTHER, OUT, RIGHT, SCALE, START
+from tests.codegen.test_convolution import furthest, random_operands
 from tests.harness import TARGET, Array, assert_near, run_kernel, unwritten
 
 INTEGERS = {"u8s8": np.uint8, "s8s8": np.int8}
@@ -57,14 +58,9 @@ class Case:
         sizes, strides = (*self.m, *self.taps), (*self.kernel.left.m, *self.kernel.left.k)
         apart = [(evaluate(n, dims) - 1) * evaluate(stride, dims) for n, stride in zip(sizes, strides, strict=True)]
         length, shape = (channels + sum(apart)) * (min(apart) >= 0), (channels, int(np.prod(self.taps)))
-        if kind == "f32":
-            return rng.normal(size=length).astype(np.float32), rng.normal(size=shape).astype(np.float32)
-        limits = np.iinfo(INTEGERS[kind])
-        x = rng.integers(limits.min, limits.max + 1, length).astype(INTEGERS[kind])
-        weight = rng.integers(-128, 128, shape).astype(np.int8)
-        if extreme:
-            x[...] = limits.max if kind == "u8s8" else limits.min
-            weight[::2] = -128
+        x, weight = random_operands(rng, kind, length, shape)
+        if extreme and kind != "f32":
+            x[...], weight[::2] = furthest(kind), -128
         return x, weight
 
     def product(self, x: Array, weight: Array, dims: dict[str, int]) -> Array:

@@ -1,4 +1,7 @@
-"""The thread pool: every unit runs once, step after step, whoever calls, forks or leaves; and it rests when idle."""
+"""The thread pool: every unit runs once, step after step, whoever calls, forks or leaves; and it rests when idle.
+
+One file, as all of it runs the same kernels of machine code, made at the top, through the same two helpers.
+"""
 
 from __future__ import annotations
 

@@ -14,11 +14,11 @@ from collections.abc import Callable
 import torch
 from torch.fx import GraphModule, Node
 
-from ..graph.arguments import arguments, is_call
+from ..graph.arguments import arguments, is_call, is_float32
 from . import torchao
 from .attention import ATTENTION
 from .configuration import Integers, QuantizationConfig
-from .contractions import CONVOLUTIONS, LINEARS, PRODUCTS, Contraction, contraction_of, is_float32
+from .contractions import CONVOLUTIONS, LINEARS, PRODUCTS, Contraction, contraction_of
 from .memory import Memory, live_nodes
 
 _A = torch.ops.aten

@@ -16,9 +16,8 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
-from ..graph.arguments import arguments, is_call, tensor_of
+from ..graph.arguments import arguments, is_call, is_float32, tensor_of
 from ..graph.edit import insert, insert_constant, replace
-from .contractions import is_float32
 
 _A = torch.ops.aten
 ATTENTION = _A.scaled_dot_product_attention.default

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch.fx import Node
 
+from ..graph.arguments import is_float32
 from .memory import Memory
 
 _A = torch.ops.aten
@@ -95,12 +96,6 @@ def _is_quantizable(operand: object, memory: Memory, least_rank: int) -> bool:
         and all(size != 0 for size in operand.meta["val"].shape if isinstance(size, int))
         and memory.is_stable(operand)
     )
-
-
-def is_float32(node: Node) -> bool:
-    """Whether the node gives a float32 tensor."""
-    value = node.meta.get("val")
-    return isinstance(value, torch.Tensor) and value.dtype == torch.float32
 
 
 def rank(node: Node) -> int:

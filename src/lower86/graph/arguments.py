@@ -40,6 +40,12 @@ def tensor_of(node: Node) -> torch.Tensor:
     return value
 
 
+def is_float32(node: Node) -> bool:
+    """Whether the node gives a float32 tensor, and not, say, a size."""
+    value = value_of(node)
+    return isinstance(value, torch.Tensor) and value.dtype == torch.float32
+
+
 def shape_of(node: Node) -> tuple[Any, ...]:
     """The (perhaps symbolic) shape of a node's tensor."""
     return tuple(tensor_of(node).shape)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
-from ..graph.arguments import arguments, is_call, value_of
+from ..graph.arguments import arguments, is_call, is_float32
 from ..graph.edit import constant_of, insert_constant
 from ..graph.qparams import is_plain_dequantize, is_plain_quantize
 from ..ops.conv import int8_conv
@@ -43,7 +43,7 @@ def fold_requantize(module: GraphModule) -> None:
 
 def _scaled_by(module: GraphModule, node: Any, factor: float) -> list[Node] | None:
     """The nodes to change so that `node` is scaled by the factor; None if there is no way."""
-    if not isinstance(node, Node) or len(node.users) != 1 or not _is_float32(node):
+    if not isinstance(node, Node) or len(node.users) != 1 or not is_float32(node):
         return None
     if is_call(node, *_CONTRACTIONS):
         given = arguments(node)
@@ -61,12 +61,6 @@ def _scaled_by(module: GraphModule, node: Any, factor: float) -> list[Node] | No
         parts = [_scaled_by(module, operand, factor) for operand in node.args[:2]]
         return None if any(part is None for part in parts) else [n for part in parts for n in part or ()]
     return None
-
-
-def _is_float32(node: Node) -> bool:
-    """Whether the node gives a tensor of float32, and not, say, a size."""
-    value = value_of(node)
-    return isinstance(value, torch.Tensor) and value.dtype == torch.float32
 
 
 def _keeps_its_digits(numbers: torch.Tensor, factor: float) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch.fx import Node
 
-from ..graph.arguments import arguments
+from ..graph.arguments import arguments, is_float32
 from ..program.dtypes import DTYPES
 from .symbols import DTYPE_NAMES
 
@@ -31,11 +31,6 @@ def kind(node: Node) -> str:
     value = node.meta.get("val")
     name = DTYPE_NAMES.get(value.dtype) if isinstance(value, torch.Tensor) else None
     return DTYPES[name].kind if name else ""
-
-
-def is_float32(node: Node) -> bool:
-    """Whether the result is float32."""
-    return bool(node.meta["val"].dtype == torch.float32)
 
 
 def fits(number: object, dtype: str) -> bool:

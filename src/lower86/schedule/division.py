@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from ..graph.arguments import arguments
+from ..graph.arguments import arguments, is_float32
 from .arithmetic import binary
-from .conditions import FITTING, FLOAT32, FLOATS, When, is_float32, kind, numbers_fit
+from .conditions import FITTING, FLOAT32, FLOATS, When, kind, numbers_fit
 from .scalars import At, Elementwise, Scalar, formula, where
 
 _A = torch.ops.aten

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from ..graph.arguments import arguments
-from .conditions import FLOAT32, FLOATS, When, is_float32, kind
+from ..graph.arguments import arguments, is_float32
+from .conditions import FLOAT32, FLOATS, When, kind
 from .rowbody import RowBody, RowOperation
 from .scalars import At, Scalar, where
 
