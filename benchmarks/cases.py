@@ -53,7 +53,7 @@ def _mlp(rows: int) -> Case:
     return Case(f"MLP, {rows} rows", nn.Sequential(*layers).eval(), data[INPUTS:], data[:INPUTS])
 
 
-def _vision(name: str, batch: int = 1, size: int = 224) -> Case:
+def vision(name: str, batch: int = 1, size: int = 224) -> Case:
     """A convolutional network on noise."""
     from tests.models import vision
 
@@ -75,11 +75,11 @@ CASES: Mapping[str, Callable[[], Case]] = {
     "minilm-16": partial(_minilm, 16),
     "mlp-64": partial(_mlp, 64),
     "mlp-1": partial(_mlp, 1),
-    "resnet-50": partial(_vision, "resnet-50"),
-    "resnet-18": partial(_vision, "resnet-18"),
-    "mobilenet-v2": partial(_vision, "mobilenet-v2"),
-    "efficientnet-b0": partial(_vision, "efficientnet-b0"),
-    "convnext-tiny": partial(_vision, "convnext-tiny"),
-    "regnet-y-4gf": partial(_vision, "regnet-y-4gf"),
-    "unet": partial(_vision, "unet"),
+    "resnet-50": partial(vision, "resnet-50"),
+    "resnet-18": partial(vision, "resnet-18"),
+    "mobilenet-v2": partial(vision, "mobilenet-v2"),
+    "efficientnet-b0": partial(vision, "efficientnet-b0"),
+    "convnext-tiny": partial(vision, "convnext-tiny"),
+    "regnet-y-4gf": partial(vision, "regnet-y-4gf"),
+    "unet": partial(vision, "unet"),
 }

@@ -15,6 +15,7 @@ from lower86 import X86Quantizer
 from tests.models import vision
 from tests.models.checks import lower
 from tests.models.counting import int8_macs
+from tests.models.cut import cut
 from tests.models.quantized import quantize
 
 SIZE = 64
@@ -67,3 +68,17 @@ def test_network(name: str, quantizer: Any) -> None:
     # moves all the later ones: then it is as far as the model is from itself with other last bits.
     floor = max(distance(other, got) for got, others in zip(wanted, nudged, strict=True) for other in others)
     assert sum(far) / len(far) <= max(sum(own) / len(own) / 4, 1.3 * floor)
+
+
+@pytest.mark.parametrize("name", vision.ARCHITECTURES)
+def test_every_layer_on_the_quantized_models_own_values(name: str) -> None:
+    model, (example, image) = vision.load(name, SIZE), torch.randn(2, 1, 3, SIZE, SIZE)
+    quantized = quantize(model, (example,), quantizer=X86Quantizer())
+    layers, given = cut(quantized, image)
+    *activations, result = lower(layers, image, *given)(image, *given)
+    for got, wanted in zip(activations, given, strict=True):
+        steps = (got.int() - wanted.int()).abs()
+        assert steps.max() <= 1
+        assert steps.count_nonzero() <= max(1, 0.001 * steps.numel())
+    with torch.no_grad():
+        assert distance(result, quantized(image)) <= min(1e-5, distance(quantized(image), model(image)) / 4)

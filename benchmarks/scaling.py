@@ -1,0 +1,62 @@
+"""How a model's time grows with its batch and shrinks with its threads: lowered modules in turns, in one process.
+
+    python benchmarks/scaling.py [NAME …] [--batches 1 2 4 8 16 32] [--threads 1 2] [--rounds 12]
+
+NAME is a convolutional network of the tests (`resnet-50` if none is named). Milliseconds an image, medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+from cases import Inputs, vision
+
+from minilm.measure import interleave, medians
+from minilm.quiet import silence
+
+silence()
+
+import torch  # noqa: E402
+from peers import quantized  # noqa: E402
+
+import lower86  # noqa: E402
+
+
+def _call(lowered: torch.nn.Module, inputs: Inputs, threads: int) -> Callable[[], object]:
+    def call() -> object:
+        lower86.set_num_threads(threads)
+        return lowered(*inputs)
+
+    return call
+
+
+def _calls(name: str, batches: list[int], threads: list[int]) -> dict[str, tuple[int, Callable[[], object]]]:
+    """By what is printed: the batch, and a call. The first batch runs on each number of threads, others on the last."""
+    calls = {}
+    for batch in batches:
+        case = vision(name, batch)
+        lowered = lower86.lower_pt2e_quantized_to_x86(quantized(case), case.inputs[0])
+        for count in threads if batch == batches[0] else threads[-1:]:
+            calls[f"batch {batch}, threads {count}"] = (batch, _call(lowered, case.inputs[0], count))
+    return calls
+
+
+def main() -> None:
+    """Measures the networks named."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", default=["resnet-50"])
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 2, 4, 8, 16, 32])
+    parser.add_argument("--threads", nargs="+", type=int, default=sorted({1, torch.get_num_threads()}))
+    parser.add_argument("--rounds", type=int, default=12)
+    options = parser.parse_args()
+    for name in options.names:
+        print(name, flush=True)
+        calls = _calls(name, options.batches, options.threads)
+        taken = medians(list(interleave({label: call for label, (_, call) in calls.items()}, options.rounds)))
+        for label, (batch, _) in calls.items():
+            print(f"  {label:22s}{taken[label] / batch:7.3f} ms an image")
+
+
+if __name__ == "__main__":
+    main()
