@@ -15,7 +15,7 @@ masked is 0, as in PyTorch.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..program.kernels import TILE_COLUMNS, Attention
@@ -42,23 +42,53 @@ class _Buffers:
     total: Value
 
 
-def emit_attention(frame: Frame, kernel: Attention) -> None:
-    """The whole kernel: up to 64 queries of one head."""
-    code = frame.code
+@dataclass(frozen=True)
+class Unit:
+    """What a unit computes: `count` queries of one head from the one at `where` (batch, head, query), up to key `end`.
+
+    `q`, `k` and `v` are where the rows of its head begin, a row's bytes apart.
+    """
+
+    where: Sequence[Value | int]
+    count: Value | int
+    end: Value | int
+    q: Value
+    k: Value
+    v: Value
+
+
+def unit_of(frame: Frame, kernel: Attention) -> Unit:
+    """The unit that the frame is about."""
+    code, size = frame.code, 1 if kernel.integers else 4
     queries, keys, heads = frame.size(kernel.queries), frame.size(kernel.keys), frame.size(kernel.heads)
     blocks = code.div(code.add(queries, TILE_COLUMNS - 1), TILE_COLUMNS)
     first = code.mul(code.rem(frame.unit, blocks), TILE_COLUMNS)
     rest = code.div(frame.unit, blocks)
     head, batch = code.rem(rest, heads), code.div(rest, heads)
-    where = [batch, head, first]
+    key_head = code.div(head, kernel.groups)
     count = code.minimum(TILE_COLUMNS, code.sub(queries, first))
+    end = code.minimum(keys, code.add(first, TILE_COLUMNS)) if kernel.causal else keys
+
+    def rows(slot: int, index: Value | int, strides: Sequence[Size]) -> Value:
+        pointer = frame.slots[slot]
+        for i, stride in zip((batch, index), strides, strict=False):
+            pointer = code.at(pointer, code.mul(i, code.mul(frame.size(stride), size)))
+        return pointer
+
+    places = rows(0, head, kernel.q), rows(1, key_head, kernel.k), rows(2, key_head, kernel.v)
+    return Unit([batch, head, first], count, end, *places)
+
+
+def emit_attention(frame: Frame, kernel: Attention) -> None:
+    """The whole kernel: up to 64 queries of one head."""
+    code, unit = frame.code, unit_of(frame, kernel)
 
     def rows(lines: int) -> Value:
         return code.stack(vector(F32), lines * _VECTORS)
 
     value_rows = -(-kernel.value_dim // LANES) * LANES
     buffers = _Buffers(rows(-(-kernel.head_dim // LANES) * LANES), rows(_KEYS), rows(value_rows), rows(1), rows(1))
-    _transpose_queries(frame, kernel, where, queries, buffers.q)
+    _transpose_queries(frame, kernel, unit, buffers.q)
     minus_infinity, zero = code.constant(vector(F32), float("-inf")), code.constant(vector(F32), 0.0)
     for j in range(_VECTORS):
         code.store(minus_infinity, code.at(buffers.top, 64 * j), align=64)
@@ -66,41 +96,28 @@ def emit_attention(frame: Frame, kernel: Attention) -> None:
     with code.loop(0, value_rows * _VECTORS) as i:
         code.store(zero, code.at(buffers.out, code.mul(i, 64)), align=64)
 
-    key_head = code.div(head, kernel.groups)
-    k_at = _plus(frame, frame.slots[1], (batch, key_head), kernel.k)
-    v_at = _plus(frame, frame.slots[2], (batch, key_head), kernel.v)
-    end = code.minimum(keys, code.add(first, TILE_COLUMNS)) if kernel.causal else keys
-    with code.loop(0, end, _KEYS) as key:
-        length = code.minimum(_KEYS, code.sub(end, key))
-        tops = _scores(frame, kernel, (where, key, length, end), k_at, buffers)
+    with code.loop(0, unit.end, _KEYS) as key:
+        length = code.minimum(_KEYS, code.sub(unit.end, key))
+        tops = _scores(frame, kernel, unit, (key, length), buffers)
         _softmax_step(code, key, length, value_rows, tops, buffers)
-        _add_values(frame, kernel, key, length, v_at, buffers)
-    _write(frame, kernel, where, count, buffers)
+        _add_values(frame, kernel, key, length, unit.v, buffers)
+    _write(frame, kernel, unit, buffers)
     code.ret()
 
 
-def _plus(frame: Frame, pointer: Value, index: Sequence[Value | int], strides: Sequence[Size]) -> Value:
-    for i, stride in zip(index, strides, strict=False):
-        pointer = frame.code.at(pointer, frame.code.mul(i, frame.code.mul(frame.size(stride), 4)))
-    return pointer
-
-
-def _transpose_queries(
-    frame: Frame, kernel: Attention, where: Sequence[Value | int], queries: Value | int, buffer: Value
-) -> None:
+def _transpose_queries(frame: Frame, kernel: Attention, unit: Unit, buffer: Value) -> None:
     """buffer[d][query] = scale · q[query, d]; queries beyond the last repeat it, and are never written out."""
-    code = frame.code
+    code, queries = frame.code, frame.size(kernel.queries)
     scale = code.splat(frame.param(0, "f32"))
     row_bytes = code.mul(frame.size(kernel.q[2]), 4)
-    base = _plus(frame, frame.slots[0], where[:2], kernel.q)
     with code.loop(0, _VECTORS) as j:
-        start = code.add(where[2], code.mul(j, LANES))
+        start = code.add(unit.where[2], code.mul(j, LANES))
 
         def block(d: Value, mask: Value | None) -> None:
             lines = []
             for r in range(LANES):
                 row = code.minimum(code.add(start, r), code.sub(queries, 1))
-                at = code.at(code.at(base, code.mul(row, row_bytes)), code.mul(d, 4))
+                at = code.at(code.at(unit.q, code.mul(row, row_bytes)), code.mul(d, 4))
                 lines.append(code.b.fmul(code.masked_load(F32, at, mask), scale))
             place = code.at(code.at(buffer, code.mul(d, _LINE)), code.mul(j, 64))
             for r, line in enumerate(code.transpose(lines)):
@@ -133,12 +150,12 @@ def _parts(code: Code) -> list[range]:
 def _scores(
     frame: Frame,
     kernel: Attention,
-    place: tuple[Sequence[Value | int], Value, Value | int, Value | int],
-    k_at: Value,
+    unit: Unit,
+    block: tuple[Value, Value | int],
     buffers: _Buffers,
 ) -> list[Variable]:
     """scores[t][query] for the block's keys; rows beyond the last key are -inf. Gives each query's maximum so far."""
-    code, (where, key, length, end) = frame.code, place
+    code, (key, length), end = frame.code, block, unit.end
     row_bytes = code.mul(frame.size(kernel.k[2]), 4)
     zero, minus_infinity = code.constant(vector(F32), 0.0), code.constant(vector(F32), float("-inf"))
     tops = [code.variable(code.load(vector(F32), code.at(buffers.top, 64 * j), align=64)) for j in range(_VECTORS)]
@@ -146,7 +163,7 @@ def _scores(
         rows = []
         for r in range(_ROWS):
             row = code.minimum(code.add(key, code.add(t, r)), code.sub(end, 1))
-            rows.append(code.at(k_at, code.mul(row, row_bytes)))
+            rows.append(code.at(unit.k, code.mul(row, row_bytes)))
         for part in _parts(code):
             tile = _tile(code, [zero] * (_ROWS * len(part)))
             with code.loop(0, kernel.head_dim) as d:
@@ -154,7 +171,7 @@ def _scores(
                 _accumulate(code, tile, [code.at(row, code.mul(d, 4)) for row in rows], queries)
             for r, j in itertools.product(range(_ROWS), part):
                 position = code.add(key, code.add(t, r))
-                score = _masked(frame, kernel, where, (position, j, end), tile[r * len(part) + j - part.start].get())
+                score = masked(frame, kernel, unit, (position, j), tile[r * len(part) + j - part.start].get())
                 score = code.b.select(code.splat(code.less(position, end)), score, minus_infinity)
                 code.store(score, code.at(buffers.scores, code.add(code.mul(code.add(t, r), _LINE), 64 * j)), align=64)
                 # In this order a NaN is no maximum; its weight is NaN all the same, and so is the row.
@@ -163,23 +180,18 @@ def _scores(
     return tops
 
 
-def _masked(
-    frame: Frame,
-    kernel: Attention,
-    where: Sequence[Value | int],
-    place: tuple[Value | int, int, Value | int],
-    score: Value,
-) -> Value:
-    code, (key, j, end) = frame.code, place
+def masked(frame: Frame, kernel: Attention, unit: Unit, place: tuple[Value | int, Value | int], score: Value) -> Value:
+    """The scores of one key and a vector of queries as the mask leaves them."""
+    code, (key, j) = frame.code, place
     minus_infinity = code.constant(vector(F32), float("-inf"))
-    query = code.i64(code.add(where[2], LANES * j))
+    query = code.i64(code.add(unit.where[2], code.mul(j, LANES)))
     if kernel.causal:
         lanes = code.b.add(code.splat(query), code.iota())
         score = code.b.select(code.b.icmp_signed(">=", lanes, code.splat(code.i64(key))), score, minus_infinity)
     if kernel.mask is not None:
         left = code.lanes_below(code.sub(frame.size(kernel.queries), query))
-        exact = code.i64(code.minimum(key, code.sub(end, 1)))
-        emitter = BodyEmitter(frame, kernel.mask, Point([where[0], where[1], query, exact], 2, left))
+        exact = code.i64(code.minimum(key, code.sub(unit.end, 1)))
+        emitter = BodyEmitter(frame, kernel.mask, Point([*unit.where[:2], query, exact], 2, left))
         mask = code.splat(emitter.node(kernel.mask_node))
         if kernel.mask.nodes[kernel.mask_node].dtype == "bool":
             score = code.b.select(mask, score, minus_infinity)
@@ -245,29 +257,38 @@ def _add_values(
                 code.store(code.b.fadd(code.load(vector(F32), place, align=64), total.get()), place, align=64)
 
 
-def _write(
-    frame: Frame, kernel: Attention, where: Sequence[Value | int], count: Value | int, buffers: _Buffers
-) -> None:
-    """Divides by the sums, transposes back, and runs the body on every query."""
+def _write(frame: Frame, kernel: Attention, unit: Unit, buffers: _Buffers) -> None:
+    """Divides by the sums and runs the body on every query."""
     code = frame.code
     zero, one = code.constant(vector(F32), 0.0), code.constant(vector(F32), 1.0)
-    line = code.stack(vector(F32), LANES)
-    with code.loop(0, code.div(code.add(count, LANES - 1), LANES)) as j:
+
+    def results(j: Value) -> Callable[[Value], Value]:
         total = code.load(vector(F32), code.at(buffers.total, code.mul(j, 64)), align=64)
-        empty = code.b.fcmp_ordered("==", total, zero)
         # 0 · (1 / 1): a row with no key is 0.
-        scale = code.b.fdiv(one, code.b.select(empty, one, total))
+        scale = code.b.fdiv(one, code.b.select(code.b.fcmp_ordered("==", total, zero), one, total))
+        lines = code.at(buffers.out, code.mul(j, 64))
+        return lambda d: code.b.fmul(code.load(vector(F32), code.at(lines, code.mul(d, _LINE)), align=64), scale)
+
+    write_rows(frame, kernel, unit, results)
+
+
+def write_rows(
+    frame: Frame, kernel: Attention, unit: Unit, results: Callable[[Value], Callable[[Value], Value]]
+) -> None:
+    """Runs the body on every query; `results` gives for a vector of queries what gives each dim's results of them."""
+    code = frame.code
+    line = code.stack(vector(F32), LANES)
+    with code.loop(0, code.div(code.add(unit.count, LANES - 1), LANES)) as j:
+        result = results(j)
 
         def block(d: Value, mask: Value | None) -> None:
-            at = code.at(code.at(buffers.out, code.mul(d, _LINE)), code.mul(j, 64))
-            rows = [code.b.fmul(code.load(vector(F32), code.at(at, r * _LINE), align=64), scale) for r in range(LANES)]
-            for r, row in enumerate(code.transpose(rows)):
+            for r, row in enumerate(code.transpose([result(code.add(d, r)) for r in range(LANES)])):
                 code.store(row, code.at(line, 64 * r), align=64)
-            left = code.minimum(LANES, code.sub(count, code.mul(j, LANES)))
+            left = code.minimum(LANES, code.sub(unit.count, code.mul(j, LANES)))
             with code.loop(0, left) as r:
                 value = code.load(vector(F32), code.at(line, code.mul(r, 64)), align=64)
-                query = code.add(where[2], code.add(code.mul(j, LANES), r))
-                point = Point([where[0], where[1], query, d], 3, mask, {0: value})
+                query = code.add(unit.where[2], code.add(code.mul(j, LANES), r))
+                point = Point([*unit.where[:2], query, d], 3, mask, {0: value})
                 BodyEmitter(frame, kernel.body, point).stores()
 
         lane_loop(frame, kernel.value_dim, 0, block)

@@ -9,7 +9,19 @@ from typing import Any
 
 from ..errors import GraphError
 from ..program.body import Node, Store
-from ..program.kernels import Attention, Contraction, Depthwise, Fill, Interleave, Kernel, Left, Pointwise, Right, Rows
+from ..program.kernels import (
+    ATTENTION_PARAMS,
+    Attention,
+    Contraction,
+    Depthwise,
+    Fill,
+    Interleave,
+    Kernel,
+    Left,
+    Pointwise,
+    Right,
+    Rows,
+)
 from ..program.sizes import FloorDiv, SizeExpr, names
 from . import llvm
 from .attention import emit_attention
@@ -18,18 +30,24 @@ from .contraction import emit_contraction
 from .depthwise import emit_depthwise
 from .fill import emit_fill
 from .frame import Frame, Layout
+from .int8_attention import emit_int8_attention
 from .interleave import emit_interleave
 from .isa import ISAS
 from .pointwise import emit_pointwise
 from .rows import emit_rows
 from .target import Target
 
+
+def _emit_attention(frame: Frame, kernel: Attention) -> None:
+    (emit_int8_attention if kernel.integers else emit_attention)(frame, kernel)
+
+
 _EMITTERS: Mapping[type[Any], Callable[..., None]] = {
     Pointwise: emit_pointwise,
     Interleave: emit_interleave,
     Rows: emit_rows,
     Contraction: emit_contraction,
-    Attention: emit_attention,
+    Attention: _emit_attention,
     Depthwise: emit_depthwise,
     Fill: emit_fill,
 }
@@ -61,7 +79,7 @@ def layout_of(kernel: Kernel) -> Layout:
                 params.append(1)
             elif isinstance(part, Attention):
                 slots.append(3)
-                params.append(1)
+                params.append(len(ATTENTION_PARAMS) if part.integers else 1)
             for field in dataclasses.fields(part):
                 walk(getattr(part, field.name))
 

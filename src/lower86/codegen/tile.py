@@ -73,9 +73,11 @@ def number_count(kernel: Contraction) -> int:
     return 2 + 2 * len(kernel.k)
 
 
-def emit_tile(module: Module, kernel: Contraction, height: int, vectors: int, masked: bool) -> Value:
+def emit_tile(
+    module: Module, kernel: Contraction, height: int, vectors: int, masked: bool, stem: str = "tile"
+) -> Value:
     """`void(left, right, ahead, start, scratch, columns, numbers…)`: fills the scratch tile with sums."""
-    name = f"tile_{height}x{vectors}{'_masked' if masked else ''}"
+    name = f"{stem}_{height}x{vectors}{'_masked' if masked else ''}"
     code = module.function(name, VOID, *[PTR] * 5, *[I64] * (1 + number_count(kernel)), internal=True)
     left, right, ahead, start, scratch, columns, *numbers = code.arguments
     sums = tile_sums(code, kernel, Operands(left, right, ahead, start, columns, numbers), height, vectors, masked)
@@ -172,7 +174,7 @@ def _int8_sums(
     def rest(tap: tuple[Value | int, Value | int]) -> None:
         """What of a run does not fill a word."""
         for count in range(1, isa.word):
-            partial = _rest_of_word(code, count)
+            partial = rest_of_word(code, count)
             if isinstance(run, int):
                 if run % isa.word == count:
                     step(tap, full, partial)
@@ -206,7 +208,7 @@ def _int8_sums(
     return wide_sums
 
 
-def _rest_of_word(code: Code, count: int) -> Callable[[Value], Value]:
+def rest_of_word(code: Code, count: int) -> Callable[[Value], Value]:
     """Loads `count` bytes, never one beyond, as the low bytes of a word."""
     kind = code.module.isa.word_type
 

@@ -13,6 +13,7 @@ from torch.fx import GraphModule, Node
 from ..graph.edit import remove_dead
 from ..graph.forms import INT8, check
 from ..normalize import fold_dequantized_weights, share_constants
+from .attention import keep_lowered_attention, lower_attention
 from .conv import keep_lowered_conv, lower_conv
 from .fold_requantize import fold_requantize
 from .leftovers import spell_leftovers
@@ -23,7 +24,9 @@ from .siblings import merge_siblings
 
 Rule = Callable[[GraphModule, Node], "Lowered | Refusal | None"]
 
-RULES: tuple[Rule, ...] = (lower_linear, lower_conv, keep_lowered, keep_lowered_conv, refuse_others)
+RULES: tuple[Rule, ...] = (
+    lower_linear, lower_conv, lower_attention, keep_lowered, keep_lowered_conv, keep_lowered_attention, refuse_others,
+)  # fmt: skip
 
 
 def apply_rules(module: GraphModule) -> list[Record]:

@@ -193,13 +193,22 @@ class Depthwise:
 
 
 @dataclass(frozen=True)
+class IntegerProducts:
+    """Dtypes, "u8" or "i8", of an attention's operands where its products are integer ones."""
+
+    query: str
+    key: str
+    value: str
+
+
+@dataclass(frozen=True)
 class Attention:
     """`value 0` = softmax(scale·q·kᵀ + mask)·v for every point of (batch, heads, queries, head_dim), then `body`.
 
     q, k, v are slots 0, 1, 2 with element strides (batch, head, row); their last dim is contiguous. `mask` is a body
     over (batch, heads, queries, keys) whose node `mask_node` is f32 (added) or bool (False: the key is left out), or
     None. `causal`: key j counts for query i only if j <= i. `scale` is param 0. `groups`: query heads that share one
-    key head. A unit is up to 64 queries of one head.
+    key head. With `integers`, params 1 to 7 quantize (see `ATTENTION_PARAMS`). A unit is up to 64 queries of one head.
     """
 
     batch: Size
@@ -216,6 +225,7 @@ class Attention:
     mask: Body | None
     mask_node: int
     body: Body
+    integers: IntegerProducts | None = None
 
     def macs(self) -> Size:
         """Multiply-accumulates."""
@@ -223,6 +233,22 @@ class Attention:
 
     def units(self) -> Size:
         return self.batch * self.heads * ceil_div(self.queries, TILE_COLUMNS)
+
+
+ATTENTION_PARAMS = (
+    "score_scale",
+    "query_zero_point",
+    "key_zero_point",
+    "value_zero_point",
+    "weight_zero_point",
+    "inverse_weight_scale",
+    "most_weight",
+    "scale",
+)
+"""The params of attention on integers, by number: f32, but zero points are i32.
+
+Zero points are those of s8 queries and weights, of u8 keys and values, whatever the dtypes: an s8 is the u8 128 higher.
+`most_weight` is the weights' highest integer, less their zero point."""
 
 
 @dataclass(frozen=True)

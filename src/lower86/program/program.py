@@ -124,7 +124,7 @@ _CLASSES: Mapping[str, type[Any]] = {
     c.__name__: c
     for c in (
         Dim, Check, Value, Step, Foreign, Packing, body.Node, body.Store, body.Body,
-        kernels.Reduction, kernels.Left, kernels.Right, kernels.Band, *kernels.KINDS,
+        kernels.Reduction, kernels.Left, kernels.Right, kernels.Band, kernels.IntegerProducts, *kernels.KINDS,
     )
 }  # fmt: skip
 

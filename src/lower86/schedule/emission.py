@@ -149,6 +149,10 @@ class Emission:
         return DTYPE_NAMES[tensor.dtype]
 
 
+Finish = Callable[[int, Space], None]
+"""Takes the result of a group's anchor and its space, and adds the group's stores."""
+
+
 def coalesced(
     body: Body, sizes: Sequence[Size], operands: Sequence[tuple[Size, ...]], barriers: Sequence[int]
 ) -> tuple[Body, tuple[Size, ...], list[tuple[Size, ...]]]:

@@ -6,10 +6,12 @@ import torch
 from torch.fx import Node
 
 from ..graph.source import describe
+from ..ops.attention import int8_attention
 from ..program.body import Body, Store
 from ..program.body import Node as BodyNode
 from ..program.kernels import Rows
 from ..program.sizes import Size, product
+from .attention import emit_attention
 from .convolutions import convolution_kernels
 from .emission import NOWHERE, Axis, Emission, Space, coalesced
 from .geometry import is_native_convolution
@@ -19,7 +21,7 @@ from .pointwise import pointwise_of
 from .rowbody import RowBody
 from .rows import ROWS, reduced_dims
 from .symbols import to_sizes
-from .templates import emit_attention, emit_product
+from .templates import emit_product
 
 _A = torch.ops.aten
 
@@ -79,7 +81,7 @@ def _emit_anchor(memory: Memory, group: Group, node: Node, label: str) -> None:
         known[node] = result
         _store_results(memory, e, group, group.nodes, space)
 
-    attention = node.target is _A.scaled_dot_product_attention.default
+    attention = node.target in (_A.scaled_dot_product_attention.default, int8_attention)
     kernel = (emit_attention if attention else emit_product)(e, node, memory, finish)
     memory.plan.step(kernel, e.slots, e.params, label)
 

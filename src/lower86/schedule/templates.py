@@ -1,23 +1,23 @@
-"""Contractions and attention: which graph nodes they compute, and how their operands have to lie.
+"""Contractions: which graph nodes they compute, and how their operands have to lie.
 
-`linear`, `matmul`, `mm`, `bmm` and `lower86::int8_linear` are one contraction kernel; `scaled_dot_product_attention` is
-the attention kernel. Everything after the product (scale, bias, what joined the group) is the kernel's body.
+`linear`, `matmul`, `mm`, `bmm` and `lower86::int8_linear` are one contraction kernel. Everything after the product
+(scale, bias, what joined the group) is the kernel's body.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.fx import Node
 
 from ..graph.arguments import arguments
+from ..ops.attention import int8_attention
 from ..ops.linear import int8_linear
-from ..program.kernels import TILE_COLUMNS, TILE_ROWS, Attention, Contraction, Left, Right
+from ..program.kernels import TILE_COLUMNS, TILE_ROWS, Contraction, Left, Right
 from ..program.program import Packing
 from ..program.sizes import Size, product
-from .emission import Emission, Space, coalesced
+from .attention import is_native_attention
+from .emission import Emission, Finish, Space, coalesced
 from .geometry import is_native_convolution
 from .memory import Memory
 from .symbols import TORCH_DTYPES, to_sizes
@@ -34,45 +34,23 @@ _UNIT_BYTES = 1 << 18
 _LEAST_WORK = 400_000
 """Multiply-accumulates of a unit: a microsecond, ten times what two threads lose when they take the same ticket."""
 
-Finish = Callable[[int, Space], None]
-"""Takes the product's result and its space, and adds the group's stores."""
-
 
 def is_native_anchor(node: Node) -> bool:
     """Whether a contraction or attention kernel computes this node."""
     value = node.meta.get("val")
     if not isinstance(value, Tensor) or value.dtype != torch.float32:
         return False
-    if node.target is int8_linear or is_native_convolution(node):
+    if node.target in (int8_linear, int8_attention) or is_native_convolution(node):
         return True
     operands = [n.meta.get("val") for n in node.all_input_nodes]
     if node.target is _A.scaled_dot_product_attention.default:
-        return _is_native_attention(node)
+        return is_native_attention(node)
     if node.target not in _PRODUCTS or not all(isinstance(o, Tensor) and o.dtype == torch.float32 for o in operands):
         return False
     left, right = node.args[0].meta["val"], node.args[1].meta["val"]  # type: ignore[union-attr]
     if node.target is _A.linear.default:
         return bool(right.dim() == 2 and left.dim() >= 1)
     return bool(left.dim() >= 2 and right.dim() >= 2)
-
-
-def _is_native_attention(node: Node) -> bool:
-    given = arguments(node)
-    tensors = [given[name].meta["val"] for name in ("query", "key", "value")]
-    mask = given["attn_mask"]
-    if any(t.dtype != torch.float32 or t.dim() not in (3, 4) for t in tensors) or given["dropout_p"] != 0:
-        return False
-    if len({t.dim() for t in tensors}) != 1 or tensors[1].shape[:-1] != tensors[2].shape[:-1]:
-        return False
-    q, k, v = tensors
-    sizes = (q.shape[-1], v.shape[-1])
-    if not all(isinstance(size, int) and 0 < size <= 512 for size in sizes):
-        return False
-    if q.dim() == 4 and q.shape[1] != k.shape[1] and not (given["enable_gqa"] and q.shape[1] % k.shape[1] == 0):
-        return False
-    if q.shape[0] != k.shape[0]:
-        return False
-    return mask is None or mask.meta["val"].dtype in (torch.bool, torch.float32)
 
 
 def emit_product(e: Emission, node: Node, memory: Memory, finish: Finish) -> Contraction:
@@ -84,7 +62,7 @@ def emit_product(e: Emission, node: Node, memory: Memory, finish: Finish) -> Con
     right_node: Node = next(given[name] for name in ("weight", "mat2", "other") if name in given)
     shape = to_sizes(node.meta["val"].shape)
     if len(shape) == 1:
-        left, shape = _with_row(left), (1, *shape)
+        left, shape = with_row(left), (1, *shape)
     space = Space.of(shape)
     rank = len(shape)
 
@@ -119,7 +97,8 @@ def emit_product(e: Emission, node: Node, memory: Memory, finish: Finish) -> Con
     return Contraction(kind, batch, m, n, (k,), operand, right, start, wide, body, tiles, by_columns)
 
 
-def _with_row(view: View) -> View:
+def with_row(view: View) -> View:
+    """The view with a dim of size 1 in front."""
     return View(view.value, view.dtype, (1, *view.shape), (0, *view.strides), view.offset)
 
 
@@ -215,37 +194,3 @@ def _float_right(e: Emission, node: Node, right_node: Node, memory: Memory, rank
     view = memory.rows_of(permuted(view, [1, 0]) if transposed else view)
     view = expanded(view, (*to_sizes(node.meta["val"].shape)[: rank - 2], *view.shape[-2:]))
     return Right(e.view_slot(view), view.strides[:-2], view.strides[-2])
-
-
-def emit_attention(e: Emission, node: Node, memory: Memory, finish: Finish) -> Attention:
-    """The attention kernel of a `scaled_dot_product_attention` node."""
-    given = arguments(node)
-    views = [memory.rows_of(given[name]) for name in ("query", "key", "value")]
-    rank = len(views[0].shape)
-    if rank == 3:
-        views = [_with_row(view) for view in views]
-    q, k, v = views
-    for view in views:
-        # Not `slot`: the three have these numbers even where they are one buffer.
-        e.slots.append((view.value, view.offset * 4))
-    head_dim = q.shape[-1]
-    value_dim = v.shape[-1]
-    assert isinstance(head_dim, int)
-    assert isinstance(value_dim, int)
-    scale = given["scale"] if given["scale"] is not None else head_dim**-0.5
-    e.params.append(("f32", float(scale)))
-    groups = 1
-    if isinstance(q.shape[1], int) and isinstance(k.shape[1], int) and k.shape[1]:
-        groups = q.shape[1] // k.shape[1]
-    mask_body, mask_node = None, 0
-    if given["attn_mask"] is not None:
-        scores = (*q.shape[:3], k.shape[2])
-        mask = e.load(memory.mask_of(given["attn_mask"]), Space.of(scores[4 - rank :], rank=4))
-        mask_body, mask_node = e.body.build(), mask
-    shape = (*q.shape[:3], value_dim)
-    finish(e.body.add("value", (), "f32", (0,)), Space.of(shape[4 - rank :], rank=4))
-    q_strides, k_strides, v_strides = ((view.strides[0], view.strides[1], view.strides[2]) for view in views)
-    return Attention(
-        q.shape[0], q.shape[1], q.shape[2], k.shape[2], head_dim, value_dim, q_strides, k_strides, v_strides, groups,
-        bool(given["is_causal"]), mask_body, mask_node, e.body.build(),
-    )  # fmt: skip
