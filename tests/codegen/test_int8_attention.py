@@ -87,9 +87,9 @@ class Case:
         values = {
             "score_scale": self.score_scale, "query_zero_point": q, "key_zero_point": k, "value_zero_point": v,
             "weight_zero_point": weight, "inverse_weight_scale": 1 / self.weight_scale,
-            "most_weight": self.weights[1] - self.weight_zero, "scale": self.scale,
+            "most_weight": self.weights[1] + (0 if self.weights[1] > 127 else 128), "scale": self.scale,
         }  # fmt: skip
-        return [("i32" if name.endswith("zero_point") else "f32", values[name]) for name in ATTENTION_PARAMS]
+        return [("f32" if name.endswith("scale") else "i32", values[name]) for name in ATTENTION_PARAMS]
 
     def shifts(self) -> tuple[int, int, int]:
         signed = [x.dtype == np.int8 for x in (self.q, self.k, self.v)]
@@ -144,7 +144,7 @@ def test_signed(dtypes: tuple[str, str, str], zeros: tuple[int, int, int]) -> No
         {"weight_scale": 1 / 127, "weights": (0, 127)},
         {"weight_scale": 1 / 255, "weight_zero": -128, "weights": (-128, 127)},
         {"weight_scale": 0.001, "weight_zero": 3, "weights": (0, 255)},
-        {"weight_scale": 1e-12, "weights": (0, 255)},
+        {"weight_scale": 1e-6, "weights": (0, 255)},
         {"weight_scale": 0.5, "weight_zero": 255, "weights": (0, 255)},
     ],
     ids=str,
@@ -222,3 +222,13 @@ def test_a_row_without_keys_has_weights_of_zero() -> None:
     case = Case.random(20, 40, 32, 16, weight_zero=7)
     assert not masked(case, np.zeros((1, 40), bool)).any()
     assert not masked(case, np.full((1, 40), -np.inf, np.float32)).any()
+
+
+def test_a_row_with_a_nan_has_weights_of_zero_and_the_others_are_right() -> None:
+    case = Case.random(20, 40, 32, 16, weight_zero=7)
+    mask = np.zeros((20, 40), np.float32)
+    mask[3, 5] = mask[17, 39] = np.nan
+    got = masked(case, mask)
+    assert not got[:, :, [3, 17]].any()
+    rest = [row for row in range(20) if row not in (3, 17)]
+    np.testing.assert_array_equal(got[:, :, rest], case.run(case.kernel())[:, :, rest])

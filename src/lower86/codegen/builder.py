@@ -8,6 +8,7 @@ file, long as it is: cut in two, half of the code generator would see llvmlite's
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
@@ -120,6 +121,14 @@ class Code:
             return ir.Constant(kind, [self.constant(kind.element, value).constant] * kind.count)
         number: object = float(value) if kind in (F32, F64) else int(value)
         return ir.Constant(kind, number)
+
+    def vector_of(self, element: Type, values: Sequence[int]) -> Value:
+        """A vector of integer constants."""
+        return ir.Constant(vector(element, len(values)), list(values))
+
+    def bits_of(self, value: float) -> Value:
+        """The bits of a float32, as a 32-bit constant."""
+        return ir.Constant(I32, struct.unpack("<i", struct.pack("<f", value))[0])
 
     def is_zero(self, value: Value) -> bool:
         """Whether `value` is the constant 0."""

@@ -1,7 +1,7 @@
 """Attention whose products are integer ones, with the softmax between them quantized, without the score matrix.
 
-As in `attention.py`, lanes run along 64 queries, and scores and output are kept transposed. Both products are the
-register tile of contractions (`tile.py`), six rows by 64 queries:
+As in `attention.py`, lanes run along queries, and scores and output are kept transposed. Both products are the
+register tile of contractions (`tile.py`), six rows by 32 queries:
 
     score[key][query]  = Σ_d u8(k)[key, d] · s8(q)[d][query]        queries packed once a unit, keys read in place
     out[dim][query]    = Σ_t u8(v)[t, dim] · s8(p)[t][query]        values transposed, weights packed
@@ -11,19 +11,18 @@ the maximum and the sum, and one that quantizes and adds up values. It holds the
 of more, it computes them again for the second round.
 
 Zero points come off the sums: each product needs the sums of its operands' integers. Those of a query are part of what
-its scores begin with; those of a key are its scores with a query of ones; those of the weights are the output of one
-more dim, of ones; those of the values are taken as they are transposed.
+its scores begin with; those of the keys and the values are taken by themselves; those of the weights are the output of one
+more dim, of ones.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..program.body import Body
 from ..program.kernels import (
     ATTENTION_PARAMS,
-    TILE_COLUMNS,
     TILE_ROWS,
     Attention,
     Contraction,
@@ -41,8 +40,10 @@ from .tile import emit_tile, rest_of_word
 
 _KEYS = 1024
 """Keys whose scores a unit holds."""
-_VECTORS = TILE_COLUMNS // LANES
-_LINE = TILE_COLUMNS * 4  # bytes of a row of scores or results
+_COLUMNS = 32
+"""Queries handled at once: with more, scores and weights of 128 keys would fall out of the first cache level."""
+_VECTORS = _COLUMNS // LANES
+_LINE = _COLUMNS * 4  # bytes of a row of scores or results
 _ROUND = 1.5 * 2**23  # has no room for a fraction: the low bits of _ROUND + x are x, rounded half to even
 _SOME = dim_atom("some")  # a size that a tile is given
 
@@ -51,20 +52,19 @@ _SOME = dim_atom("some")  # a size that a tile is given
 class _Buffers:
     """A unit's own memory.
 
-    queries: [d/word][64][word] s8; ones: as long; start: 64 i32 that scores begin with; scores: [key][64] f32, with a
-    tile's rows more; key_sums: [6][64] i32; weights: [key/word][64][word] s8; values: [dim][`stride`] u8, the dim
-    after the last all ones; value_sums: an i32 a dim; sums: [dim][64] i32; out: the same, of all keys; top, total,
-    scale: 64 f32.
+    queries: [d/word][32][word] s8; start: 32 i32 that scores begin with; scores: [key][32] f32, with a tile's rows
+    more; weights: [key/word][32][word] s8; values: [key/word][`dims`][word] u8, the dim after the last all ones;
+    value_sums: an i32 a dim; key_sums: one a key; sums: [dim][32] i32; out: the same, of all keys; top, total, scale:
+    32 f32.
     """
 
     queries: Value
-    ones: Value
     start: Value
     scores: Value
-    key_sums: Value
     weights: Value
     values: Value
     value_sums: Value
+    key_sums: Value
     sums: Value
     out: Value
     top: Value
@@ -72,7 +72,7 @@ class _Buffers:
     scale: Value
     entries: Value
     zeros: Value
-    stride: int
+    dims: int
 
 
 class _Kernel:
@@ -92,23 +92,21 @@ class _Kernel:
         code, kernel, held = self.code, self.kernel, self.keys_held
         words = -(-kernel.head_dim // self.isa.word)
         rows = max(self.groups * TILE_ROWS, -(-kernel.value_dim // LANES) * LANES)
-        stride = held + 64  # not a power of two, which would put all rows into a few cache sets
 
         def bytes_of(count: int) -> Value:
             return code.stack(I8, count)
 
         sums = bytes_of(rows * _LINE)
         return _Buffers(
-            queries=bytes_of(words * self.isa.word * TILE_COLUMNS), ones=bytes_of(words * self.isa.word * TILE_COLUMNS),
-            start=bytes_of(_LINE), scores=bytes_of((held + TILE_ROWS) * _LINE), key_sums=bytes_of(TILE_ROWS * _LINE),
-            weights=bytes_of(held * TILE_COLUMNS), values=bytes_of(rows * stride), value_sums=bytes_of(4 * rows),
-            sums=sums, out=sums if self.is_one_round else bytes_of(rows * _LINE), top=bytes_of(_LINE),
-            total=bytes_of(_LINE), scale=bytes_of(_LINE), entries=code.stack(I64, TILE_ROWS), zeros=bytes_of(_LINE),
-            stride=stride,
+            queries=bytes_of(words * self.isa.word * _COLUMNS), start=bytes_of(_LINE),
+            scores=bytes_of((held + TILE_ROWS) * _LINE), weights=bytes_of(held * _COLUMNS),
+            values=bytes_of(held * rows), value_sums=bytes_of(4 * rows), key_sums=bytes_of(4 * held + 64), sums=sums,
+            out=sums if self.is_one_round else bytes_of(rows * _LINE), top=bytes_of(_LINE), total=bytes_of(_LINE),
+            scale=bytes_of(_LINE), entries=code.stack(I64, TILE_ROWS), zeros=bytes_of(_LINE), dims=rows,
         )  # fmt: skip
 
     def param(self, name: str) -> Value:
-        kind = "i32" if name.endswith("zero_point") else "f32"
+        kind = "f32" if name.endswith("scale") else "i32"
         return self.frame.param(ATTENTION_PARAMS.index(name), kind)
 
     def tile(self, product: str, vectors: int) -> Value:
@@ -118,32 +116,31 @@ class _Kernel:
             if product == "scores":
                 kind, m = "u8s8" if self.integers.key == "u8" else "s8s8", (TILE_ROWS, 1)
                 strides: tuple[Size, ...] = (0, 0)
-                k: Size = self.kernel.head_dim
+                k: tuple[Size, ...] = (self.kernel.head_dim,)
+                inner: tuple[Size, ...] = (1,)
             else:
-                kind, m, strides, k = "u8s8", (TILE_ROWS,), (self.buffers.stride,), _SOME
-            left, right = Left(0, (), strides, (1,)), Right(0, (), packed=True)
-            shape = Contraction(kind, (), m, TILE_COLUMNS, (k,), left, right, 0, 0, Body(), 1)
-            self._tiles[product, vectors] = emit_tile(self.code.module, shape, TILE_ROWS, vectors, False, product)
+                word = self.isa.word
+                kind, m, strides = "u8s8", (TILE_ROWS,), (word,)
+                k, inner = (_SOME, word), (word * self.buffers.dims, 1)
+            left, right = Left(0, (), strides, inner), Right(0, (), packed=True)
+            shape = Contraction(kind, (), m, _COLUMNS, k, left, right, 0, 0, Body(), 1)
+            self._tiles[product, vectors] = emit_tile(
+                self.code.module, shape, TILE_ROWS, vectors, False, product, _COLUMNS
+            )
         return self._tiles[product, vectors]
 
     def for_vectors(self, emit: Callable[[list[Value | int]], None]) -> None:
-        """`emit(vectors)` for all vectors of queries of the unit: the four at once, or where there are less, each."""
-        code, count = self.code, self.unit.count
-        vectors = code.div(code.add(count, LANES - 1), LANES)
-        queries = self.kernel.queries
-        if isinstance(queries, int) and (queries - 1) % TILE_COLUMNS >= 3 * LANES:
+        """`emit(vectors)` for all vectors of queries there are: all at once, or where some are missing, each."""
+        code, queries = self.code, self.kernel.queries
+        if isinstance(queries, int) and (queries - 1) % _COLUMNS >= _COLUMNS - LANES:
             emit(list(range(_VECTORS)))
             return
-        if isinstance(queries, int) and queries <= 3 * LANES:
-            with code.loop(0, vectors) as j:
+        vectors = code.div(code.add(self.unit.count, LANES - 1), LANES)
+        with code.b.if_else(code.less(vectors, _VECTORS)) as (some, every):
+            with some, code.loop(0, vectors) as j:
                 emit([j])
-            return
-        whole = code.b.icmp_signed("==", code.i64(vectors), code.i64(_VECTORS))
-        with code.b.if_else(whole) as (then, otherwise):
-            with then:
+            with every:
                 emit(list(range(_VECTORS)))
-            with otherwise, code.loop(0, vectors) as j:
-                emit([j])
 
     def for_portions(self, vectors: list[Value | int], run: Callable[[Value | int, int], None]) -> None:
         """`run(first vector, how many)` for as many as the registers hold the sums of."""
@@ -155,7 +152,7 @@ class _Kernel:
         """Calls a tile with `left, right, start, sums`; it may fetch the right operand ahead, which is there."""
         left, right, start, sums = places
         code = self.code
-        arguments = [left, right, right, start, sums, code.i64(TILE_COLUMNS), *map(code.i64, numbers)]
+        arguments = [left, right, right, start, sums, code.i64(_COLUMNS), *map(code.i64, numbers)]
         code.call(self.tile(product, vectors), arguments)
 
 
@@ -163,39 +160,51 @@ def emit_int8_attention(frame: Frame, kernel: Attention) -> None:
     """The whole kernel: up to 64 queries of one head."""
     assert kernel.integers is not None
     k = _Kernel(frame, kernel, kernel.integers)
-    code, buffers, end = frame.code, k.buffers, k.unit.end
+    code, buffers, whole = frame.code, k.buffers, k.unit
+    _zero(code, buffers.zeros, _VECTORS)
+    _zero(code, buffers.value_sums, -(-kernel.value_dim // LANES))
+    if k.is_one_round:
+        padded = code.mul(code.div(code.add(whole.end, LANES - 1), LANES), LANES)
+        _pack_values(k, code.i64(0), padded)
+        _sum_keys(k, code.i64(0))
+    with code.loop(0, whole.count, _COLUMNS) as first:
+        batch, head, query = whole.where
+        count = code.minimum(_COLUMNS, code.sub(whole.count, first))
+        k.unit = replace(whole, where=[batch, head, code.add(query, first)], count=count)
+        _emit_queries(k)
+    code.ret()
+
+
+def _emit_queries(k: _Kernel) -> None:
+    """A few queries: all that follows `_pack_values`."""
+    code, buffers, end = k.code, k.buffers, k.unit.end
     _pack_queries(k)
     for value, buffer in ((float("-inf"), buffers.top), (0.0, buffers.total)):
         for j in range(_VECTORS):
             code.store(code.constant(vector(F32), value), code.at(buffer, 64 * j), align=64)
-    zero = code.constant(vector(I32), 0)
-    for j in range(_VECTORS):
-        code.store(zero, code.at(buffers.zeros, 64 * j), align=64)
     if not k.is_one_round:
-        with code.loop(0, code.mul(k.groups * TILE_ROWS, _VECTORS)) as i:
-            code.store(zero, code.at(buffers.out, code.mul(i, 64)), align=64)
-    with code.loop(0, -(-kernel.value_dim // LANES)) as i:
-        code.store(zero, code.at(buffers.value_sums, code.mul(i, 64)), align=64)
-
+        _zero(code, buffers.out, k.groups * TILE_ROWS * _VECTORS)
+        _zero(code, buffers.value_sums, -(-k.kernel.value_dim // LANES))
     with code.loop(0, end, k.keys_held) as first:
         _scores(k, first)
-    inverse = code.splat(k.param("inverse_weight_scale"))
-    for j in range(_VECTORS):
-        total = code.load(vector(F32), code.at(buffers.total, 64 * j), align=64)
-        code.store(code.b.fdiv(inverse, total), code.at(buffers.scale, 64 * j), align=64)
+    _scale_weights(k)
     added = code.variable(code.i64(0))
     with code.loop(0, end, k.keys_held) as first:
+        length = code.minimum(k.keys_held, code.sub(end, first))
+        padded = code.mul(code.div(code.add(length, LANES - 1), LANES), LANES)
         if not k.is_one_round:
             with code.when(code.less(k.keys_held, end)):
                 _scores(k, first)
-        length = code.minimum(k.keys_held, code.sub(end, first))
-        padded = code.mul(code.div(code.add(length, LANES - 1), LANES), LANES)
+            _pack_values(k, first, padded)
         _quantize_weights(k, length, padded)
-        _transpose_values(k, first, padded)
         _add_values(k, padded)
         added.set(code.i64(code.add(added.get(), padded)))
     _write(k, added.get())
-    code.ret()
+
+
+def _zero(code: Code, pointer: Value, vectors: int) -> None:
+    with code.loop(0, vectors) as i:
+        code.store(code.constant(vector(I32), 0), code.at(pointer, code.mul(i, 64)), align=64)
 
 
 def _pack_queries(k: _Kernel) -> None:
@@ -225,7 +234,7 @@ def _pack_queries(k: _Kernel) -> None:
             for i, line in enumerate(code.transpose(lines)):
                 place = code.add(w, i)
                 with code.when(code.less(place, head_dim // word)):
-                    at = code.at(panel, code.mul(place, TILE_COLUMNS * word))
+                    at = code.at(panel, code.mul(place, _COLUMNS * word))
                     code.store(flipped(line, word), at, align=16)
 
         lane_loop(k.frame, head_dim // word, 0, block)
@@ -233,7 +242,7 @@ def _pack_queries(k: _Kernel) -> None:
             load = rest_of_word(code, head_dim % word)
             for r, pointer in enumerate(rows):
                 value = flipped(load(code.at(pointer, head_dim // word * word)), head_dim % word)
-                at = code.at(panel, (head_dim // word * TILE_COLUMNS + r) * word)
+                at = code.at(panel, (head_dim // word * _COLUMNS + r) * word)
                 code.store(value, at)
     _start_of_scores(k, words)
 
@@ -241,19 +250,15 @@ def _pack_queries(k: _Kernel) -> None:
 def _start_of_scores(k: _Kernel, words: int) -> None:
     """-Σ_d q · zero point of k, and the product of both: what the scores of each query begin with."""
     code, isa = k.code, k.isa
-    pieces = TILE_COLUMNS // isa.lanes
+    pieces = _COLUMNS // isa.lanes
     ones = code.signed(isa.word_type, int.from_bytes(b"\x01" * isa.word, "little"))
     spread, kind = isa.spread(code, ones), vector(I32, isa.lanes)
-    step, line = isa.word * isa.lanes, isa.word * TILE_COLUMNS
+    step, line = isa.word * isa.lanes, isa.word * _COLUMNS
     sums = [code.variable(code.constant(kind, 0)) for _ in range(pieces)]
     with code.loop(0, words) as w:
         at = code.at(k.buffers.queries, code.mul(w, line))
         for p, total in enumerate(sums):
             total.set(isa.dot(code, total.get(), spread, isa.weights(code, code.at(at, step * p))))
-        one = code.constant(vector(I8, step), 1)
-        code.store(one, code.at(k.buffers.ones, code.mul(w, line)), align=16)
-        if isa.lanes < LANES:
-            code.store(one, code.at(k.buffers.ones, code.add(code.mul(w, line), step)), align=16)
     key_zero, query_zero = k.param("key_zero_point"), k.param("query_zero_point")
     both = code.b.mul(code.b.mul(key_zero, query_zero), code.i32(k.kernel.head_dim))
     for p, total in enumerate(sums):
@@ -265,13 +270,15 @@ def _scores(k: _Kernel, first: Value) -> None:
     """The scores of the keys from `first` on as exp(score - maximum so far), and what that makes of their sums."""
     code, unit = k.code, k.unit
     length = code.minimum(k.keys_held, code.sub(unit.end, first))
+    if not k.is_one_round:
+        _sum_keys(k, first)
     k.for_vectors(lambda vectors: _scores_of(k, first, length, vectors))
 
 
 def _scores_of(k: _Kernel, first: Value, length: Value | int, vectors: list[Value | int]) -> None:
     code, kernel, unit, buffers = k.code, k.kernel, k.unit, k.buffers
     row_bytes = k.frame.size(kernel.k[2])
-    factor, query_zero = code.splat(k.param("score_scale")), code.splat(k.param("query_zero_point"))
+    factor, query_zero = code.splat(k.param("score_scale")), k.param("query_zero_point")
     places = [code.mul(j, 64) for j in vectors]
     tops = [code.variable(code.load(vector(F32), code.at(buffers.top, at), align=64)) for at in places]
     numbers: list[Value | int] = [0, 0, kernel.head_dim, 1]
@@ -287,10 +294,9 @@ def _scores_of(k: _Kernel, first: Value, length: Value | int, vectors: list[Valu
             k.call_tile("scores", count, [buffers.entries, panel, start, sums], numbers)
 
         k.for_portions(vectors, run)
-        k.call_tile("scores", 1, [buffers.entries, buffers.ones, buffers.zeros, buffers.key_sums], numbers)
         for r, key in enumerate(keys):
-            key_sum = code.load(vector(I32), code.at(buffers.key_sums, r * _LINE), align=64)
-            excess = code.b.mul(key_sum, query_zero)
+            total = code.load(I32, code.at(buffers.key_sums, code.mul(code.sub(key, first), 4)))
+            excess = code.splat(code.b.mul(total, query_zero))
             for j, place, top in zip(vectors, places, tops, strict=True):
                 at = code.at(lines, code.add(place, r * _LINE))
                 exact = code.b.sub(code.load(vector(I32), at, align=64), excess)
@@ -300,6 +306,28 @@ def _scores_of(k: _Kernel, first: Value, length: Value | int, vectors: list[Valu
                 best = top.get()
                 top.set(code.b.select(code.b.fcmp_ordered(">", score, best), score, best))
     _exponentials(k, length, places, [top.get() for top in tops])
+
+
+def _sum_keys(k: _Kernel, first: Value) -> None:
+    """The sums of the keys from `first` on."""
+    code, row_bytes = k.code, k.frame.size(k.kernel.k[2])
+    with code.loop(0, code.minimum(k.keys_held, code.sub(k.unit.end, first))) as t:
+        row = code.at(k.unit.k, code.mul(code.add(first, t), row_bytes))
+        code.store(_sum_of_key(k, row), code.at(k.buffers.key_sums, code.mul(t, 4)))
+
+
+def _sum_of_key(k: _Kernel, pointer: Value) -> Value:
+    """The sum of a key's integers, as u8."""
+    code, total = k.code, k.code.i32(0)
+    for first in range(0, k.kernel.head_dim, _COLUMNS):
+        count = min(_COLUMNS, k.kernel.head_dim - first)
+        lanes = 1 << (count - 1).bit_length()
+        values = code.load_first(I8, code.at(pointer, first), count, lanes)
+        if k.integers.key == "i8":
+            flip = code.vector_of(I8, [0x80] * count + [0] * (lanes - count))
+            values = code.b.xor(values, flip)
+        total = code.b.add(total, code.reduce("add", code.b.zext(values, vector(I32, lanes))))
+    return total
 
 
 def _exponentials(k: _Kernel, length: Value | int, places: list[Value | int], tops: list[Value]) -> None:
@@ -324,13 +352,24 @@ def _exponentials(k: _Kernel, length: Value | int, places: list[Value | int], to
         code.store(code.b.fadd(before, total.get()), code.at(buffers.total, place), align=64)
 
 
+def _scale_weights(k: _Kernel) -> None:
+    """What turns exponentials to steps of the weights: 0 where all keys are masked, and in a row that holds a NaN."""
+    code, zero = k.code, k.code.constant(vector(F32), 0.0)
+    inverse = code.splat(k.param("inverse_weight_scale"))
+    for j in range(_VECTORS):
+        total = code.load(vector(F32), code.at(k.buffers.total, 64 * j), align=64)
+        some = code.b.fcmp_ordered(">", total, zero)
+        code.store(code.b.select(some, code.b.fdiv(inverse, total), zero), code.at(k.buffers.scale, 64 * j), align=64)
+
+
 def _quantize_weights(k: _Kernel, length: Value | int, padded: Value | int) -> None:
     """The weights as the right operand of the second product; those of keys beyond the last are 0, like real ones."""
     code, buffers, word = k.code, k.buffers, k.isa.word
     zero = code.constant(vector(F32), 0.0)
-    shift = code.b.fadd(code.b.sitofp(k.param("weight_zero_point"), F32), code.constant(F32, _ROUND))
-    shift, most = code.splat(shift), code.splat(k.param("most_weight"))
-    low_byte = code.constant(vector(I32), 255)
+    # The low bits of _ROUND + x are x: with what is taken off again, x and the zero point of u8 weights.
+    shift = code.constant(vector(F32), _ROUND)
+    taken = code.b.sub(code.bits_of(_ROUND), code.b.add(k.param("weight_zero_point"), code.i32(128)))
+    taken, most = code.splat(taken), code.splat(k.param("most_weight"))
 
     def pack(vectors: list[Value | int]) -> None:
         places = [code.mul(j, 64) for j in vectors]
@@ -338,70 +377,80 @@ def _quantize_weights(k: _Kernel, length: Value | int, padded: Value | int) -> N
         with code.loop(length, padded) as t:
             for place in places:
                 code.store(zero, code.at(buffers.scores, code.add(code.mul(t, _LINE), place)), align=64)
+        for place in places:
+            _drop_rows_with_nan(k, length, place)
         with code.loop(0, padded, word) as t:
-            line = code.at(buffers.weights, code.mul(t, TILE_COLUMNS))
+            line = code.at(buffers.weights, code.mul(t, _COLUMNS))
             for j, place, scale in zip(vectors, places, scales, strict=True):
-                whole: Value = None
+                steps = []
                 for i in range(word):
                     at = code.at(buffers.scores, code.add(code.mul(code.add(t, i), _LINE), place))
-                    steps = code.b.fmul(code.load(vector(F32), at, align=64), scale)
-                    steps = code.b.select(code.b.fcmp_ordered(">", steps, zero), steps, zero)  # a NaN is 0
-                    steps = code.b.select(code.b.fcmp_ordered("<", steps, most), steps, most)
-                    byte = code.b.bitcast(code.b.fadd(steps, shift), vector(I32))
-                    if i < word - 1:
-                        byte = code.b.and_(byte, low_byte)
-                    if i:
-                        byte = code.b.shl(byte, code.constant(vector(I32), 8 * i))
-                    whole = byte if whole is None else code.b.or_(whole, byte)
-                if word < 4:
-                    whole = code.b.trunc(whole, vector(k.isa.word_type))
-                code.store(whole, code.at(line, code.mul(j, LANES * word)), align=16)
+                    rounded = code.intrinsic("fma", code.load(vector(F32), at, align=64), scale, shift)
+                    steps.append(code.b.sub(code.b.bitcast(rounded, vector(I32)), taken))
+                words = k.isa.byte_words(code, steps, most)
+                code.store(words, code.at(line, code.mul(j, LANES * word)), align=16)
 
     k.for_vectors(pack)
 
 
-def _transpose_values(k: _Kernel, first: Value, padded: Value | int) -> None:
-    """The values as rows of one dim each, and the sum of each; keys beyond the last repeat it, with weights of 0."""
-    code, buffers, kernel = k.code, k.buffers, k.kernel
+def _drop_rows_with_nan(k: _Kernel, length: Value | int, place: Value | int) -> None:
+    """The weights of a row that holds a NaN are NaN, which is quantized as a 0."""
+    code = k.code
+    total = code.load(vector(F32), code.at(k.buffers.total, place), align=64)
+    bad = code.b.fcmp_unordered("uno", total, total)
+    with code.when(code.reduce("or", bad), unlikely=True), code.loop(0, length) as t:
+        at = code.at(k.buffers.scores, code.add(code.mul(t, _LINE), place))
+        kept = code.b.select(bad, code.constant(vector(F32), 0.0), code.load(vector(F32), at, align=64))
+        code.store(kept, at, align=64)
+
+
+def _pack_values(k: _Kernel, first: Value, padded: Value | int) -> None:
+    """The values in words of several keys, and the sum of each dim; keys beyond the last repeat it, weighted by 0."""
+    code, isa, buffers, kernel, word = k.code, k.isa, k.buffers, k.kernel, k.isa.word
     row_bytes, bytes_ = k.frame.size(kernel.v[2]), vector(I8)
-    flip = code.constant(bytes_, 0x80)
-    last = code.sub(k.unit.end, 1)
+    flip, last = code.constant(bytes_, 0x80), code.sub(k.unit.end, 1)
+    pieces = LANES // isa.lanes
+    step = isa.lanes * word
+    ones = isa.weights_of(code, code.constant(vector(I8, step), 1))
 
     def block(d: Value, mask: Value | None) -> None:
-        total = code.variable(code.load(vector(I32), code.at(buffers.value_sums, code.mul(d, 4)), align=64))
-        with code.loop(0, padded, LANES) as t:
+        at = [code.at(buffers.value_sums, code.add(code.mul(d, 4), 4 * isa.lanes * p)) for p in range(pieces)]
+        totals = [code.variable(code.load(isa.sums, place, align=32)) for place in at]
+        with code.loop(0, padded, word) as t:
             rows = []
-            for r in range(LANES):
+            for r in range(word):
                 key = code.minimum(code.add(first, code.add(t, r)), last)
                 row = code.masked_load(I8, code.at(code.at(k.unit.v, code.mul(key, row_bytes)), d), mask)
-                if k.integers.value == "i8":
-                    row = code.b.xor(row, flip)
-                total.set(code.b.add(total.get(), code.b.zext(row, vector(I32))))
-                rows.append(row)
-            at = code.at(buffers.values, code.add(code.mul(d, buffers.stride), t))
-            for r, line in enumerate(code.transpose(rows)):
-                code.store(line, code.at(at, r * buffers.stride), align=16)
-        code.store(total.get(), code.at(buffers.value_sums, code.mul(d, 4)), align=64)
+                rows.append(code.b.xor(row, flip) if k.integers.value == "i8" else row)
+            words = code.interleaved(rows)
+            place = code.add(code.mul(t, buffers.dims), code.mul(d, word))
+            code.store(words, code.at(buffers.values, place), align=1)
+            for p, total in enumerate(totals):
+                part = code.part(words, p * step, step) if pieces > 1 else words
+                total.set(isa.dot(code, total.get(), isa.activations_of(code, part), ones))
+        for place, total in zip(at, totals, strict=True):
+            code.store(total.get(), place, align=32)
 
     lane_loop(k.frame, kernel.value_dim, 0, block)
-    with code.loop(0, padded, LANES) as t:
-        at = code.at(buffers.values, code.add(kernel.value_dim * buffers.stride, t))
-        code.store(code.constant(bytes_, 1), at, align=16)
+    one = code.signed(isa.word_type, int.from_bytes(b"\x01" * word, "little"))
+    with code.loop(0, padded, word) as t:
+        code.store(one, code.at(buffers.values, code.add(code.mul(t, buffers.dims), kernel.value_dim * word)))
 
 
 def _add_values(k: _Kernel, padded: Value | int) -> None:
     """out[dim][query] += Σ_t u8(v)[t, dim] · s8(p)[t][query]."""
-    code, buffers = k.code, k.buffers
+    code, buffers, word = k.code, k.buffers, k.isa.word
+    numbers: list[Value | int] = [word, 0, code.div(padded, word), word, word * buffers.dims, 1]
 
     def add(vectors: list[Value | int]) -> None:
         with code.loop(0, k.groups) as g:
-            values = code.at(buffers.values, code.mul(g, TILE_ROWS * buffers.stride))
+            values = code.at(buffers.values, code.mul(g, TILE_ROWS * k.isa.word))
             lines = code.mul(g, TILE_ROWS * _LINE)
 
             def run(j: Value | int, count: int) -> None:
                 panel = code.at(buffers.weights, code.mul(j, LANES * k.isa.word))
                 sums = code.at(buffers.sums, code.add(lines, code.mul(j, 64)))
-                k.call_tile("values", count, [values, panel, buffers.zeros, sums], [buffers.stride, 0, padded, 1])
+                k.call_tile("values", count, [values, panel, buffers.zeros, sums], numbers)
 
             k.for_portions(vectors, run)
 

@@ -48,8 +48,15 @@ class Isa:
 
     def weights(self, code: Code, pointer: Value) -> Value:
         """The words of `lanes` columns, from `lanes · word` bytes at `pointer`."""
-        values = code.load(vector(I8, self.word * self.lanes), pointer, align=16)
+        return self.weights_of(code, code.load(vector(I8, self.word * self.lanes), pointer, align=16))
+
+    def weights_of(self, code: Code, values: Value) -> Value:
+        """`lanes` words of s8 as the dot product wants them."""
         return values if self.word == 4 else code.b.sext(values, vector(I16, 2 * self.lanes))
+
+    def activations_of(self, code: Code, values: Value) -> Value:
+        """`lanes` words of u8 as the dot product wants them."""
+        return values if self.word == 4 else code.b.zext(values, vector(I16, 2 * self.lanes))
 
     def dot(self, code: Code, sums: Value, activations: Value, weights: Value) -> Value:
         """`sums` plus, for every column, the dot product of a word of activations with a word of weights. Exact."""
@@ -80,6 +87,26 @@ class Isa:
         apart = code.b.bitcast(narrow, vector(I32))
         whole = code.shuffled(apart, [LANES // 4 * (i % 4) + i // 4 for i in range(LANES)])
         return code.b.bitcast(whole, vector(I8, 4 * LANES))
+
+    def byte_words(self, code: Code, values: Sequence[Value], most: Value) -> Value:
+        """A word of s8 for each of 16 lanes, a byte from each of `word` vectors of i32, which hold u8, 128 higher.
+
+        Saturated at 0 and at `most`, an i32 in all lanes.
+        """
+        if not self.wide:
+            whole: Value = None
+            for i, value in enumerate(values):
+                value = code.intrinsic("smax", code.intrinsic("smin", value, most), code.constant(value.type, 0))
+                value = code.b.shl(code.b.xor(value, code.constant(value.type, 128)), code.constant(value.type, 8 * i))
+                whole = value if whole is None else code.b.or_(whole, value)
+            return code.b.trunc(whole, vector(self.word_type))
+        low, high = (self._narrowed(code, "packssdw", I16, *values[i : i + 2]) for i in (0, 2))
+        narrow = self._narrowed(code, "packuswb", I8, low, high)
+        bytes_ = code.b.bitcast(code.b.mul(most, code.constant(most.type, 0x01010101)), narrow.type)
+        narrow = code.b.xor(code.intrinsic("umin", narrow, bytes_), code.constant(narrow.type, 128))
+        # Each quarter of the result holds a word of four bytes of every vector.
+        order = [16 * quarter + 4 * i + lane for quarter in range(4) for lane in range(4) for i in range(4)]
+        return code.shuffled(narrow, order)
 
     def _narrowed(self, code: Code, name: str, element: Type, low: Value, high: Value) -> Value:
         kind = vector(element, 2 * low.type.count)

@@ -57,7 +57,7 @@ class Operands:
 
     `left` is the first row's place, or where the rows' places are listed. Cache lines from `ahead` on, one a word of k,
     are fetched meanwhile. `columns` are left from here on. `numbers`: strides of the left rows and of the right's k,
-    the sizes of k's dims, their left strides; strides are in bytes.
+    the sizes of k's dims, their left strides; strides are in bytes. `panel`: columns of the packed right matrix.
     """
 
     left: Value
@@ -66,6 +66,7 @@ class Operands:
     start: Value
     columns: Value
     numbers: Sequence[Value]
+    panel: int = TILE_COLUMNS
 
 
 def number_count(kernel: Contraction) -> int:
@@ -74,18 +75,29 @@ def number_count(kernel: Contraction) -> int:
 
 
 def emit_tile(
-    module: Module, kernel: Contraction, height: int, vectors: int, masked: bool, stem: str = "tile"
+    module: Module,
+    kernel: Contraction,
+    height: int,
+    vectors: int,
+    masked: bool,
+    stem: str = "tile",
+    panel: int = TILE_COLUMNS,
 ) -> Value:
-    """`void(left, right, ahead, start, scratch, columns, numbers…)`: fills the scratch tile with sums."""
+    """`void(left, right, ahead, start, scratch, columns, numbers…)`: fills the scratch tile with sums.
+
+    A row of the scratch tile, and of an integer kernel's packed right matrix, has `panel` columns.
+    """
     name = f"{stem}_{height}x{vectors}{'_masked' if masked else ''}"
     code = module.function(name, VOID, *[PTR] * 5, *[I64] * (1 + number_count(kernel)), internal=True)
     left, right, ahead, start, scratch, columns, *numbers = code.arguments
-    sums = tile_sums(code, kernel, Operands(left, right, ahead, start, columns, numbers), height, vectors, masked)
+    sums = tile_sums(
+        code, kernel, Operands(left, right, ahead, start, columns, numbers, panel), height, vectors, masked
+    )
     pieces = len(sums) // height
     element = 8 if kernel.wide else 4
     for i, total in enumerate(sums):
         row, piece = divmod(i, pieces)
-        place = row * TILE_COLUMNS + piece * (vectors * LANES // pieces)
+        place = row * panel + piece * (vectors * LANES // pieces)
         code.store(total.get(), code.at(scratch, place * element), align=32)
     code.ret()
     return code.function
@@ -109,7 +121,7 @@ def tile_sums(
     if kernel.kind == "f32":
         masks = [code.lanes_below(code.sub(given.columns, LANES * j)) if masked else None for j in range(vectors)]
         return _float_sums(code, kernel, walk, right_stride, masks)
-    return _int8_sums(code, kernel, walk, given.ahead, given.start, vectors)
+    return _int8_sums(code, kernel, walk, given, vectors)
 
 
 def _known(size: Size, scale: int, given: Value) -> Value | int:
@@ -132,10 +144,8 @@ def _taps(code: Code, walk: _Walk) -> Iterator[tuple[Value | int, Value | int]]:
         yield number, offset
 
 
-def _int8_sums(
-    code: Code, kernel: Contraction, walk: _Walk, ahead: Value, start: Value | int, vectors: int
-) -> list[Variable]:
-    isa = code.module.isa
+def _int8_sums(code: Code, kernel: Contraction, walk: _Walk, given: Operands, vectors: int) -> list[Variable]:
+    isa, ahead, start = code.module.isa, given.ahead, given.start
     height, run = len(walk.rows), walk.run
     pieces = vectors * LANES // isa.lanes
     # Sums begin with the zero point's share of each column, so that the epilogue need not subtract it.
@@ -151,7 +161,7 @@ def _int8_sums(
     def step(tap: tuple[Value | int, Value | int], k_word: Value | int, word_at: Callable[[Value], Value]) -> None:
         number, offset = tap
         here = code.add(code.mul(number, words_a_run), k_word)
-        weights_at = code.at(walk.right, code.mul(here, isa.word * TILE_COLUMNS))
+        weights_at = code.at(walk.right, code.mul(here, isa.word * given.panel))
         code.prefetch(code.at(ahead, code.mul(here, LINE_BYTES)))
         weights = [isa.weights(code, code.at(weights_at, isa.word * isa.lanes * p)) for p in range(pieces)]
         place = code.add(offset, code.mul(k_word, isa.word))

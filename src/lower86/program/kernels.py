@@ -245,10 +245,10 @@ ATTENTION_PARAMS = (
     "most_weight",
     "scale",
 )
-"""The params of attention on integers, by number: f32, but zero points are i32.
+"""The params of attention on integers, by number: scales are f32, the others i32.
 
 Zero points are those of s8 queries and weights, of u8 keys and values, whatever the dtypes: an s8 is the u8 128 higher.
-`most_weight` is the weights' highest integer, less their zero point."""
+`most_weight` is the weights' highest integer, as u8."""
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ def _integer_params(given: dict[str, Any], integers: IntegerProducts) -> list[tu
         **{f"{name}_zero_point": given[f"{name}_zero_point"] + shift for name, shift in high.items()},
         "score_scale": given["score_scale"],
         "inverse_weight_scale": 1.0 / given["weight_scale"],
-        "most_weight": given["weight_high"] - given["weight_zero_point"],
+        "most_weight": given["weight_high"] + 128 - low["weight"],
         "scale": given["scale"],
     }
-    return [("i32" if name.endswith("zero_point") else "f32", values[name]) for name in ATTENTION_PARAMS]
+    return [("f32" if name.endswith("scale") else "i32", values[name]) for name in ATTENTION_PARAMS]
