@@ -11,8 +11,8 @@ the maximum and the sum, and one that quantizes and adds up values. It holds the
 of more, it computes them again for the second round.
 
 Zero points come off the sums: each product needs the sums of its operands' integers. Those of a query are part of what
-its scores begin with; those of the keys and the values are taken by themselves; those of the weights are the output of one
-more dim, of ones.
+its scores begin with; those of keys and values are taken by themselves; those of the weights are the output of one more
+dim, of ones.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from ..program.kernels import (
 )
 from ..program.sizes import Size, dim_atom
 from .attention import masked, unit_of, write_rows
-from .builder import F32, I8, I32, I64, LANES, Value, vector
+from .builder import F32, I8, I32, I64, LANES, Code, Value, vector
 from .frame import Frame
 from .mathematics import softmax_weight
 from .pointwise import lane_loop
