@@ -15,9 +15,9 @@ from __future__ import annotations
 import torch
 from torch.fx import GraphModule, Node
 
-from ..graph.arguments import is_call
+from ..graph.arguments import is_call, same_shape
 from ..graph.edit import insert, tensor_at
-from ..graph.state import is_state, is_write
+from ..graph.state import WRITE, is_state, is_write
 
 _A = torch.ops.aten
 _MOVES = (
@@ -30,6 +30,8 @@ def own_state(module: GraphModule) -> None:
     """Gives the module copies of the buffers it writes to, and moves the writes to the end of the graph."""
     (output,) = [node for node in module.graph.nodes if node.op == "output"]
     for node in list(module.graph.nodes):
+        if is_call(node, WRITE) and _is_alike(node):
+            node.replace_all_uses_with(node.args[1])  # a buffer that is a result, too
         if not is_write(node):
             continue
         state, value = node.args
@@ -39,6 +41,15 @@ def own_state(module: GraphModule) -> None:
         if _own(module, state):
             output.prepend(node)
             node.meta.setdefault("val", state.meta["val"])
+
+
+def _is_alike(write: Node) -> bool:
+    """Whether what is written is all that the buffer holds then."""
+    state, value = write.all_input_nodes if len(write.all_input_nodes) == 2 else (write, write)
+    old, new = state.meta.get("val"), value.meta.get("val")
+    if not isinstance(old, torch.Tensor) or not isinstance(new, torch.Tensor):
+        return False
+    return same_shape(old.shape, new.shape) and old.dtype == new.dtype
 
 
 def _own(module: GraphModule, state: Node) -> bool:
