@@ -24,6 +24,7 @@ from .gathers import GATHERS
 from .grouping import Group, Grouping, kind_of, origin
 from .memory import Memory
 from .rearranged import REARRANGED
+from .symbols import storage_of
 from .updates import UPDATES, indices_of
 from .views import View, contiguous
 
@@ -147,7 +148,13 @@ def place_states(memory: Memory, graph: Graph) -> Mapping[str, int]:
     """A value for every buffer that the graph writes to, by name."""
     named: dict[str, int] = {}
     for number, (state, _) in enumerate(writes(graph)):
-        dtype, shape = memory.dtype_of(state), tuple(int(size) for size in shape_of(state))
+        dtype, shape = storage_of(tensor_of(state).dtype), tuple(int(size) for size in shape_of(state))
+        if dtype is None:
+            raise GraphError(
+                f"the buffer {state.target} has dtype {tensor_of(state).dtype}, which programs do not hold",
+                where=describe(state),
+                fix="keep it in float32",
+            )
         value = memory.plan.value(dtype, shape, "state", number)
         memory.states[state] = contiguous(value, dtype, shape)
         named[str(state.target)] = value

@@ -85,7 +85,7 @@ class Memory:
     def fill(self, what: View | float, place: View, label: str, order: Sequence[int] | None = None) -> None:
         """A step that writes a view's elements, or a number, to a place; other dtypes are converted."""
         order = order or range(len(place.shape))
-        e = Emission(self.plan, _nothing_else, self.view)
+        e = Emission(self.plan, computes_nothing, self.view)
         space = Space.of(place.shape, order)
         element = e.load(what, space) if isinstance(what, View) else constant(e, place.dtype, what).node
         e.store(place, space, element)
@@ -96,7 +96,7 @@ class Memory:
         if (node, bound, wraps) not in self._checked:
             view = self.view(node)
             place = contiguous(self.plan.value("i64", view.shape), "i64", view.shape)
-            e = Emission(self.plan, _nothing_else, self.view)
+            e = Emission(self.plan, computes_nothing, self.view)
             space = Space.of(view.shape)
             index = e.cast(e.load(view, space), "i64")
             e.store(place, space, e.body.add("checked", (index,), "i64", (bound, wraps)))
@@ -248,7 +248,7 @@ class Memory:
         return tuple(range(nodes[0].meta["val"].dim()))
 
 
-def _nothing_else(e: Emission, node: Node, space: Space) -> int:
+def computes_nothing(e: Emission, node: Node, space: Space) -> int:
     """Computes no node: what a step reads are views."""
     raise AssertionError
 

@@ -21,7 +21,7 @@ from ..graph.arguments import arguments
 from ..program.sizes import Size
 from .conditions import When
 from .emission import Emission, Space
-from .memory import Memory, add_pointwise
+from .memory import Memory, add_pointwise, computes_nothing
 from .symbols import to_sizes
 from .views import View, sliced, start_of
 
@@ -90,12 +90,8 @@ def _scatter(
     first: int,
 ) -> None:
     """Writes `values`, broadcast to `shape`; the dims of the indices begin at `first` there."""
-
-    def nothing_else(e: Emission, node: Node, space: Space) -> int:
-        raise AssertionError
-
     source = memory.apart(memory.view(values), whole, f"copy for {node.name}")
-    e, space = Emission(memory.plan, nothing_else, memory.view), Space.of(shape)
+    e, space = Emission(memory.plan, computes_nothing, memory.view), Space.of(shape)
     rank = len(shape) - (len(whole.shape) - len(indices))
     part = Space(shape[first : first + rank], space.axes[first : first + rank], space.rank)
     rest = iter((*space.axes[:first], *space.axes[first + rank :]))
