@@ -24,6 +24,7 @@ LAYERS = (
     {"schedule"},
     {"report"},
     {"call"},
+    {"state"},
     {"lowered"},
     {"lowering"},
     {"__init__"},

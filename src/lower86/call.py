@@ -39,7 +39,11 @@ class _Bound:
 
 
 class CompiledGraph:
-    """The program of a graph, its machine code, its calling convention. Several threads may call it at once."""
+    """The program of a graph, its machine code, its calling convention.
+
+    Several threads may call it at once, but not on the same state. `state` are the tensors of the program's states:
+    what a call finds there, and where it leaves what the next one finds.
+    """
 
     def __init__(self, module: GraphModule, scheduled: Scheduled, target: Target) -> None:
         self.scheduled = scheduled
@@ -64,23 +68,30 @@ class CompiledGraph:
         self._literals = any(literal is not None for literal in scheduled.outputs)
         self._bound: tuple[list[torch.Size], _Bound] | None = None
 
-    def timed(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[list[float], Mapping[str, int]]:
+    def timed(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any], state: Sequence[Tensor] = ()
+    ) -> tuple[list[float], Mapping[str, int]]:
         """A call whose results nobody wants: the seconds of each of the program's steps, and the dims it ran with."""
-        tensors, outputs, bound = self._placed(args, kwargs)
-        addresses = [tensor.data_ptr() for tensor in (*tensors, *outputs)]
+        tensors, outputs, bound = self._placed(args, kwargs, state)
+        addresses = [tensor.data_ptr() for tensor in (*tensors, *outputs, *state)]
         with without_autocast():
             return self.executable.run_timed(addresses, bound.dims), bound.dims
 
-    def _placed(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[list[Tensor], list[Tensor], _Bound]:
+    def _placed(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any], state: Sequence[Tensor]
+    ) -> tuple[list[Tensor], list[Tensor], _Bound]:
         leaves = self._signature.flatten(args, kwargs)
         tensors = [_checked(leaf, wanted) for leaf, wanted in zip(leaves, self._inputs, strict=True)]
+        if state:
+            written = {_memory(tensor) for tensor in state}
+            tensors = [tensor.clone() if _memory(tensor) in written else tensor for tensor in tensors]
         bound = self._bind([tensor.shape for tensor in tensors])
         return tensors, [torch.empty(shape, dtype=dtype) for shape, dtype in bound.outputs], bound
 
-    def __call__(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    def __call__(self, args: Sequence[Any], kwargs: Mapping[str, Any], state: Sequence[Tensor] = ()) -> Any:
         """Runs the program; results are fresh tensors. Raises InputError for arguments that do not fit."""
-        tensors, outputs, bound = self._placed(args, kwargs)
-        addresses = [tensor.data_ptr() for tensor in (*tensors, *outputs)]
+        tensors, outputs, bound = self._placed(args, kwargs, state)
+        addresses = [tensor.data_ptr() for tensor in (*tensors, *outputs, *state)]
         with without_autocast():
             self.executable.run(addresses, bound.dims)
         if not self._literals:
@@ -106,6 +117,11 @@ class CompiledGraph:
 def _known(value: Any, dims: Mapping[str, int]) -> Any:
     """A result that is no tensor; a size that varies is known by now."""
     return evaluate(value, dims) if isinstance(value, SizeExpr) else value
+
+
+def _memory(tensor: Tensor) -> int:
+    """Tells apart tensors that share no memory."""
+    return tensor.untyped_storage().data_ptr()
 
 
 def without_autocast() -> contextlib.AbstractContextManager[Any]:

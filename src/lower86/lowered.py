@@ -7,7 +7,7 @@ import inspect
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from .codegen.target import Target
 from .errors import FallbackError, Lower86Warning, UnsupportedError
 from .graph.edit import add_examples
 from .graph.forms import INT8, check
-from .graph.interpret import interpret, is_interpreted
+from .graph.interpret import WITHOUT_WRITES, interpret, is_interpreted
 from .graph.pytrees import specs_copied_quietly
 from .graph.qparams import overloads
 from .int8.record import Record
@@ -27,6 +27,7 @@ from .ops.quantize import static_reference
 from .program.program import Program
 from .report.explain import Explanation
 from .schedule.schedule import schedule
+from .state import ModuleState, tensors_of
 
 _FROZEN = "lower the quantized model again: its weights are packed constants of the compiled program"
 
@@ -37,6 +38,11 @@ class LoweredModule(GraphModule):
     Calling it runs native code. With fake tensors, and inside torch.compile and torch.export, the graph is interpreted.
     After an edit of the graph, `recompile()` discards the program; the next call compiles the edited graph. Copies have
     graphs of their own; a deep copy has tensors of its own, too.
+
+    Buffers that the model writes to are its *state*, under the names they had there: every call leaves in them what the
+    next one finds, and what is written into them between calls counts. Calls on the same state wait for each other.
+    A call that raises for its arguments, or for an index that does not follow from what it has written, leaves the
+    state as it was.
     """
 
     _interpreted: Callable[..., Any]
@@ -49,6 +55,7 @@ class LoweredModule(GraphModule):
     ) -> None:
         # Plain attributes: nn.Module's own bookkeeping is for parameters and submodules.
         self.__dict__.update(_compiled=None, _lock=threading.Lock(), _target=target, _records=records, timings={})
+        self.__dict__["_state"] = ModuleState()
         super().__init__(root, graph, class_name="LoweredModule")
         self.__dict__["_edited"] = False
         self.eval()
@@ -82,7 +89,30 @@ class LoweredModule(GraphModule):
         middle = time.perf_counter()
         made = CompiledGraph(self, scheduled, self._target)
         self.timings.update(schedule=middle - start, compile=time.perf_counter() - middle)
+        self.__dict__["_state"].remember(self, scheduled.program.states)
         return made
+
+    def _run(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        compiled = self.compiled()
+        program = compiled.scheduled.program
+        if not program.states:
+            return compiled(args, kwargs)
+        with self.__dict__["_state"].lock:
+            return compiled(args, kwargs, tensors_of(self, program.states, program.values))
+
+    def named_state(self) -> Iterator[tuple[str, Tensor]]:
+        """The buffers that calls change, with their names, as `named_buffers` gives them with all others."""
+        program = self.program
+        names = [state.name for state in program.states]
+        yield from zip(names, tensors_of(self, program.states, program.values), strict=True)
+
+    def reset_state(self) -> None:
+        """Gives the state the values that the quantized model's buffers had when it was lowered.
+
+        Those may be what calibration left there: zero the quantized model's buffers before, or write into this one's.
+        """
+        self.compiled()
+        self.__dict__["_state"].reset(self)
 
     @property
     def program(self) -> Program:
@@ -98,29 +128,35 @@ class LoweredModule(GraphModule):
         return Explanation.of(records, compiled.scheduled, compiled.executable.regions)
 
     def run_reference(self, *args: Any, **kwargs: Any) -> Any:
-        """The same result from the graph's reference operators, in plain PyTorch."""
-        references = dict.fromkeys(overloads("quantize_per_tensor.default"), static_reference)
-        with torch.no_grad(), without_autocast():
-            return interpret(self, args, kwargs, references)
+        """The same result from the graph's reference operators, in plain PyTorch, and from the same state.
+
+        It leaves the state as it is, so that the call that it is compared with may come before it or after it.
+        """
+        quantize = dict.fromkeys(overloads("quantize_per_tensor.default"), static_reference)
+        with torch.no_grad(), without_autocast(), self.__dict__["_state"].lock:
+            return interpret(self, args, kwargs, {**quantize, **WITHOUT_WRITES})
 
     def __copy__(self) -> LoweredModule:
-        return self._twin(self)
+        return self._twin(self, self.__dict__["_state"])
 
     def __deepcopy__(self, memo: dict[int, Any]) -> LoweredModule:
         held = {**dict(self.named_parameters()), **dict(self.named_buffers())}
         copies: dict[int, Tensor] = {}  # tensors that are one stay one
-        for tensor in held.values():
-            copies.setdefault(id(tensor), tensor.detach().clone())
+        state: ModuleState = self.__dict__["_state"]
+        with state.lock:
+            for tensor in held.values():
+                copies.setdefault(id(tensor), tensor.detach().clone())
         branches = {name: copy.deepcopy(branch, memo) for name, branch in self.named_children()}
-        twin = self._twin({**branches, **{name: copies[id(tensor)] for name, tensor in held.items()}})
+        tensors = {name: copies[id(tensor)] for name, tensor in held.items()}
+        twin = self._twin({**branches, **tensors}, state.apart())
         memo[id(self)] = twin
         return twin
 
-    def _twin(self, root: torch.nn.Module | dict[str, Any]) -> LoweredModule:
+    def _twin(self, root: torch.nn.Module | dict[str, Any], state: ModuleState) -> LoweredModule:
         with specs_copied_quietly():
             twin = LoweredModule(root, copy.deepcopy(self.graph), self._target, self._records)
         # A program never changes, so both may run the same one.
-        twin.__dict__.update(_compiled=self.__dict__["_compiled"], _edited=self.__dict__["_edited"])
+        twin.__dict__.update(_compiled=self.__dict__["_compiled"], _edited=self.__dict__["_edited"], _state=state)
         twin.timings.update(self.timings)
         return twin
 
@@ -155,8 +191,9 @@ def _native_forward(interpreted: Callable[..., Any]) -> Callable[..., Any]:
         if torch.compiler.is_compiling():
             return self._interpreted(*args, **kwargs)
         if is_interpreted(args, kwargs):
-            return interpret(self, args, kwargs)
-        return self.compiled()(args, kwargs)
+            with self.__dict__["_state"].lock:
+                return interpret(self, args, kwargs)
+        return self._run(args, kwargs)
 
     # The arguments' names, which torch.export reads.
     forward.__signature__ = inspect.signature(interpreted)  # type: ignore[attr-defined]

@@ -38,7 +38,8 @@ def lower_pt2e_quantized_to_x86(
         target: a `Target`, a level's name, or None for this CPU.
 
     Returns:
-        A `torch.fx.GraphModule`: its graph is the INT8 graph, its call takes and gives what `model` does.
+        A `torch.fx.GraphModule`: its graph is the INT8 graph, its call takes and gives what `model` does. Buffers that
+        the model writes to begin as they are now, and are the new module's own.
 
     Raises:
         TargetError: the CPU lacks the instructions.

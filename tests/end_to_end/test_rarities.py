@@ -27,8 +27,7 @@ class After(nn.Module):
 
 
 WRITES = {
-    "a buffer": (lambda y, x, m: y + m.state.add_(x), "its buffer 'state'"),
-    "a part of a buffer": (lambda y, x, m: m.state[0].copy_(x[0]) + y, "its buffer 'state'"),
+    "a parameter": (lambda y, x, m: y + m.bias.detach().add_(1), "its parameter 'part.bias'"),
     "an input": (lambda y, x, m: y + x.mul_(2), "its input 'x'"),
 }
 
@@ -37,7 +36,7 @@ WRITES = {
 def test_a_model_that_writes_is_refused(name: str) -> None:
     function, written = WRITES[name]
     with pytest.raises(lower86.GraphError, match=written) as caught:
-        lower_anyhow(After(function), grid(3, 8))
+        lower_anyhow(After(function, nn.Linear(8, 8)), grid(3, 8))
     assert "return what is to become of it" in str(caught.value)
 
 

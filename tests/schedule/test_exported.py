@@ -107,7 +107,7 @@ FOREIGN: Functions = {
     "sort": lambda x: x.sort().values,
     "median": lambda x: x.median(1).values,
     "scatter": lambda x: x.scatter(0, x[:1].long(), 1.0),
-    "index_put": lambda x: x.index_put((torch.tensor([0, 1]),), x[:2]),
+    "index_put": lambda x: x.index_put((torch.tensor([0, 1]),), x[:2], accumulate=True),
 }
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from ..program.body import Body, Node, Store
 from ..program.dtypes import DTYPES
 from ..program.kernels import Pointwise
-from ..program.sizes import Size
+from ..program.sizes import Size, SizeExpr
 from .builder import ELEMENT, I8, LANES, Value, is_vector, vector
 from .frame import Frame
 from .operations import OPERATIONS
@@ -153,6 +153,11 @@ class BodyEmitter:
             self.frame.report_index(seen, bound)
         return code.b.select(bad, zero, wrapped)
 
+    def checked(self, node: Node) -> Value:
+        bound, wraps = node.attrs
+        assert isinstance(bound, (int, SizeExpr))
+        return self._checked_index(self.node(node.args[0]), self.frame.size(bound), bool(wraps))
+
     def index(self, node: Node) -> Value:
         start = self.code.i64(self.point.index[node.number])
         if node.number != self.point.lane:
@@ -176,10 +181,27 @@ class BodyEmitter:
         offset, _ = self._offset(store.strides, DTYPES[self.body.nodes[store.node].dtype].size)
         return self.code.at(self.frame.slots[store.slot], offset)
 
+    def _computed_place(self, store: Store) -> Value | None:
+        """Bytes that the store's computed indices add, for all lanes or for each."""
+        total: Value | None = None
+        for node, stride in store.places:
+            index = self.node(node)
+            scale = self.code.i64(
+                self.code.mul(self.frame.size(stride), DTYPES[self.body.nodes[store.node].dtype].size)
+            )
+            far = self.code.b.mul(index, self.code.splat(scale) if is_vector(index) else scale)
+            if total is not None and (is_vector(far) or is_vector(total)):
+                far, total = self.code.splat(far), self.code.splat(total)
+            total = far if total is None else self.code.b.add(total, far)
+        return total
+
     def store(self, store: Store) -> None:
         """Emits one of the body's stores."""
         code, strides, dtype = self.code, store.strides, self.body.nodes[store.node].dtype
         value, pointer = self.node(store.node), self.place(store)
+        apart = self._computed_place(store)
+        if apart is not None and not is_vector(apart):
+            pointer, apart = code.at(pointer, apart), None
         _, step = self._offset(strides, DTYPES[dtype].size)
         if dtype == "bool":
             value = code.b.zext(value, vector(I8) if is_vector(value) else I8)
@@ -187,7 +209,9 @@ class BodyEmitter:
             code.store(value, pointer)
             return
         value = code.splat(value)
-        if isinstance(step, int) and step == DTYPES[dtype].size:
+        if apart is not None:
+            code.scatter(value, pointer, code.b.add(apart, self._lanes_at(step)), self.point.mask)
+        elif isinstance(step, int) and step == DTYPES[dtype].size:
             code.masked_store(value, pointer, self.point.mask)
         elif isinstance(step, int) and self.point.mask is None and DTYPES[dtype].size < 4:
             code.spread(value, pointer, step)
@@ -198,6 +222,7 @@ class BodyEmitter:
 _LEAVES: Mapping[str, Callable[[BodyEmitter, Node], Value]] = {
     "load": BodyEmitter.load,
     "gather": BodyEmitter.gather,
+    "checked": BodyEmitter.checked,
     "index": BodyEmitter.index,
     "const": BodyEmitter.const,
     "param": BodyEmitter.param,

@@ -25,8 +25,8 @@ def export_module(
 ) -> GraphModule:
     """A functional graph of `model` over composite operators, its weights as attributes, its pytrees kept.
 
-    The graph shares the model's tensors and never writes to them. Dims that are symbolic in the model stay so. Raises
-    ExportError if the model cannot be traced.
+    The graph shares the model's tensors; those that it writes to, `normalize` replaces by copies. Dims that are
+    symbolic in the model stay so. Raises ExportError if the model cannot be traced.
     """
     _check(model, example_inputs, example_kwargs)
     args, kwargs = tuple(example_inputs), dict(example_kwargs or {})

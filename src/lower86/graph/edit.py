@@ -12,6 +12,7 @@ from torch.fx import GraphModule, Node
 
 from ..errors import GraphError, first_line
 from .source import describe
+from .state import is_state, is_write
 
 _KEPT = ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node", "torch_fn")
 
@@ -70,9 +71,11 @@ def add_examples(module: GraphModule) -> None:
     mode = _mode_of(module.graph.nodes)
     for node in module.graph.nodes:
         if node.op == "get_attr" and "val" not in node.meta:
-            tensor = constant_of(module, node)
+            tensor = tensor_at(module, str(node.target))
             if tensor is not None:
                 node.meta["val"] = _as_example(tensor, mode)
+        elif is_write(node):
+            node.meta["val"] = node.all_input_nodes[0].meta["val"]  # not to be tried out: it may be a real tensor's
         elif node.op == "call_function":
             node.meta["val"] = _computed(node)
 
@@ -107,13 +110,19 @@ def replace_results(node: Node, results: Sequence[Node]) -> None:
 
 
 def constant_of(module: GraphModule, node: object) -> torch.Tensor | None:
-    """The tensor that a `get_attr` node reads, or None for any other node."""
-    if not isinstance(node, Node) or node.op != "get_attr":
+    """The tensor that a `get_attr` node reads in every call, or None for any other node; state is no constant."""
+    if not isinstance(node, Node) or node.op != "get_attr" or is_state(node):
         return None
+    found = tensor_at(module, str(node.target))
+    return found.detach() if found is not None else None
+
+
+def tensor_at(module: torch.nn.Module, name: str) -> torch.Tensor | None:
+    """The parameter or buffer of a dotted name, or None if that is something else."""
     found: Any = module
-    for part in str(node.target).split("."):
+    for part in name.split("."):
         found = getattr(found, part, None)
-    return found.detach() if isinstance(found, torch.Tensor) else None
+    return found if isinstance(found, torch.Tensor) else None
 
 
 def insert_constant(module: GraphModule, before: Node, tensor: torch.Tensor, stem: str) -> Node:

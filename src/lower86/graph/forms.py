@@ -12,6 +12,7 @@ from ..errors import GraphError
 from .arguments import is_call
 from .qparams import is_dequantize
 from .source import describe
+from .state import is_write
 
 _A = torch.ops.aten
 
@@ -22,9 +23,20 @@ def only_calls(module: GraphModule, node: Node) -> bool:
 
 
 def functional(module: GraphModule, node: Node) -> bool:
-    """No operator writes to its inputs."""
+    """No operator writes to its inputs, but those that give state its next value once all else is computed."""
     target = node.target
-    return not (isinstance(target, torch._ops.OpOverload) and target._schema.is_mutable)
+    if not (isinstance(target, torch._ops.OpOverload) and target._schema.is_mutable):
+        return True
+    return is_write(node) and (node.next.op == "output" or is_write(node.next))
+
+
+def one_write(module: GraphModule, node: Node) -> bool:
+    """State is read by one node, and written once."""
+    if not is_write(node):
+        return True
+    name = str(node.all_input_nodes[0].target)
+    held = [n for n in module.graph.nodes if n.op == "get_attr" and str(n.target) == name]
+    return len(held) == 1 and sum(is_write(user) and user.args[0] is held[0] for user in held[0].users) == 1
 
 
 def has_example(module: GraphModule, node: Node) -> bool:
@@ -60,9 +72,10 @@ class Form:
 
 
 NORMAL = Form(
-    "NORMAL", (only_calls, functional, has_example, own_dequantize, one_movement_spelling, one_product_spelling)
+    "NORMAL",
+    (only_calls, functional, one_write, has_example, own_dequantize, one_movement_spelling, one_product_spelling),
 )
-INT8 = Form("INT8", (only_calls, functional, has_example))
+INT8 = Form("INT8", (only_calls, functional, one_write, has_example))
 
 
 def check(module: GraphModule, form: Form) -> None:

@@ -12,6 +12,7 @@ from torch.fx import GraphModule
 from torch.utils import _pytree as pytree
 
 from .pytrees import signature_of
+from .state import WRITE
 
 
 def is_interpreted(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
@@ -30,6 +31,8 @@ def _has_memory(tensor: Tensor) -> bool:
 
 Operators = Mapping[Any, Callable[..., Any]]
 """What to run in place of some operators."""
+WITHOUT_WRITES: Operators = {WRITE: lambda state, value: state}
+"""Leaves state as it was: what is written, nobody reads in the same call."""
 
 
 class _Replacing(torch.fx.Interpreter):

@@ -5,8 +5,9 @@
     %1: f32[3, 16] = lower86::int8_linear(%0, i8[16, 8], f32[16], x_zero_point=118, scale=f32[16])
     return %1
 
-A constant stands as its type. What does not matter to the result does not show: values are numbered and symbolic sizes
-named d0, d1, … as they appear, and operations stand in the order in which the result needs them.
+A constant stands as its type, state as its name; writes to it stand before the result. What does not matter to the
+result does not show: values are numbered and symbolic sizes named d0, d1, … as they appear, and operations stand in the
+order in which the result needs them.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch
 from torch.fx import GraphModule, Node
 
 from .arguments import value_of
+from .state import is_state, is_write
 
 _DTYPES = {
     torch.float64: "f64", torch.float32: "f32", torch.float16: "f16", torch.bfloat16: "bf16",
@@ -35,7 +37,7 @@ def text_of(module: GraphModule) -> str:
 def _ordered(module: GraphModule) -> list[Node]:
     nodes = list(module.graph.nodes)
     order = dict.fromkeys(node for node in nodes if node.op == "placeholder")
-    ends = [node for node in nodes if node.op == "output"]
+    ends = [*(node for node in nodes if is_write(node)), *(node for node in nodes if node.op == "output")]
     for end in (*ends, *nodes):
         stack = [(end, iter(end.all_input_nodes))]
         while stack:
@@ -60,7 +62,8 @@ class _Printer:
     def lines(self, node: Node) -> list[str]:
         """The node's line; constants have none."""
         if node.op == "get_attr":
-            self._names[node] = self._type(value_of(node)) if value_of(node) is not None else str(node.target)
+            known = value_of(node) is not None and not is_state(node)
+            self._names[node] = self._type(value_of(node)) if known else str(node.target)
             return []
         if node.op == "output":
             return [f"return {self._value(node.args[0])}"]

@@ -15,6 +15,7 @@ from .fold_constants import fold_constants, fold_dequantized_weights
 from .inline_regions import inline_regions
 from .merge_movement import merge_movement
 from .move_dequantize import move_dequantize, unshare_dequantize
+from .own_state import keep_old_state, own_state
 from .refuse_writes import refuse_writes
 from .scalar_qparams import scalar_qparams
 from .share_constants import share_constants
@@ -45,6 +46,7 @@ Pass = Callable[[GraphModule], None]
 PASSES: tuple[Pass, ...] = (
     drop_guards,
     inline_regions,
+    own_state,
     refuse_writes,
     spell_strides,  # before copies go that only change strides
     spell_results,
@@ -76,6 +78,7 @@ PASSES: tuple[Pass, ...] = (
     drop_round_trips,
     merge_movement,  # what now stands side by side
     unshare_dequantize,
+    keep_old_state,
     fold_constants,  # the weights' own movements have come to stand before their dequantize
     share_constants,
 )

@@ -21,6 +21,7 @@ from torch.fx import GraphModule, Node
 from ..graph.arguments import arguments, is_call, order_of, same_shape, same_size, shape_of, source_of, tensor_of
 from ..graph.edit import insert, replace
 from ..graph.qparams import is_dequantize
+from ..graph.state import is_state
 
 _A = torch.ops.aten
 _ADDED = (_A.addmm.default, _A.baddbmm.default)
@@ -77,7 +78,7 @@ def _weight(node: Node, right: Node) -> Node | None:
 def _is_constant(node: Node) -> bool:
     while is_dequantize(node) or is_call(node, _A.permute.default):
         node = source_of(node)
-    return node.op == "get_attr"
+    return node.op == "get_attr" and not is_state(node)
 
 
 def _keeps_matrix(movement: Node) -> bool:

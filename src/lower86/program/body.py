@@ -24,6 +24,7 @@ class Node:
     - `load (slot, strides)`: the element of buffer `slot` at Σ index·stride (strides in elements, one a dim);
     - `gather (slot, strides, ((stride, bound), …), wraps)`: as load, plus Σ arg·stride; an arg outside [0, bound) is an
       error; if `wraps`, one in [-bound, 0) counts from the end;
+    - `checked (bound, wraps)`: the i64 index that a gather would make of its arg, or the gather's error;
     - `index (dim)`: the i64 index of a dim; `extent (size)`: a size as an i64; `const (value)`; `param (position)`: a
       number given a step;
     - `value (number)`: what the kernel itself has computed: an accumulator, a reduction's result.
@@ -65,11 +66,15 @@ class Node:
 
 @dataclass(frozen=True)
 class Store:
-    """Writes `node` to buffer `slot` at Σ index·stride."""
+    """Writes `node` to buffer `slot` at Σ index·stride, plus Σ node·stride over `places`.
+
+    Their nodes are indices that are known to be in range; only `Pointwise` kernels have any.
+    """
 
     slot: int
     strides: tuple[Size, ...]
     node: int
+    places: tuple[tuple[int, Size], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -97,9 +102,9 @@ class BodyBuilder:
             self.nodes.append(node)
         return self._known[key]
 
-    def store(self, slot: int, strides: tuple[Size, ...], node: int) -> None:
+    def store(self, slot: int, strides: tuple[Size, ...], node: int, places: tuple[tuple[int, Size], ...] = ()) -> None:
         """Adds a store of `node`."""
-        self.stores.append(Store(slot, strides, node))
+        self.stores.append(Store(slot, strides, node, places))
 
     def build(self) -> Body:
         """The finished body."""

@@ -48,7 +48,7 @@ class Check:
 class Value:
     """A tensor: contiguous, at `place`.
 
-    `place` is "input", "output" or "constant" with its number in `index`, or "arena" with `offset` in bytes.
+    `place` is "input", "output", "state" or "constant" with its number in `index`, or "arena" with `offset` in bytes.
     """
 
     dtype: str
@@ -80,6 +80,14 @@ class Foreign:
 
 
 @dataclass(frozen=True)
+class State:
+    """A value that a call finds as the last one left it, by the name its owner has for it. One call at a time."""
+
+    name: str
+    value: int
+
+
+@dataclass(frozen=True)
 class Packing:
     """How a constant is laid out for the CPU at load: "none", "int8_panels", "float_panels" or "depthwise".
 
@@ -105,6 +113,7 @@ class Program:
     packings: tuple[Packing, ...]
     constants: tuple[npt.NDArray[Any], ...] = dataclasses.field(compare=False, repr=False)
     checks: tuple[Check, ...] = ()
+    states: tuple[State, ...] = ()
 
     def to_json(self) -> Any:
         """Plain lists, dicts, numbers and strings; the constants' bytes are not part of it."""
@@ -123,7 +132,7 @@ class Program:
 _CLASSES: Mapping[str, type[Any]] = {
     c.__name__: c
     for c in (
-        Dim, Check, Value, Step, Foreign, Packing, body.Node, body.Store, body.Body,
+        Dim, Check, Value, Step, Foreign, State, Packing, body.Node, body.Store, body.Body,
         kernels.Reduction, kernels.Left, kernels.Right, kernels.Band, kernels.IntegerProducts, *kernels.KINDS,
     )
 }  # fmt: skip

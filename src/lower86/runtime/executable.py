@@ -75,8 +75,8 @@ class Executable:
         self._addresses = [self._code.address(kernel_name(kernel)) for kernel in program.kernels]
         self._layouts = [layout_of(kernel) for kernel in program.kernels]
         self._segments = self._segmented()
-        self._io = [*program.inputs, *program.outputs]
-        assert len(set(self._io)) == len(self._io), "a value is one input or one output"
+        self._io = [*program.inputs, *program.outputs, *(state.value for state in program.states)]
+        assert len(set(self._io)) == len(self._io), "a value is one input, one output, or one piece of state"
 
     def _segmented(self) -> list[_Segment]:
         segments: list[_Segment] = []
@@ -97,9 +97,10 @@ class Executable:
         return sum(segment.foreign is None for segment in self._segments)
 
     def run(self, addresses: Sequence[int], dims: Mapping[str, int], threads: int | None = None) -> None:
-        """Reads the inputs and writes the outputs at `addresses` (inputs first, each contiguous).
+        """Reads the inputs and writes the outputs at `addresses`: inputs, outputs, then state, each contiguous.
 
-        Raises InputError if the data hold an index out of range; the outputs are then undefined.
+        State is what the last run with these addresses left there; only one may be in flight. Raises InputError if the
+        data hold an index out of range; the outputs are then undefined.
         """
         instance = self._take(dict(dims))
         try:
@@ -189,7 +190,7 @@ class Executable:
             for i, (number, offset) in enumerate(step.slots):
                 bytes_in = evaluate(offset, dims)
                 table[word + 1 + i] = bases[number] + bytes_in
-                if program.values[number].place in ("input", "output"):
+                if program.values[number].place in ("input", "output", "state"):
                     moving.append((word + 1 + i, self._io.index(number), bytes_in))
             place = word + 1 + layout.slots
             for name in layout.dims:

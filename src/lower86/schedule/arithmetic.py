@@ -121,6 +121,7 @@ _FORMULAS: Mapping[Any, tuple[Formula, When]] = {
         "bitwise_and": "and", "bitwise_or": "or", "bitwise_xor": "xor",
         "__and__": "and", "__or__": "or", "__xor__": "xor"}.items() for overload in ("Tensor", "Scalar")},
     _A._to_copy.default: (_cast, ANY),
+    _A.clone.default: (lambda at: at("self"), ANY),
     _A.to.dtype: (_cast, ANY), _A.to.dtype_layout: (_cast, ANY),
 }  # fmt: skip
 ARITHMETIC: Mapping[Any, Elementwise] = {operator: formula(*how) for operator, how in _FORMULAS.items()}

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch.fx import Node
 
-from ..program.body import Attribute, Body, BodyBuilder, Store
+from ..program.body import Attribute, Body, BodyBuilder
 from ..program.body import Node as BodyNode
 from ..program.dtypes import DTYPES
 from ..program.sizes import Size
@@ -129,6 +129,12 @@ class Emission:
         slot, strides = self.access(view, space)
         self.body.store(slot, strides[:dims], self.cast(node, view.dtype))
 
+    def scatter(self, view: View, space: Space, node: int, own: Mapping[int, Axis], places: Mapping[int, int]) -> None:
+        """Writes a body node to the view: dim d at own[d], or at the index node places[d], which is in range."""
+        slot, strides = self.access(view, space, own)
+        computed = tuple((place, view.strides[dim]) for dim, place in places.items())
+        self.body.store(slot, strides, self.cast(node, view.dtype), computed)
+
     def read(self, node: Node, space: Space) -> int:
         """The body node for a graph node."""
         if (node, space) not in self._done:
@@ -192,7 +198,7 @@ def coalesced(
             attrs = (node.attrs[0], tuple(next(rest)), *node.attrs[2:])
             node = BodyNode(node.op, node.args, node.dtype, attrs)
         nodes.append(node)
-    stores = tuple(Store(store.slot, tuple(next(rest)), store.node) for store in body.stores)
+    stores = tuple(replace(store, strides=tuple(next(rest))) for store in body.stores)
     return Body(tuple(nodes), stores), tuple(sizes), new_operands
 
 

@@ -15,6 +15,7 @@ import torch
 from torch.fx import Node
 
 from ..graph.arguments import arguments, is_call, shape_of
+from ..graph.state import is_state
 from ..ops.conv import int8_conv
 from ..program.sizes import Size
 
@@ -106,7 +107,7 @@ def is_native_convolution(node: Node) -> bool:
     if is_call(node, int8_conv):
         return True
     convolution: Any = convolution_of(node)
-    if convolution is None or convolution.weight.op != "get_attr":
+    if convolution is None or convolution.weight.op != "get_attr" or is_state(convolution.weight):
         return False
     return all(n.meta["val"].dtype == torch.float32 for n in node.all_input_nodes) and 0 not in shape_of(
         convolution.weight

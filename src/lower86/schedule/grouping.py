@@ -15,6 +15,7 @@ import torch
 from torch.fx import Node
 
 from ..graph.qparams import is_plain_dequantize
+from ..graph.state import is_write
 from ..program.sizes import Size
 from .gathers import tables_of
 from .joins import is_native_join
@@ -46,6 +47,8 @@ def kind_of(node: Node) -> str:
     value = node.meta.get("val")
     if isinstance(value, (int, float, bool, torch.SymInt, torch.SymFloat, torch.SymBool)):
         return "leaf"  # arithmetic on sizes: whoever uses it has its value
+    if is_write(node):
+        return "leaf"  # what comes of it, is decided when all else is computed
     if node.target is operator.getitem or (node.target in MOVEMENT and isinstance(value, torch.Tensor)):
         return "movement"
     if pointwise_of(node) is not None:
@@ -148,7 +151,7 @@ class Grouping:
             read_whole = [n for n in self._inputs(node) if n not in inside and origin(n) in inside]
             read_whole += [n for n in tables_of(node) if origin(n) in inside]
             others = self._needs(node) - {number}
-            if read_whole or any(self._reaches(other, number) for other in others):
+            if read_whole or any(self.reaches(other, number) for other in others):
                 continue
             added = self._with_dequantizes(node)
             group.nodes += added
@@ -175,7 +178,7 @@ class Grouping:
                 self.of[n] = group.number
             del self.groups[feeding.number]
 
-    def _reaches(self, start: int, goal: int) -> bool:
+    def reaches(self, start: int, goal: int) -> bool:
         """Whether group `start` needs group `goal`, however indirectly."""
         seen, stack = set(), [start]
         while stack:

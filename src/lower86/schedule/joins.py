@@ -2,7 +2,7 @@
 
 cat([x, y], dim)               ->  out[:, :3] = x;  out[:, 3:] = y
 constant_pad_nd(x, pad, v)     ->  out[…] = v;      out[1:-1] = x
-slice_scatter(x, y, dim, 2, 5) ->  out[…] = x;      out[:, 2:5] = y
+slice_scatter(x, y, dim, 2, 5) ->  out[…] = x;      out[:, 2:5] = y       and so on, as in `updates`
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from .conditions import When
 from .memory import Memory
 from .rearranged import padding_of
 from .symbols import DTYPE_NAMES, to_sizes
-from .views import View, sliced, start_of
+from .updates import UPDATES, indices_of
+from .views import View, sliced
 
 _A = torch.ops.aten
 
@@ -74,15 +75,10 @@ def _pad(memory: Memory, node: Node, whole: View) -> None:
     memory.fill(view, place, f"{node.name}, inside")
 
 
-def _slice_scatter(memory: Memory, node: Node, whole: View) -> None:
-    given = arguments(node)
-    source = memory.view(given["src"])
-    dim = given["dim"] % len(whole.shape)
-    start = start_of(given["start"], whole.shape[dim])
-    assert start is not None
-    memory.fill(memory.view(given["self"]), whole, f"{node.name}, all of it")
-    place = sliced(whole, dim, start, given["step"], source.shape[dim])
-    memory.fill(source, place, f"{node.name}, slice")
+def _updated(memory: Memory, node: Node, whole: View) -> None:
+    indices_of(memory, node)  # before anything is written
+    memory.fill(memory.view(arguments(node)["self"]), whole, f"{node.name}, all of it")
+    UPDATES[node.target].write(memory, node, whole)
 
 
 def _has_parts(node: Node) -> bool:
@@ -102,11 +98,10 @@ def _pads_with_a_number(node: Node) -> bool:
 
 _PARTS = When("", _has_parts)
 _NUMBERS = When("paddings and value are numbers", _pads_with_a_number)
-_STEPS = When("", lambda node: isinstance(arguments(node)["step"], int))
 
 JOINS: Mapping[Any, Join] = {
     _A.cat.default: Join(_cat, _PARTS),
     _A.constant_pad_nd.default: Join(_pad, _NUMBERS),
     _A.pad.default: Join(_pad, _NUMBERS),
-    _A.slice_scatter.default: Join(_slice_scatter, _STEPS),
+    **{operator: Join(_updated, update.when) for operator, update in UPDATES.items()},
 }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch.fx import Node
 
 from ..graph.source import describe
 from ..ops.attention import int8_attention
-from ..program.body import Body, Store
+from ..program.body import Body
 from ..program.body import Node as BodyNode
 from ..program.kernels import Rows
 from ..program.sizes import Size, product
@@ -155,7 +157,7 @@ def _with_leading_dim(body: Body) -> Body:
             return BodyNode(node.op, node.args, node.dtype, (first + 1,))
         return node
 
-    stores = tuple(Store(s.slot, (0, *s.strides), s.node) for s in body.stores)
+    stores = tuple(replace(s, strides=(0, *s.strides)) for s in body.stores)
     return Body(tuple(shifted(node) for node in body.nodes), stores)
 
 

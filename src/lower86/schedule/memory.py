@@ -36,6 +36,9 @@ class Memory:
         self.views: dict[Node, View] = {}
         self._halos: dict[int, tuple[Halo, View]] = {}
         self._copies: dict[tuple[View, Halo, bool], View] = {}
+        self._checked: dict[tuple[Node, Size, bool], View] = {}
+        self.states: dict[Node, View] = {}
+        """Where each node of state lies."""
         self.outputs: dict[Node, int] = {}
         """Nodes whose kernel writes straight into a value that the call returns."""
 
@@ -46,7 +49,8 @@ class Memory:
     def view(self, node: Node) -> View:
         """Where the node's elements lie."""
         if node not in self.views:
-            self.views[node] = self._constant_view(node) if node.op == "get_attr" else self._moved_view(node)
+            known = self.states.get(node)
+            self.views[node] = known or (self._constant_view(node) if node.op == "get_attr" else self._moved_view(node))
         return self.views[node]
 
     def _constant_view(self, node: Node) -> View:
@@ -80,16 +84,35 @@ class Memory:
 
     def fill(self, what: View | float, place: View, label: str, order: Sequence[int] | None = None) -> None:
         """A step that writes a view's elements, or a number, to a place; other dtypes are converted."""
-
-        def nothing_else(e: Emission, node: Node, space: Space) -> int:
-            raise AssertionError
-
         order = order or range(len(place.shape))
-        e = Emission(self.plan, nothing_else, self.view)
+        e = Emission(self.plan, computes_nothing, self.view)
         space = Space.of(place.shape, order)
         element = e.load(what, space) if isinstance(what, View) else constant(e, place.dtype, what).node
         e.store(place, space, element)
         add_pointwise(e, tuple(place.shape[d] for d in order), label)
+
+    def checked(self, node: Node, bound: Size, wraps: bool, label: str) -> View:
+        """The node's integers as indices below `bound`, all of them checked before anything reads the first one."""
+        if (node, bound, wraps) not in self._checked:
+            view = self.view(node)
+            place = contiguous(self.plan.value("i64", view.shape), "i64", view.shape)
+            e = Emission(self.plan, computes_nothing, self.view)
+            space = Space.of(view.shape)
+            index = e.cast(e.load(view, space), "i64")
+            e.store(place, space, e.body.add("checked", (index,), "i64", (bound, wraps)))
+            add_pointwise(e, view.shape, label)
+            self._checked[node, bound, wraps] = place
+        return self._checked[node, bound, wraps]
+
+    def apart(self, view: View, place: View, label: str) -> View:
+        """The view, copied if a kernel that writes to `place` would write to it too."""
+        return self.packed(view, label) if view.value == place.value else view
+
+    def overwrite(self, node: Node, state: View) -> None:
+        """Says that the node's elements are about to be written over those of `state`."""
+        self._copies = {key: copy for key, copy in self._copies.items() if key[0].value != state.value}
+        self.views[node] = state
+        self.outputs.pop(node, None)
 
     def rows_of(self, what: Node | View) -> View:
         """The node's view, copied if its last dim is not contiguous."""
@@ -225,6 +248,11 @@ class Memory:
         return tuple(range(nodes[0].meta["val"].dim()))
 
 
+def computes_nothing(e: Emission, node: Node, space: Space) -> int:
+    """Computes no node: what a step reads are views."""
+    raise AssertionError
+
+
 _FEW = 16
 """Channels that do not fill a vector: lanes along the last spatial dim then."""
 
@@ -285,4 +313,4 @@ def add_pointwise(e: Emission, shape: tuple[Size, ...], label: str) -> None:
 def _writes_side_by_side(body: Body, channels: Size) -> bool:
     """Whether every store goes through the last two dims without a gap, and some load does not."""
     across = any(node.op == "load" and node.strides[-2:] != (channels, 1) for node in body.nodes)
-    return across and all(store.strides[-2:] == (channels, 1) for store in body.stores)
+    return across and all(store.strides[-2:] == (channels, 1) and not store.places for store in body.stores)

@@ -12,11 +12,12 @@ from torch.utils import _pytree as pytree
 
 from ..errors import GraphError
 from ..graph.source import describe
-from ..program.program import Dim, Program, Step
+from ..program.program import Dim, Program, State, Step
 from .buffers import place_values
 from .checks import checks_of
 from .foreign import ForeignCall, foreign_call
 from .grouping import Group, Grouping, origin
+from .in_place import InPlace, place_states, write_back
 from .joins import emit_join
 from .kernels import emit_group
 from .memory import Memory
@@ -51,19 +52,25 @@ def schedule(module: GraphModule) -> Scheduled:
     """The Program of a graph in INT8 form. Raises GraphError where a value cannot be part of one."""
     plan = Plan()
     memory = Memory(plan, module)
+    states = place_states(memory, module.graph)
     inputs, dims = _place_inputs(memory, module)
     _refuse_data_dependent_sizes(module, {dim.name for dim in dims})
     (output,) = [node for node in module.graph.nodes if node.op == "output"]
     results = pytree.tree_leaves(output.args[0], is_leaf=lambda leaf: leaf is None)
     grouping = Grouping(module.graph)
+    in_place = InPlace(grouping, module.graph)
     outputs = _place_outputs(memory, grouping, results)
     foreign: list[ForeignCall] = []
     kernel_of: dict[str, int] = {}
+    done: set[int] = set()
     for group in grouping.in_order():
+        done.add(group.number)
         if group.kind == "foreign":
             _emit_foreign(memory, group, foreign)
             continue
-        if group.kind == "join":
+        if group.nodes[0] in in_place.state_of:
+            in_place.emit(memory, group.nodes[0], done)
+        elif group.kind == "join":
             emit_join(memory, group.nodes[0])
         else:
             emit_group(memory, group)
@@ -77,11 +84,13 @@ def schedule(module: GraphModule) -> Scheduled:
         if memory.outputs.get(node) != value:
             view = memory.view(node)
             memory.copy(view, contiguous(value, view.dtype, view.shape), f"copy of {node.name}")
+    write_back(memory, module.graph)
     arena = place_values(plan)
     program = Program(
         tuple(dims), tuple(plan.values), tuple(inputs), tuple(value for _, value in outputs), tuple(plan.kernels),
         tuple(plan.steps), arena, tuple(plan.packings), tuple(plan.constants),
         tuple(dict.fromkeys([*checks_of(_input_sizes(module), {dim.name for dim in dims}), *plan.checks])),
+        tuple(State(name, value) for name, value in states.items()),
     )  # fmt: skip
     literals = tuple(None if _is_tensor(result) else _literal(result) for result in results)
     dtypes = tuple(node.meta["val"].dtype for node, _ in outputs)
@@ -195,7 +204,7 @@ def _emit_foreign(memory: Memory, group: Group, foreign: list[ForeignCall]) -> N
         raise GraphError(
             f"{node.target} gives a {type(node.meta.get('val')).__name__}, which a program cannot hold",
             where=describe(node),
-            fix="keep data-dependent numbers and in-place changes of buffers out of the model",
+            fix="keep data-dependent numbers out of the model",
         )
     call, step = foreign_call(memory, node, len(foreign))
     foreign.append(call)
