@@ -63,6 +63,12 @@ def test_results_are_the_same_on_every_target() -> None:
     check_same_on_avx2(module(*tensors)[0], int8_gru, *given, **options)
 
 
+def test_threads_share_the_gates() -> None:
+    module, _ = lowered(lstm, *operands("lstm", 3, 16, 256), result=0)
+    (loop,) = [step for step in module.program.steps if isinstance(step, Loop)]
+    assert [module.program.kernels[step.kernel].units() for step in loop.steps] == [16, 8]
+
+
 @pytest.mark.parametrize("times", [3, 300])
 def test_a_program_is_as_long_for_long_sequences(times: int) -> None:
     module, tensors = lowered(lstm, *operands("lstm", times), result=0)
