@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -222,6 +223,37 @@ def test_cells_in_a_loop_of_the_models_own() -> None:
     lowered = lower86.lower_pt2e_quantized_to_x86(quantized, (x,), on_fallback="ignore")
     assert lower86.explain(lowered).foreign == ()
     agree(lowered, quantized, (x,), 5e-3)
+
+
+class Part(nn.Module):
+    """What `take` makes of a layer's results."""
+
+    def __init__(self, layer: nn.Module, take: Callable[[nn.Module, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.layer, self.take = layer, take
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.take(self.layer, x)
+
+
+@pytest.mark.parametrize(
+    ("layer", "take"),
+    [
+        (nn.LSTM(8, 8, 2), lambda layer, x: layer(x)[1][1]),
+        (nn.LSTM(8, 8, 2), lambda layer, x: layer(x)[1][0]),
+        (nn.GRU(8, 8), lambda layer, x: layer(x)[0][-1]),
+        (nn.GRU(8, 8), lambda layer, x: layer(layer(x)[0])[0]),
+        (nn.LSTM(8, 8), lambda layer, x: layer(x[:, 0])[0]),
+    ],
+    ids=["the last cells", "the last states", "the last of the states", "called twice", "without a batch"],
+)
+def test_parts_of_results(layer: nn.Module, take: Any) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(5, 3, 8)
+    quantized = flow(QuantizationConfig(), Part(layer, take), (x,))
+    lowered = lower86.lower_pt2e_quantized_to_x86(quantized, (x,), on_fallback="raise")
+    assert lower86.explain(lowered).int8_fraction == 1.0
+    agree(lowered, quantized, (x,), STEP)
 
 
 def test_any_number_of_rows() -> None:
