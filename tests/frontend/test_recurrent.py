@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 import lower86
 from lower86.frontend.quantizer import QuantizationConfig, X86Quantizer
-from lower86.frontend.torchao import prepare_qat
+from lower86.frontend.torchao import convert, prepare, prepare_qat
 from lower86.graph.arguments import arguments
 from lower86.ops.recurrent import gru, int8_gru, int8_lstm, lstm
 from lower86.program.program import Loop
@@ -204,25 +204,46 @@ def test_torchaos_quantizer_leaves_layers_float_and_they_are_native() -> None:
 class Unrolled(nn.Module):
     """A loop over cells, as models write it themselves."""
 
-    def __init__(self) -> None:
+    def __init__(self, cell: nn.LSTMCell | nn.GRUCell) -> None:
         super().__init__()
-        self.cell = nn.LSTMCell(8, 19)
+        self.cell = cell
 
     def forward(self, x: Tensor) -> Tensor:
-        h = c = torch.zeros(x.shape[1], 19)
+        state: Any = [torch.zeros(x.shape[1], 19)] * 2
         found = []
         for each in x:
-            h, c = self.cell(each, (h, c))
-            found.append(h)
+            state = self.cell(each, state) if isinstance(self.cell, nn.LSTMCell) else [self.cell(each, state[0])]
+            found.append(state[0])
         return torch.stack(found)
 
 
-def test_cells_in_a_loop_of_the_models_own() -> None:
-    x = torch.randn(4, 5, 8)
-    quantized = flow(QuantizationConfig(), Unrolled(), (x,))
-    lowered = lower86.lower_pt2e_quantized_to_x86(quantized, (x,), on_fallback="ignore")
-    assert lower86.explain(lowered).foreign == ()
-    agree(lowered, quantized, (x,), 5e-3)
+@pytest.mark.parametrize("cell", [nn.LSTMCell(8, 19), nn.GRUCell(8, 19, bias=False)], ids=["lstm", "gru"])
+def test_cells_in_a_loop_of_the_models_own(cell: Any) -> None:
+    torch.manual_seed(0)
+    x, model = torch.randn(4, 5, 8), Unrolled(cell).eval()
+    quantized = flow(QuantizationConfig(), model, (x,))
+    lowered = lower86.lower_pt2e_quantized_to_x86(quantized, (x,), on_fallback="raise")
+    assert len([r for r in lower86.explain(lowered).operators if r.is_int8]) == 8
+    agree(lowered, quantized, (x,), STEP)
+    agree(quantized, model, (x,), 0.05)
+    left = flow(None, model, (x,))
+    assert len(nodes(left, A.lstm_cell.default, A.gru_cell.default)) == 4
+    native = lower86.lower_pt2e_quantized_to_x86(left, (x,), on_fallback="ignore")
+    assert lower86.explain(native).foreign == ()
+    agree(native, model, (x,), 2e-6)
+
+
+@pytest.mark.parametrize("config", [QuantizationConfig(), QuantizationConfig.dynamic()], ids=["static", "dynamic"])
+def test_layers_that_are_decomposed_before(config: QuantizationConfig) -> None:
+    torch.manual_seed(0)
+    model, inputs = layer_and_inputs(nn.LSTM, 4)
+    program = torch.export.export(model, inputs, strict=True).run_decompositions()
+    prepared = prepare(program.module(), X86Quantizer().set_global(config))
+    prepared(*inputs)
+    quantized = convert(prepared)
+    lowered = lower86.lower_pt2e_quantized_to_x86(quantized, inputs, on_fallback="raise")
+    assert lower86.explain(lowered).int8_fraction == 1.0
+    agree(lowered, quantized, inputs, 5e-3)
 
 
 class Part(nn.Module):

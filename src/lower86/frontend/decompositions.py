@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from .recurrent import decompositions
+from .recurrent_spelling import decompositions
 
 KEEP = (
     "linear", "matmul", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",

@@ -29,8 +29,9 @@ class X86Quantizer(Quantizer):
     convolutions, of products of two activations, and so of attention; and what lies between: pools, concatenations,
     views, relu, residual additions of convolutional networks. Biases, norms and softmax stay float.
 
-    LSTM and GRU are spelled out: their input projections are linears, and each step's product of the state is int8,
-    with one scale for all states, from calibration or, with "dynamic", for [-1, 1]. With "qat" these layers stay float.
+    LSTM and GRU, layers and cells, are spelled out: their input projections are linears, and each step's product of the
+    state is int8, with one scale for all states of a layer, from calibration or, with "dynamic", for [-1, 1]. With
+    "qat" they stay float. A quantized model with one holds an operator of lower86: import it to run the model.
 
     The setters return the quantizer. A configuration of None leaves what it is for in float.
     """
