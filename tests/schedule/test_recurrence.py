@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +14,7 @@ from torch import nn
 from lower86.ops.recurrent import gru, int8_gru, int8_lstm, lstm
 from lower86.program.program import Loop
 from tests.models.recurrent import S8, U8, operands
-from tests.schedule.operators import check, check_same_on_avx2, lowered
+from tests.schedule.operators import check, check_same_on_avx2, exported, lowered
 
 FLOAT, INTEGER = {"lstm": lstm, "gru": gru}, {"lstm": int8_lstm, "gru": int8_gru}
 SIZES = [(1, 1, 1), (1, 5, 19), (17, 1, 19), (3, 5, 64), (0, 2, 3), (2, 13, 130)]
@@ -61,6 +64,31 @@ def test_results_are_the_same_on_every_target() -> None:
     options = {**U8, "scale": nn.Parameter(torch.rand(57) * 2e-5, requires_grad=False)}
     module, tensors = lowered(int8_gru, *given, **options)
     check_same_on_avx2(module(*tensors)[0], int8_gru, *given, **options)
+
+
+class OneInput(nn.Module):
+    """The operator with x and a weight that are parts of one input."""
+
+    def forward(self, both: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
+        return gru(both[:72].view(4, 2, 9), h, both[72:].view(9, 3), None, reverse=True)
+
+
+def test_x_may_share_its_memory_with_the_weight() -> None:
+    both, h = torch.randn(99), torch.rand(2, 3)
+    torch.testing.assert_close(exported(OneInput(), [both, h])(both, h), OneInput()(both, h), rtol=1e-5, atol=1e-5)
+
+
+def test_torchao_need_not_be_loaded() -> None:
+    """A lowered graph that is lowered again needs none of the operators that its quantizer wrote."""
+    code = """
+import sys, torch
+from lower86.ops.recurrent import int8_gru
+from tests.models.recurrent import U8, operands
+from tests.schedule.operators import lowered
+module, tensors = lowered(int8_gru, *operands("gru", integer=True), **U8, scale=torch.nn.Parameter(torch.ones(57)))
+assert not module.explanation.foreign and "torchao" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent.parent.parent)
 
 
 def test_threads_share_the_gates() -> None:

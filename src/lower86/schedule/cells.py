@@ -15,6 +15,7 @@ from torch.fx import Graph, Node
 from ..graph.arguments import arguments, is_call, tensor_of
 from ..graph.edit import example
 from ..ops.linear import int8_linear
+from ..ops.quantize import quantize_static
 from ..ops.recurrent import INTEGER, LSTMS, RECURRENCES, state_dtype
 
 _A = torch.ops.aten
@@ -46,12 +47,12 @@ def fed_dtype(node: Node) -> torch.dtype | None:
 def quantized(node: Node, state: Node) -> Node:
     """What the product reads: the state's integers, or what they stand for."""
     given = arguments(node)
-    dtype = state_dtype(given["h_low"])
-    parameters = [given[name] for name in ("h_scale", "h_zero_point", "h_low", "h_high")]
-    integers = _call(torch.ops.quantized_decomposed.quantize_per_tensor.default, state, *parameters, dtype)
+    scale, zero_point, low, high = (given[name] for name in ("h_scale", "h_zero_point", "h_low", "h_high"))
+    integers = _call(quantize_static, state, scale, zero_point, low, high, state_dtype(low))
     if is_call(node, *INTEGER):
         return integers
-    return _call(torch.ops.quantized_decomposed.dequantize_per_tensor.default, integers, *parameters, dtype)
+    steps = _call(_A.sub.Tensor, _call(_A._to_copy.default, integers, dtype=torch.float32), zero_point)
+    return _call(_A.mul.Tensor, steps, scale)
 
 
 def time_step(node: Node, read: Mapping[str, Node]) -> TimeStep:

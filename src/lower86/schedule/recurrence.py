@@ -31,7 +31,7 @@ from .views import MOVEMENT, View, contiguous, indexed
 def emit_recurrence(memory: Memory, node: Node) -> None:
     """Adds the steps that prepare the state, and the loop."""
     given = arguments(node)
-    x, h0 = memory.view(given["x"]), memory.view(given["h0"])
+    x, h0 = _sequence(memory, node), memory.view(given["h0"])
     count = x.shape[0]
     start, first, then = (count - 1, count, count - 1) if given["reverse"] else (0, 0, 1)
     states = _states(memory, node, (count + 1, *h0.shape))
@@ -55,6 +55,16 @@ def emit_recurrence(memory: Memory, node: Node) -> None:
     sign = -1 if given["reverse"] else 1
     strides = {view.value: view.strides[0] * (sign * DTYPES["f32"].size) for view in (x, states)}
     memory.plan.loop(begin, count, strides, node.name)
+
+
+def _sequence(memory: Memory, node: Node) -> View:
+    """x, in a value of its own: what else the loop reads of a value would move on with it."""
+    given = arguments(node)
+    x = memory.view(given["x"])
+    others = [given.get(name) for name in ("weight", "bias", "scale")]
+    computed = [operand for operand in others if operand is not None and operand.op != "get_attr"]
+    shared = any(memory.view(operand).value == x.value for operand in computed)
+    return memory.packed(x, f"copy for {node.name}") if shared else x
 
 
 def _states(memory: Memory, node: Node, shape: tuple[Size, ...]) -> View:
