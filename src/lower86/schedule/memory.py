@@ -306,8 +306,14 @@ def add_pointwise(e: Emission, shape: tuple[Size, ...], label: str) -> None:
         kernel = Interleave(sizes, body, max(1, 2048 // max(1, width)))
         e.plan.step(kernel, e.slots, e.params, label)
         return
-    chunk = min(4096, -(-inner // 16) * 16 or 16) if isinstance(inner, int) else 4096
-    e.plan.step(Pointwise(sizes, body, max(1, 8192 // chunk), chunk), e.slots, e.params, label)
+    most = 512 if sum(node.op in _COSTLY for node in body.nodes) >= 4 else 8192
+    widest = min(most, 4096)
+    chunk = min(widest, -(-inner // 16) * 16 or 16) if isinstance(inner, int) else widest
+    e.plan.step(Pointwise(sizes, body, max(1, most // chunk), chunk), e.slots, e.params, label)
+
+
+_COSTLY = ("exp", "erf", "expm1", "log", "log1p", "tanh", "sigmoid", "silu", "gelu", "gelu_tanh")
+"""Each takes as long as a dozen other operations: a microsecond is 500 elements of a recurrent layer's five."""
 
 
 def _writes_side_by_side(body: Body, channels: Size) -> bool:

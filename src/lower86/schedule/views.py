@@ -68,6 +68,12 @@ def sliced(view: View, dim: int, start: Size, step: int, size: Size) -> View:
     return replace(view, shape=shape, strides=strides, offset=view.offset + start * view.strides[dim])
 
 
+def indexed(view: View, dim: int, index: Size) -> View:
+    """Index `index` of `dim`, which goes away."""
+    one = sliced(view, dim, index, 1, 1)
+    return replace(one, shape=(*one.shape[:dim], *one.shape[dim + 1 :]), strides=_without(one.strides, dim))
+
+
 def reshaped(view: View, shape: tuple[Size, ...]) -> View | None:
     """`view` in another shape, or None where that takes a copy.
 
@@ -140,8 +146,7 @@ def _slice(node: Node, view: View) -> View:
 def _select(node: Node, view: View) -> View:
     given = arguments(node)
     dim = given["dim"] % len(view.shape)
-    one = sliced(view, dim, start_of(given["index"], view.shape[dim]), 1, 1)
-    return replace(one, shape=(*one.shape[:dim], *one.shape[dim + 1 :]), strides=_without(one.strides, dim))
+    return indexed(view, dim, start_of(given["index"], view.shape[dim]))
 
 
 def _without(strides: tuple[Size, ...], dim: int) -> tuple[Size, ...]:
