@@ -9,6 +9,9 @@ import torch
 
 import lower86
 from lower86 import X86Quantizer
+from lower86.frontend.export import export_module
+from lower86.graph.text import text_of
+from lower86.normalize import normalize
 from tests.models import transformer
 from tests.models.checks import lower_anyhow
 from tests.models.counting import int8_macs
@@ -37,3 +40,15 @@ def test_network(name: str, quantizer: Any) -> None:
         own = [distance(got, model(*given)) for got, given in zip(wanted, inputs, strict=True)]
     far = [distance(lowered(*given), got) for given, got in zip(inputs, wanted, strict=True)]
     assert sum(far) / len(far) <= max(sum(own) / len(own) / 4, 1.3 * floor(quantized, inputs))
+
+
+@pytest.mark.parametrize("name", transformer.ARCHITECTURES)
+def test_attention_is_one_operator_however_written(name: str) -> None:
+    (inputs,) = transformer.inputs(name, 1, small=True, batch=2)
+    counts = []
+    for attention in ("sdpa", "eager"):
+        module = export_module(transformer.load(name, small=True, attention=attention), inputs)
+        normalize(module)
+        assert "softmax" not in text_of(module)
+        counts.append(text_of(module).count("scaled_dot_product_attention("))
+    assert counts == ([4, 4] if name == "swin-tiny" else [2, 2])

@@ -37,6 +37,7 @@ from .spell_strides import spell_strides
 from .spell_tokens import spell_tokens
 from .spell_upsamples import spell_upsamples
 from .spell_vectors import spell_vectors
+from .spell_written_attention import spell_written_attention
 
 __all__ = ["PASSES", "fold_dequantized_weights", "normalize", "share_constants"]
 
@@ -68,6 +69,7 @@ PASSES: tuple[Pass, ...] = (
     unshare_dequantize,  # where two movements of one have become movements of what it dequantizes
     spell_attention,
     spell_composites,
+    spell_written_attention,  # of one softmax and one selection
     move_dequantize,
     unshare_dequantize,
     spell_pools,  # what they pool may be integers, now that a dequantize stands beside them
