@@ -33,9 +33,7 @@ def distance(a: Tensor, b: Tensor) -> float:
     return ((a - b).norm() / b.norm()).item()
 
 
-def floor(quantized: GraphModule, inputs: Sequence[tuple[Tensor, ...]]) -> float:
+def floor(quantized: GraphModule, inputs: Sequence[tuple[Tensor, ...]], bits: Sequence[int] = (-1, 1)) -> float:
     """The largest distance, over the inputs, of a nudged model's result from the model's own."""
     with torch.no_grad():
-        return max(
-            distance(Nudged(quantized, bits).run(*given), quantized(*given)) for given in inputs for bits in (-1, 1)
-        )
+        return max(distance(Nudged(quantized, n).run(*given), quantized(*given)) for given in inputs for n in bits)

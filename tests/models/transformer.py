@@ -2,7 +2,7 @@
 
 Random weights must not let attention become an average over all tokens: linears keep the variance of what they read,
 so that scores vary by about 1. Each architecture comes in its usual size and in a small one, for tests: the same
-operators in two layers, or two stages of two.
+operators in two layers, or two stages.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class Logits(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        logits: Tensor = self.model(pixels).logits
+    def forward(self, *inputs: Tensor) -> Tensor:
+        logits: Tensor = self.model(*inputs).logits
         return logits
 
 
@@ -61,16 +61,22 @@ def _distilbert(small: bool, attention: str) -> nn.Module:
 
 def _vit(small: bool, attention: str) -> nn.Module:
     """ViT-S/16."""
-    sizes = {"hidden_size": 384, "num_attention_heads": 6, "intermediate_size": 1536, "num_labels": 1000}
-    sizes |= _of(small, image_size=64, num_hidden_layers=2, hidden_size=128, num_attention_heads=4, num_labels=10)
-    config = transformers.ViTConfig(**{**sizes, "attn_implementation": attention})
+    sizes: dict[str, Any] = {
+        "hidden_size": 384,
+        "num_attention_heads": 6,
+        "intermediate_size": 1536,
+        "num_labels": 1000,
+    }
+    sizes |= _of(small, hidden_size=128, num_attention_heads=4, intermediate_size=512, num_labels=10)
+    sizes |= _of(small, image_size=64, num_hidden_layers=2)
+    config = transformers.ViTConfig(**sizes, attn_implementation=attention)
     return Logits(transformers.ViTForImageClassification(config))
 
 
 def _swin(small: bool, attention: str) -> nn.Module:
-    """Swin-T; the small one has 14 x 14 tokens and then 7 x 7, so that a stage has windows that are shifted."""
+    """Swin-T; the small one has 14 x 14 tokens, so that windows are shifted, and then 7 x 7."""
     sizes: dict[str, Any] = {"num_labels": 1000}
-    sizes |= _of(small, image_size=56, embed_dim=48, depths=[2, 2], num_heads=[3, 6], num_labels=10)
+    sizes |= _of(small, image_size=56, embed_dim=48, depths=[2, 1], num_heads=[3, 6], num_labels=10)
     return Logits(
         transformers.SwinForImageClassification(transformers.SwinConfig(**sizes, attn_implementation=attention))
     )
