@@ -36,4 +36,5 @@ def distance(a: Tensor, b: Tensor) -> float:
 def floor(quantized: GraphModule, inputs: Sequence[tuple[Tensor, ...]], bits: Sequence[int] = (-1, 1)) -> float:
     """The largest distance, over the inputs, of a nudged model's result from the model's own."""
     with torch.no_grad():
-        return max(distance(Nudged(quantized, n).run(*given), quantized(*given)) for given in inputs for n in bits)
+        pairs = [(given, quantized(*given)) for given in inputs]
+        return max(distance(Nudged(quantized, n).run(*given), result) for given, result in pairs for n in bits)

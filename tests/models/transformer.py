@@ -34,6 +34,13 @@ class Hidden(nn.Module):
         return hidden
 
 
+class Prefill(Hidden):
+    """The same of tokens none of which is padding. A mask says so; without it, models look for packed sequences."""
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return super().forward(*inputs, torch.ones_like(inputs[0]))
+
+
 class Logits(nn.Module):
     """A classifier that takes and gives a tensor."""
 
@@ -86,7 +93,7 @@ def _gpt2(small: bool, attention: str) -> nn.Module:
     sizes = _of(small, vocab_size=VOCABULARY, n_layer=2, n_embd=128, n_head=4, n_positions=64)
     sizes |= _of(small, bos_token_id=0, eos_token_id=0)
     config = transformers.GPT2Config(**sizes, use_cache=False, attn_implementation=attention)
-    return Hidden(transformers.GPT2Model(config), "input_ids")
+    return Prefill(transformers.GPT2Model(config), "input_ids", "attention_mask")
 
 
 def _t5(small: bool, attention: str) -> nn.Module:
