@@ -41,6 +41,7 @@ from .spell_tokens import spell_tokens
 from .spell_upsamples import spell_upsamples
 from .spell_vectors import spell_vectors
 from .spell_written_attention import spell_written_attention
+from .spell_written_functions import spell_written_functions
 
 __all__ = ["PASSES", "fold_dequantized_weights", "normalize", "share_constants"]
 
@@ -73,6 +74,7 @@ PASSES: tuple[Pass, ...] = (
     spell_attention,
     spell_composites,
     spell_written_attention,  # of one softmax and one selection
+    spell_written_functions,
     lift_reshapes,  # after the rows that linears read have been recognised
     move_dequantize,
     unshare_dequantize,

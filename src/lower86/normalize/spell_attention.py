@@ -6,6 +6,8 @@
                          ->  _safe_softmax(scores, -1)
     matmul(safe, v)      ->  scaled_dot_product_attention(q, k, v, mask, scale=c * c)
 
+A number by which all queries are multiplied before they are moved becomes part of the scale.
+
 Rows whose keys are all masked give 0 in all three. Attention that a model writes out itself, without that rule, is not
 for this pass (`spell_written_attention`); one whose scores or weights are quantized stays, but for its softmax.
 """
@@ -18,7 +20,7 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
-from ..graph.arguments import arguments, is_call, order_of, same_shape, shape_of, source_of, tensor_of
+from ..graph.arguments import arguments, is_call, is_float32, order_of, same_shape, shape_of, source_of, tensor_of
 from ..graph.edit import constant_of, insert, replace
 
 _A = torch.ops.aten
@@ -31,9 +33,25 @@ def spell_attention(module: GraphModule) -> None:
             _spell_softmax(module, node)
     for node in list(module.graph.nodes):
         if is_call(node, _A.scaled_dot_product_attention.default):
+            _take_scale(node)
             _drop_defaults(node)
         elif is_call(node, _A.matmul.default) and len(shape_of(node)) in (3, 4):
             _spell(module, node)
+
+
+def _take_scale(node: Node) -> None:
+    """The number that queries are multiplied with is part of the scale; what gives them may merge with the keys'."""
+    given = arguments(node)
+    reader, q = node, given["query"]
+    while is_call(q, _A.reshape.default, _A.permute.default) and len(q.users) == 1:
+        reader, q = q, source_of(q)
+    inner, factor = _scaled(q)
+    width = shape_of(given["query"])[-1]
+    if inner is q or len(q.users) != 1 or not isinstance(width, int) or not is_float32(inner):
+        return
+    scale = given["scale"] if given["scale"] is not None else width**-0.5
+    reader.replace_input_with(q, inner)
+    node.kwargs = {**node.kwargs, "scale": scale * factor}
 
 
 def _drop_defaults(node: Node) -> None:
