@@ -46,6 +46,12 @@ def permuted(view: View, order: list[int]) -> View:
     return replace(view, shape=tuple(view.shape[d] for d in dims), strides=tuple(view.strides[d] for d in dims))
 
 
+def transposed(view: View) -> View:
+    """`view` with its last two dims changed around."""
+    rank = len(view.shape)
+    return permuted(view, [*range(rank - 2), rank - 1, rank - 2])
+
+
 def inverse(order: Sequence[int]) -> list[int]:
     """The permutation that undoes `order`."""
     return [list(order).index(d) for d in range(len(order))]
