@@ -1,4 +1,4 @@
-"""Transformers, whole: every linear in int8, nothing in PyTorch, as near to the quantized model as can be."""
+"""Transformers, whole: linears and attention in int8, nothing in PyTorch, as near to the quantized model as can be."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lower86.graph.text import text_of
 from lower86.normalize import normalize
 from lower86.runtime import code_cache
 from tests.models import transformer
-from tests.models.checks import lower_anyhow
+from tests.models.checks import lower
 from tests.models.counting import int8_macs
 from tests.models.noise import distance, floor
 from tests.models.quantized import inductors, quantize
@@ -40,11 +40,11 @@ def are_near(lowered: nn.Module, quantized: GraphModule, model: nn.Module, input
 def test_network(name: str, quantizer: Any) -> None:
     model, inputs = transformer.load(name, small=True), transformer.inputs(name, 3, small=True)
     quantized = quantize(model, inputs[0], quantizer=quantizer())
-    lowered = lower_anyhow(quantized, *inputs[0])
+    lowered = lower(quantized, *inputs[0])
     explanation = lower86.explain(lowered)
     macs = int8_macs(quantized, *inputs[0])
     assert sum(record.macs for record in explanation.operators) == sum(macs.values()) > 0
-    assert {record.operator for record in explanation.refused} <= {"matmul"}  # products of two activations
+    assert explanation.int8_fraction == 1
     assert (explanation.foreign, explanation.regions) == ((), 1)
     are_near(lowered, quantized, model, inputs)
 
@@ -60,9 +60,9 @@ def test_all_sizes_in_one_program(name: str, monkeypatch: pytest.MonkeyPatch) ->
     dims = {0: batch, 1: length} if DYNAMIC[name] else {0: batch}
     shapes = (tuple(dims for _ in example),)
     quantized = quantize(model, example, quantizer=X86Quantizer(), dynamic_shapes=shapes)
-    lowered = lower_anyhow(quantized, *example)
+    lowered = lower(quantized, *example)
     explanation = lower86.explain(lowered)
-    assert {record.operator for record in explanation.refused} <= {"matmul"}
+    assert explanation.int8_fraction == 1
     assert (explanation.foreign, explanation.regions) == ((), 1)
     monkeypatch.delattr(code_cache, "compile_kernel")
     sizes = [(1, 24), (5, 1), (3, 17)] if DYNAMIC[name] else [(n, 64) for n in (1, 3, 4)]

@@ -40,7 +40,7 @@ def test_bert(pooler: bool, attention: str) -> None:
     linears, products = nodes(quantized, A.linear.default), nodes(quantized, A.matmul.default)
     assert (len(linears), len(products)) == (12, 4)
     assert all(is_read_quantized(node, i) for node in (*linears, *products) for i in (0, 1))
-    assert [scale_of(node) for node in products[1::2]] == [pytest.approx(1 / 255)] * 2
+    assert all(scale_of(node) < 1 / 255 for node in products[1::2])
     tokens, width = 16, 16
     layer = tokens * (4 * width * width + 2 * width * 32) + 2 * 2 * (2 * 8 * 8 * 8)
     assert sum(int8_macs(quantized, ids, mask).values()) == 2 * layer

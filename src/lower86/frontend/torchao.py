@@ -29,7 +29,6 @@ from torchao.quantization.pt2e import (
 from torchao.quantization.pt2e.observer import AffineQuantizedObserverBase
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e, prepare_qat_pt2e
 from torchao.quantization.pt2e.quantizer import (
-    FixedQParamsQuantizationSpec,
     QuantizationAnnotation,
     QuantizationSpec,
     SharedQuantizationSpec,
@@ -157,16 +156,19 @@ def state_spec(config: QuantizationConfig) -> Spec:
 
 
 def probability_spec(config: QuantizationConfig) -> Spec:
-    """How `config` quantizes what lies in [0, 1]: its integers from zero up stand for that range, whatever comes."""
+    """How `config` quantizes the weights of an attention: as an activation, but the largest one seen is never clipped.
+
+    Not as a fixed range of [0, 1]: among 1,500 keys most weights would be less than half a step.
+    """
+    if config.mode != "static":
+        return activation_spec(config)
     integers = config.activations
-    zero_point = 0 if integers.symmetric else integers.low
-    return FixedQParamsQuantizationSpec(
+    return QuantizationSpec(
         dtype=integers.dtype,
-        scale=1.0 / (integers.high - zero_point),
-        zero_point=zero_point,
         quant_min=integers.low,
         quant_max=integers.high,
-        qscheme=torch.per_tensor_affine,
+        qscheme=torch.per_tensor_symmetric if integers.symmetric else torch.per_tensor_affine,
+        observer_or_fake_quant_ctr=MinMaxObserver.with_args(eps=_EPS),
     )
 
 
