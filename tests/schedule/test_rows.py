@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import torch
 
+from lower86.program.kernels import Rows
+from tests.models.checks import lower_anyhow
 from tests.schedule.operators import check, check_foreign
 from tests.schedule.values import NASTY, ULPS, tensor
 
@@ -230,3 +232,22 @@ def test_tensors_without_dims() -> None:
             check(operator, x)
     check(A.sum.dim_IntList, torch.tensor(True), [0])
     check(A.amin.default, torch.tensor(3), [-1], True)
+
+
+def test_lanes_run_along_rows_that_lie_one_after_another() -> None:
+    """Also where a dim of size 1 has a stride of 0, as in the tokens that a convolution's result is read as."""
+
+    class Tokens(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.patches, self.norm = torch.nn.Conv2d(3, 32, 4, 4), torch.nn.LayerNorm(32)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            result: torch.Tensor = self.norm(self.patches(x).flatten(2).transpose(1, 2))
+            return result
+
+    lowered = lower_anyhow(
+        torch.export.export(Tokens(), (torch.randn(1, 3, 16, 16),)).module(), torch.randn(1, 3, 16, 16)
+    )
+    (norm,) = [kernel for kernel in lowered.program.kernels if isinstance(kernel, Rows)]
+    assert not norm.vertical

@@ -270,9 +270,12 @@ def _is_interleaved(channels: Size) -> bool:
 
 
 def _walk_order(shape: Sequence[Size], strides: Sequence[Size], source: View | None = None) -> tuple[int, ...]:
-    """The dims, those with the largest strides first, so that neighbours in memory are walked one after another."""
+    """The dims, those with the largest strides first, so that neighbours in memory are walked one after another.
+
+    A dim of size 1 goes first, whatever its stride.
+    """
     far = {name: 1009 for size in (*shape, *strides) for name in names(size)}
-    order = sorted(range(len(shape)), key=lambda d: (-evaluate(strides[d], far), d))
+    order = sorted(range(len(shape)), key=lambda d: (shape[d] != 1, -evaluate(strides[d], far), d))
     innermost = shape[order[-1]] if order else None
     few = isinstance(innermost, int) and innermost < _FEW and not _is_interleaved(innermost)
     if source is not None and few:
