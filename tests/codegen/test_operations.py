@@ -195,5 +195,6 @@ def test_functions_are_the_right_ones(name: str) -> None:
         "silu": functional.silu,
         "softplus": functional.softplus,
     }
-    want = own.get(name, getattr(torch, name, None))(torch.from_numpy(x)).numpy()  # type: ignore[misc]
-    np.testing.assert_allclose(apply(name, "f32", "f32", x), want, rtol=1e-5, atol=1e-6)
+    exact = name.removesuffix("_coarse")
+    want = own.get(exact, getattr(torch, exact, None))(torch.from_numpy(x)).numpy()  # type: ignore[misc]
+    np.testing.assert_allclose(apply(name, "f32", "f32", x), want, rtol=1e-5, atol=1e-6 if name == exact else 3e-6)

@@ -14,7 +14,7 @@ from .conditions import FLOAT32, FLOATS, When, kind
 from .scalars import At, Elementwise, Scalar, formula, where
 
 _A = torch.ops.aten
-_COARSE_STEP = 0.006
+_COARSE_STEP = 0.002
 """At this scale one in two thousand results of a coarse function falls to another integer than the exact one's."""
 _ANY_NUMBER = When("", lambda node: kind(node) != "bool")
 
@@ -37,7 +37,7 @@ def _gelu(at: At) -> Scalar:
 
 
 def _is_only_quantized(node: Node) -> bool:
-    """Whether all that is seen of the value are integers, of steps of which an error of 10⁻⁵ is next to nothing."""
+    """Whether all that is seen of the value are integers, of steps of which an error of 10⁻⁶ is next to nothing."""
     return bool(node.users) and all(
         is_plain_quantize(user) and arguments(user)["scale"] >= _COARSE_STEP for user in node.users
     )
