@@ -29,6 +29,19 @@ ELEMENT: dict[str, Type] = {
 """Register type of each dtype; `storage` says what is another in memory."""
 
 
+class _BFloat(ir.HalfType):  # type: ignore[misc]  # llvmlite has no types
+    """LLVM's bfloat, which llvmlite lacks: for instructions that want it by name."""
+
+    intrinsic_name = "bf16"
+
+    def __str__(self) -> str:
+        return "bfloat"
+
+
+_BFloat._create_instance()
+BF16 = _BFloat()
+
+
 class _FunctionPointer(type(ir.PointerType(I8))):  # type: ignore[misc]  # llvmlite has no types
     """A pointer that knows its function's type, which calls need, and prints as LLVM's opaque `ptr`."""
 

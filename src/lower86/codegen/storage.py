@@ -32,8 +32,7 @@ def from_memory(code: Code, dtype: str, value: Value) -> Value:
     if dtype == "bool":
         return code.b.icmp_unsigned("!=", value, code.constant(value.type, 0))
     if dtype == "bf16":
-        wide = code.b.zext(value, _like(value, I32))
-        return code.b.bitcast(code.b.shl(wide, code.constant(wide.type, 16)), _like(value, F32))
+        return lower_halves(code, code.b.zext(value, _like(value, I32)))
     if dtype == "f16":
         return code.b.fpext(code.b.bitcast(value, _like(value, F16)), _like(value, F32))
     return value
@@ -63,6 +62,16 @@ def rounded(code: Code, dtype: str, value: Value) -> Value:
     return code.b.bitcast(code.b.and_(whole, code.constant(bits.type, _UPPER)), value.type)
 
 
+def lower_halves(code: Code, pairs: Value) -> Value:
+    """The bf16 in the lower half of 32 bits, as a float32."""
+    return code.b.bitcast(code.b.shl(pairs, code.constant(pairs.type, 16)), _like(pairs, F32))
+
+
+def upper_halves(code: Code, pairs: Value) -> Value:
+    """The bf16 in the upper half of 32 bits, as a float32."""
+    return code.b.bitcast(code.b.and_(pairs, code.constant(pairs.type, _UPPER)), _like(pairs, F32))
+
+
 def load_vector(code: Code, dtype: str, pointer: Value, mask: Value | None = None) -> Value:
     """Lanes of contiguous elements; where `mask` is 0 memory is not touched and the lane is 0."""
     return from_memory(code, dtype, code.masked_load(memory_type(dtype), pointer, mask))
@@ -74,5 +83,4 @@ def load_everywhere(code: Code, dtype: str, pointer: Value) -> Value:
     if dtype != "bf16":
         return code.splat(from_memory(code, dtype, code.load(memory_type(dtype), pointer)))
     # Twice a lane, and the lower one taken away again: one instruction that loads and one that masks.
-    pairs = code.b.bitcast(code.splat(code.load(I16, pointer), 2 * LANES), vector(I32))
-    return code.b.bitcast(code.b.and_(pairs, code.constant(pairs.type, _UPPER)), vector(F32))
+    return upper_halves(code, code.b.bitcast(code.splat(code.load(I16, pointer), 2 * LANES), vector(I32)))
