@@ -18,7 +18,7 @@ from torch.fx import GraphModule, Node
 
 from ..graph.arguments import arguments, shape_of, tensor_of
 from ..graph.edit import insert
-from ..graph.qparams import is_plain_dequantize
+from ..graph.qparams import is_whole_dequantize
 
 _A = torch.ops.aten
 _MOST_PARTS = 64
@@ -34,7 +34,7 @@ def _adaptive(dims: int, reduce: Any) -> Callable[[GraphModule, Node], Node | No
         wanted = [wanted] if isinstance(wanted, int) else list(wanted)
         if reduce is not _A.amax.default:
             return _pooled(call, x, wanted, reduce) if tensor_of(x).is_floating_point() else None
-        if not is_plain_dequantize(x):
+        if not is_whole_dequantize(x):
             return _pooled(call, x, wanted, reduce)
         integers = _pooled(call, x.args[0], wanted, reduce)
         if integers is None:
