@@ -18,7 +18,7 @@ from torch.fx import GraphModule, Node
 
 from ..graph.arguments import arguments, is_call, is_float32
 from ..graph.edit import constant_of, insert_constant
-from ..graph.qparams import is_whole_dequantize, is_plain_quantize
+from ..graph.qparams import is_plain_quantize, is_whole_dequantize
 from ..ops.conv import int8_conv
 from ..ops.linear import int8_linear
 

@@ -16,7 +16,7 @@ from torch.fx import GraphModule, Node
 
 from ..graph.arguments import arguments, tensor_of
 from ..graph.edit import insert, replace
-from ..graph.qparams import is_dequantize, is_whole_dequantize, is_row_dequantize
+from ..graph.qparams import is_dequantize, is_row_dequantize, is_whole_dequantize
 
 _A = torch.ops.aten
 

@@ -10,7 +10,7 @@ from torch.fx import GraphModule, Node
 
 from ..graph.arguments import is_call, source_of
 from ..graph.edit import replace
-from ..graph.qparams import QParams, is_whole_dequantize, is_plain_quantize, qparams_of, same
+from ..graph.qparams import QParams, is_plain_quantize, is_whole_dequantize, qparams_of, same
 from ..ops.windows import windows
 from .move_dequantize import MOVEMENT
 

@@ -20,10 +20,10 @@ from ..graph.arguments import arguments, is_call, same_shape, shape_of, source_o
 from ..graph.edit import insert, replace
 from ..graph.qparams import (
     is_dequantize,
-    is_whole_dequantize,
     is_plain_quantize,
     is_quantize,
     is_row_dequantize,
+    is_whole_dequantize,
     qparams_of,
     same,
 )

@@ -171,9 +171,10 @@ DEPTHWISE_CHANNELS = 64
 class Depthwise:
     """`value 0` = Σ_t left[m…, t…, c]·weight[t…, c] for every point of `m` and channel c, then `body` over (m…, c).
 
-    `left.k` are the strides of the taps' dims; its channels lie next to each other. Weights of floats are float32. Slot `weight` holds the weights as
-    `runtime.packing` lays them out for the CPU, slot `start` what the sums of int8 begin with, an int32 a channel, to
-    whole vectors. `kind` as in contractions. A unit is up to `rows` rows of the last m dim by 64 channels.
+    `left.k` are the strides of the taps' dims; its channels lie next to each other. Slot `weight` holds the weights as
+    `runtime.packing` lays them out for the CPU, those of floats in float32, slot `start` what the sums of int8 begin
+    with, an int32 a channel, to whole vectors. `kind` as in contractions. A unit is up to `rows` rows of the last m dim
+    by 64 channels.
     """
 
     kind: str

@@ -1,9 +1,9 @@
 """Constants in the order in which kernels read them.
 
 The right operand of a contraction is cut into panels of 64 columns, so that one register tile reads straight on:
-int8 as [n/64][k/word][64][word], bf16 as [n/64][k/2][64][2], other floats as [n/64][k][64]. What is missing at the edges is 0 and adds nothing. How many k
-make a word depends on the CPU's dot product (`codegen.isa`). Weights of a convolution are [groups, n, taps, run]: each
-group has panels of its own, and each run of k words of its own.
+int8 as [n/64][k/word][64][word], bf16 as [n/64][k/2][64][2], other floats as [n/64][k][64]. What is missing at the
+edges is 0 and adds nothing. How many k make a word of int8 depends on the CPU's dot product (`codegen.isa`). Weights of
+a convolution are [groups, n, taps, run]: each group has panels of its own, and each run of k words of its own.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import torch
 from torch.fx import Node
 
 from ..errors import GraphError
-from ..graph.qparams import is_whole_dequantize, is_plain_quantize
+from ..graph.qparams import is_plain_quantize, is_whole_dequantize
 from ..ops.quantize import quantize
 from .activations import ACTIVATIONS
 from .arithmetic import ARITHMETIC
