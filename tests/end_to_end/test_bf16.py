@@ -67,9 +67,9 @@ def in_float64(quantized: GraphModule) -> GraphModule:
     """The same integers and scales, everything else in float64."""
     wide = copy.deepcopy(quantized)
     for node in wide.graph.nodes:
-        if "dequantize" in str(node.target) and node.op == "call_function":
+        if "decomposed.dequantize" in str(node.target):
             node.kwargs = {**node.kwargs, "out_dtype": torch.float64}
-        if "quantize_per_tensor" in str(node.target) and "dequantize" not in str(node.target):
+        if "decomposed.quantize" in str(node.target) or "choose_qparams" in str(node.target):
             with wide.graph.inserting_before(node):
                 single = wide.graph.call_method("float", (node.args[0],))
             node.update_arg(0, single)
@@ -78,39 +78,57 @@ def in_float64(quantized: GraphModule) -> GraphModule:
 
 
 def check(
-    quantized: GraphModule, lowered: LoweredModule, x: Tensor, theirs: Callable[[Tensor], Tensor], factor: float = FACTOR
+    quantized: GraphModule,
+    lowered: LoweredModule,
+    x: Tensor,
+    theirs: Callable[[Tensor], Tensor],
+    factor: float = FACTOR,
 ) -> None:
     with torch.no_grad():
         exact, original = in_float64(quantized)(x.double()), theirs(x)
     got = lowered(x)
     assert got.dtype == original.dtype
     ours, bound = ((y.double() - exact).abs() for y in (got, original))
-    print(ours.mean(), bound.mean(), ours.max(), bound.max(), exact.abs().max())
     assert ours.mean() <= factor * bound.mean(), (ours.mean(), bound.mean())
     assert ours.max() <= 2 * factor * bound.max(), (ours.max(), bound.max())
 
 
+def is_the_same_on_avx2(quantized: GraphModule, lowered: LoweredModule, x: Tensor) -> None:
+    assert torch.equal(lower(quantized, x, target="avx2")(x), lowered(x))
+
+
 def is_native(lowered: LoweredModule, contractions: int) -> None:
-    explanation = lower86.explain(lowered); print(explanation)
+    explanation = lower86.explain(lowered)
     assert explanation.foreign == ()
     assert explanation.int8_fraction == 1.0
     assert len(explanation.operators) == contractions
 
 
-def test_encoder() -> None:
+QUANTIZERS = {
+    "torchao": None,
+    "own": lower86.X86Quantizer(),
+    "dynamic": lower86.X86Quantizer().set_global(lower86.QuantizationConfig.dynamic()),
+}
+
+
+@pytest.mark.parametrize("quantizer", QUANTIZERS)
+def test_encoder(quantizer: str) -> None:
     x = torch.randn(2, 33, 32).to(BF16)
-    quantized = quantize(Encoder().to(BF16), (x,))
+    quantized = quantize(Encoder().to(BF16), (x,), quantizer=QUANTIZERS[quantizer])
     lowered = lower(quantized, x)
     is_native(lowered, 6)
     check(quantized, lowered, x, quantized)
+    is_the_same_on_avx2(quantized, lowered, x)
 
 
-def test_residual_blocks() -> None:
+@pytest.mark.parametrize("quantizer", ["torchao", "own"])
+def test_residual_blocks(quantizer: str) -> None:
     x = torch.randn(2, 3, 16, 16).to(BF16)
-    quantized = quantize(Blocks().to(BF16), (x,))
+    quantized = quantize(Blocks().to(BF16), (x,), quantizer=QUANTIZERS[quantizer])
     lowered = lower(quantized, x)
     is_native(lowered, 6)
     check(quantized, lowered, x, quantized)
+    is_the_same_on_avx2(quantized, lowered, x)
 
 
 @pytest.mark.parametrize("model", [Encoder, Blocks])
