@@ -10,7 +10,7 @@ integer arithmetic on every CPU: the instruction that does it (`vcvtneps2bf16`) 
 
 from __future__ import annotations
 
-from ..program.dtypes import computed
+from ..program.dtypes import DTYPES, computed
 from .builder import ELEMENT, F16, F32, I8, I16, I32, LANES, Code, Type, Value, is_vector, vector
 
 _UPPER = -0x10000
@@ -75,6 +75,12 @@ def upper_halves(code: Code, pairs: Value) -> Value:
 def load_vector(code: Code, dtype: str, pointer: Value, mask: Value | None = None) -> Value:
     """Lanes of contiguous elements; where `mask` is 0 memory is not touched and the lane is 0."""
     return from_memory(code, dtype, code.masked_load(memory_type(dtype), pointer, mask))
+
+
+def load_panel(code: Code, dtype: str, pointer: Value) -> Value:
+    """16 lanes that begin at a multiple of their bytes."""
+    kind = vector(memory_type(dtype))
+    return from_memory(code, dtype, code.load(kind, pointer, align=LANES * DTYPES[dtype].size))
 
 
 def load_everywhere(code: Code, dtype: str, pointer: Value) -> Value:

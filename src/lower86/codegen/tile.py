@@ -23,7 +23,7 @@ from ..program.kernels import TILE_COLUMNS, Contraction
 from ..program.sizes import Size
 from .builder import F32, I8, I16, I32, I64, LANES, PTR, VOID, Code, Module, Value, Variable, vector
 from .isa import Isa
-from .storage import from_memory, load_everywhere, load_vector, memory_type
+from .storage import load_everywhere, load_panel, load_vector
 
 LINE_BYTES = 64
 ROW_WORDS = 8
@@ -256,13 +256,12 @@ def _float_sums(
         here = code.add(code.mul(number, walk.run), i)
         if kernel.right.packed:
             at = code.at(walk.right, code.mul(here, size * TILE_COLUMNS))
-            places = [code.at(at, size * LANES * j) for j in range(vectors)]
-            kind = vector(memory_type(kernel.kind))
-            values = [from_memory(code, kernel.kind, code.load(kind, p, align=16 * size)) for p in places]
+            values = [load_panel(code, kernel.kind, code.at(at, size * LANES * j)) for j in range(vectors)]
         else:
             at = code.at(walk.right, code.mul(here, right_stride))
-            places = [code.at(at, size * LANES * j) for j in range(vectors)]
-            values = [load_vector(code, kernel.kind, p, mask) for p, mask in zip(places, masks, strict=True)]
+            values = [
+                load_vector(code, kernel.kind, code.at(at, size * LANES * j), mask) for j, mask in enumerate(masks)
+            ]
         place = code.add(offset, code.mul(i, walk.strides[-1]))
         for row, pointer in enumerate(walk.rows):
             broadcast = load_everywhere(code, kernel.kind, code.at(pointer, place))
