@@ -1,6 +1,6 @@
-"""Attention, depthwise convolutions and row kernels of bf16 and f16 are those of float32 on widened operands, bit by bit.
+"""Attention, depthwise convolutions and row kernels of bf16 and f16 are those of float32 on widened operands.
 
-So what is tested of the float32 kernels holds for them.
+To the bit, so what is tested of the float32 kernels holds for them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Models in bf16 and under autocast: int8 where they are quantized, bf16 in memory elsewhere, nothing foreign.
 
-Accuracy: no further from the same quantized model in float64 than PyTorch's own run of it in bf16, times a small factor.
+Accuracy: no further from the same quantized model in float64 than PyTorch's own run in bf16, times a small factor.
 """
 
 from __future__ import annotations

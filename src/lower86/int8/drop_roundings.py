@@ -3,7 +3,7 @@
     quantize(relu(to_bf16(int8_conv(…)) + dequantize(r, to bf16)))  ->  quantize(relu(int8_conv(…) + dequantize(r)))
 
 A model in bf16 rounds there because PyTorch holds the values in bf16; here they never leave their registers. Only what
-nobody else reads, from the quantize back to the casts behind integer contractions, through operators of single elements.
+nobody else reads, from the quantize back to the casts behind integer contractions, through operators of one element.
 """
 
 from __future__ import annotations
