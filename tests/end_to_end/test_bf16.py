@@ -16,7 +16,7 @@ from torch.fx import GraphModule
 
 import lower86
 from lower86.lowered import LoweredModule
-from tests.models.checks import lower
+from tests.models.checks import lower, lower_anyhow
 from tests.models.quantized import quantize
 
 pytestmark = pytest.mark.filterwarnings("ignore:The input of maxpool2d is not quantized:UserWarning")
@@ -155,3 +155,44 @@ def test_dynamic_shapes() -> None:
     for b, n in ((1, 1), (3, 64), (2, 33)):
         given = torch.randn(b, n, 32).to(BF16)
         check(quantized, lowered, given, quantized)
+
+
+class Cached(nn.Module):
+    """Attention over a static cache in bf16: one row is written, all are read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.out = nn.Linear(16, 16)
+        self.register_buffer("rows", torch.zeros(2, 7, 16, dtype=BF16))
+
+    def forward(self, x: Tensor, place: Tensor) -> Tensor:
+        self.rows.index_copy_(1, place, x)
+        y = nn.functional.scaled_dot_product_attention(x, self.rows, self.rows)
+        return self.out(y)
+
+
+def test_state() -> None:
+    x, place = torch.randn(2, 1, 16).to(BF16), torch.tensor([3])
+    quantized = quantize(Cached().to(BF16), (x, place))
+    quantized.rows.zero_()
+    lowered = lower(quantized, x, place)
+    is_native(lowered, 1)
+    for place in (torch.tensor([i]) for i in (0, 4, 2)):
+        x = torch.randn(2, 1, 16).to(BF16)
+        with torch.no_grad():
+            torch.testing.assert_close(lowered(x, place), quantized(x, place), rtol=2**-6, atol=2**-5)
+        assert torch.equal(dict(lowered.named_state())["rows"], quantized.rows)
+
+
+def test_layers_that_stay_float() -> None:
+    """As good as PyTorch's bf16, which multiplies and sums likewise."""
+    x = torch.randn(3, 33, 32).to(BF16)
+    model = Encoder().to(BF16).eval()
+    lowered = lower_anyhow(model, x)
+    assert lower86.explain(lowered).foreign == ()
+    with torch.no_grad():
+        exact, original = copy.deepcopy(model).double()(x.double()), model(x)
+    ours, bound = ((y.double() - exact).abs() for y in (lowered(x), original))
+    assert ours.mean() <= FACTOR * bound.mean()
+    assert ours.max() <= 2 * FACTOR * bound.max()
+    assert torch.equal(lower_anyhow(model, x, target="avx2")(x), lowered(x))
