@@ -70,6 +70,16 @@ def vision(name: str, batch: int = 1, size: int = 224) -> Case:
     )
 
 
+def transformer(name: str, title: str) -> Case:
+    """A transformer of random weights on random inputs."""
+    from tests.models import transformer
+
+    data = transformer.inputs(name, INPUTS + 8)
+    # PyTorch's exporter to ONNX fails on attention with biases, unless it is written out.
+    model = transformer.load(name, attention="eager" if name in ("t5-encoder", "swin-tiny") else "sdpa")
+    return Case(title, model, data[INPUTS:], data[:INPUTS], is_transformer=True)
+
+
 CASES: Mapping[str, Callable[[], Case]] = {
     "minilm-128": partial(_minilm, 128),
     "minilm-16": partial(_minilm, 16),
@@ -82,4 +92,11 @@ CASES: Mapping[str, Callable[[], Case]] = {
     "convnext-tiny": partial(vision, "convnext-tiny"),
     "regnet-y-4gf": partial(vision, "regnet-y-4gf"),
     "unet": partial(vision, "unet"),
+    "bert-base-128": partial(transformer, "bert-base", "BERT-base, 128 tokens"),
+    "distilbert-128": partial(transformer, "distilbert", "DistilBERT, 128 tokens"),
+    "vit-s16": partial(transformer, "vit-s16", "ViT-S/16"),
+    "swin-tiny": partial(transformer, "swin-tiny", "Swin-T"),
+    "gpt2-128": partial(transformer, "gpt2", "GPT-2, 128 tokens at once"),
+    "t5-encoder": partial(transformer, "t5-encoder", "T5-small's encoder, 128 tokens"),
+    "whisper-tiny": partial(transformer, "whisper-tiny", "Whisper-tiny's encoder, 30 seconds"),
 }

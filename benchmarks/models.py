@@ -30,7 +30,7 @@ from minilm.quiet import silence
 silence()
 
 import torch  # noqa: E402
-from peers import PEERS, Run, missing, quantized  # noqa: E402
+from peers import PEERS, Run, Unsuited, missing, quantized  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 WARM_UP = 0.6
@@ -87,9 +87,14 @@ def _contenders(case: Case, names: list[str], threads: int) -> dict[str, _Conten
         if lacking:
             print(f"  {name}: not measured, {', '.join(lacking)} not installed (make bench PEERS=1)")
             continue
-        with _without_noise():
-            made[name] = _Contender(PEERS[name].make(case, model, threads), case)
-            made[name]()  # some compile at their first call
+        try:
+            with _without_noise():
+                contender = _Contender(PEERS[name].make(case, model, threads), case)
+                contender()  # some compile at their first call
+        except Unsuited as reason:
+            print(f"  {name}: not measured, {reason}")
+            continue
+        made[name] = contender
     return made
 
 

@@ -22,6 +22,10 @@ from torch.fx import GraphModule
 Run = Callable[[Inputs], Tensor]
 
 
+class Unsuited(Exception):
+    """Why a contender cannot take part in a case."""
+
+
 @dataclass(frozen=True)
 class Peer:
     """How to make a contender, of the case and its PT2E-quantized model; which packages that takes."""
@@ -56,27 +60,42 @@ def _module(model: Any) -> Run:
 
 
 def _lower86(case: Case, model: GraphModule, threads: int) -> Run:
-    from tests.models.counting import int8_macs
-
+    """Quantized by its own quantizer where torchao's leaves things in float: transposed convolutions, attention."""
     import lower86
 
-    if case.has_transposed:
-        model = quantized(case, lower86.X86Quantizer())
+    own = case.has_transposed or case.is_transformer
+    return _lowered(case, quantized(case, lower86.X86Quantizer()) if own else model)
+
+
+def _lowered(case: Case, model: GraphModule) -> Run:
+    import lower86
+
+    wanted = _int8_macs(case, model)
     lowered = lower86.lower_pt2e_quantized_to_x86(model, case.inputs[0])
-    wanted = sum(int8_macs(model, *case.inputs[0]).values())
     done = sum(operator.macs for operator in lower86.explain(lowered).operators if operator.is_int8)
     if done != wanted:
         raise RuntimeError(f"{case.name}: {done} multiply-accumulates in int8 of the {wanted} that its graph asks for")
     return _module(lowered)
 
 
+def _int8_macs(case: Case, model: GraphModule) -> int:
+    from tests.models.counting import int8_macs
+
+    wanted = sum(int8_macs(model, *case.inputs[0]).values())
+    if not wanted:
+        raise Unsuited("torchao's quantizer leaves all of it in float")
+    return wanted
+
+
 def _torchao(case: Case, model: GraphModule, threads: int) -> Run:
     from torchao.quantization.pt2e.lowering import lower_pt2e_quantized_to_x86
 
+    _int8_macs(case, model)
     return _module(lower_pt2e_quantized_to_x86(model, case.inputs[0]))
 
 
 def _inductor(case: Case, model: GraphModule, threads: int) -> Run:
+    _int8_macs(case, model)
     torch.compiler.reset()
     torch._inductor.config.freezing = True
     return _module(torch.compile(model))
@@ -144,6 +163,7 @@ def _onnxruntime(case: Case, static: bool, threads: int) -> Run:
 _ORT = ("onnxruntime", "onnx", "onnxscript")
 PEERS: Mapping[str, Peer] = {
     "lower86": Peer(_lower86),
+    "lower86 (torchao)": Peer(lambda case, model, _: _lowered(case, model)),
     "OpenVINO int8": Peer(_openvino, ("openvino", "nncf")),
     "ONNX Runtime static": Peer(lambda case, _, threads: _onnxruntime(case, True, threads), _ORT),
     "ONNX Runtime dynamic": Peer(lambda case, _, threads: _onnxruntime(case, False, threads), _ORT),

@@ -1,5 +1,7 @@
 """A pretrained sentence encoder in int8: quantized by torchao, lowered by lower86, measured on a real task.
 
+Once with torchao's quantizer, which leaves attention in float, and once with lower86's, which does not.
+
 The task: find the docstring of each of 1,200 functions, methods and classes of the Python standard library from its
 first sentence alone, among what follows that sentence in all of them. Run it with `make demo`.
 """
@@ -21,7 +23,7 @@ from torch import Tensor
 from torch.fx import GraphModule
 
 from minilm import corpus, encoder, measure, quiet, report
-from minilm.report import FP32, LOWER86, TORCHAO
+from minilm.report import FP32, LOWER86, TORCHAO, WHOLE
 
 ENTRIES, CALIBRATION = 1_200, 128
 FP32_BATCH, COMPARED_WITH_QUANTIZED, LATENCY_ROUNDS = 32, 64, 30
@@ -29,11 +31,11 @@ FP32_BATCH, COMPARED_WITH_QUANTIZED, LATENCY_ROUNDS = 32, 64, 30
 
 @dataclass(frozen=True)
 class Lowered:
-    """What each lowering made of the quantized model, the seconds it took, and lower86's account of it."""
+    """What each lowering made of its quantized model, and the seconds it took; the models of lower86's own."""
 
     modules: Mapping[str, Any]
     seconds: Mapping[str, float]
-    explanation: Any
+    quantized: Mapping[str, GraphModule]
 
 
 @contextmanager
@@ -44,19 +46,20 @@ def _step(progress: Progress, name: str) -> Iterator[None]:
     progress.update(task, total=1, completed=1)
 
 
-def _lower(progress: Progress, quantized: GraphModule, example: encoder.Tokens) -> Lowered:
+def _lower(progress: Progress, quantized: Mapping[str, GraphModule], example: encoder.Tokens) -> Lowered:
     # Imported this late because both may talk while they are imported, and `quiet` has to come first.
     from torchao.quantization.pt2e.lowering import lower_pt2e_quantized_to_x86 as torchao_lowering
 
     import lower86
 
     modules, seconds = {}, {}
-    for name, lower in ((LOWER86, lower86.lower_pt2e_quantized_to_x86), (TORCHAO, torchao_lowering)):
+    ways = {name: (model, lower86.lower_pt2e_quantized_to_x86) for name, model in quantized.items()}
+    for name, (model, lower) in {**ways, TORCHAO: (quantized[LOWER86], torchao_lowering)}.items():
         with _step(progress, f"Lower: {name}"):
             start = time.perf_counter()
-            modules[name] = lower(quantized, example)
+            modules[name] = lower(model, example)
             seconds[name] = time.perf_counter() - start
-    return Lowered(modules, seconds, lower86.explain(modules[LOWER86]))
+    return Lowered(modules, seconds, quantized)
 
 
 def _embed(progress: Progress, name: str, encode: Callable[..., Tensor], tokens: encoder.Tokens, batch: int) -> Tensor:
@@ -85,30 +88,28 @@ def _run(progress: Progress) -> tuple[report.Results, Lowered]:
         calibration = [tokenize([text]) for text in texts.calibration]
         tokens = tokenize([entry.title for entry in texts.entries] + [entry.body for entry in texts.entries])
     example = calibration[0]
-    quantized = encoder.quantize(fp32, progress.track(calibration, description="Quantize: torchao"), example)
+    quantized = {}
+    for name, quantizer in ((LOWER86, encoder.torchao_quantizer()), (WHOLE, encoder.own_quantizer())):
+        inputs = progress.track(calibration, description=f"Quantize: {name}")
+        quantized[name] = encoder.quantize(fp32, inputs, example, quantizer)
     lowered = _lower(progress, quantized, example)
-    int8 = lowered.modules[LOWER86]
 
-    embeddings = {
-        FP32: _embed(progress, FP32, fp32, tokens, FP32_BATCH),
-        LOWER86: _embed(progress, LOWER86, int8, tokens, 1),
-    }
+    embeddings = {FP32: _embed(progress, FP32, fp32, tokens, FP32_BATCH)}
     every = 2 * ENTRIES // COMPARED_WITH_QUANTIZED
     sample = tokens[0][::every], tokens[1][::every]
-    quantized_embeddings = _embed(progress, "quantized model, a sample", quantized, sample, 1)
+    accounts = {}
+    for name, model in quantized.items():
+        embeddings[name] = _embed(progress, name, lowered.modules[name], tokens, 1)
+        of_sample = _embed(progress, f"{name}, quantized model, a sample", model, sample, 1)
+        accounts[name] = _account(lowered.modules[name], embeddings[name], embeddings[FP32], every, of_sample)
     rounds = _latency(progress, {FP32: fp32, **lowered.modules}, tokens)
 
     def recalls(k: int) -> dict[str, float]:
         return {name: measure.recall(vectors[:ENTRIES], vectors[ENTRIES:], k) for name, vectors in embeddings.items()}
 
     results = report.Results(
-        int8_fraction=lowered.explanation.int8_fraction,
-        kernels=len(lowered.explanation.kernels),
-        foreign_steps=len(lowered.explanation.foreign),
+        accounts=accounts,
         lowering=lowered.seconds,
-        torch_export=int8.timings["export"],
-        to_fp32=measure.likeness(embeddings[LOWER86], embeddings[FP32]),
-        to_quantized=measure.likeness(embeddings[LOWER86][::every], quantized_embeddings),
         recalls={k: recalls(k) for k in (1, 10)},
         entries=ENTRIES,
         threads=torch.get_num_threads(),
@@ -116,6 +117,20 @@ def _run(progress: Progress) -> tuple[report.Results, Lowered]:
         ratio=measure.ratios(rounds, LOWER86),
     )
     return results, lowered
+
+
+def _account(module: Any, vectors: Tensor, fp32: Tensor, every: int, quantized: Tensor) -> report.Account:
+    import lower86
+
+    explanation = lower86.explain(module)
+    return report.Account(
+        int8_fraction=explanation.int8_fraction,
+        kernels=len(explanation.kernels),
+        foreign_steps=len(explanation.foreign),
+        torch_export=module.timings["export"],
+        to_fp32=measure.likeness(vectors, fp32),
+        to_quantized=measure.likeness(vectors[::every], quantized),
+    )
 
 
 def main() -> None:
@@ -130,7 +145,8 @@ def main() -> None:
     with Progress(*columns, console=console, refresh_per_second=2) as progress:
         results, lowered = _run(progress)
     if arguments.explain:
-        console.print(str(lowered.explanation), markup=False)
+        for name in lowered.quantized:
+            console.print(name, str(lowered.modules[name].explanation), sep="\n", markup=False)
     console.print(report.table(results))
 
 

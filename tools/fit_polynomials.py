@@ -20,8 +20,14 @@ GRID = 300
 
 
 LN4 = 2 * log(2)
+BUMP = mpf("4.6")
 MARGIN = mpf("1.0001")
 """Intervals are wider by this: the argument was rounded on its way there."""
+
+
+def tanh_bump(t: mpf) -> mpf:
+    """gelu_tanh(-t)."""
+    return -t / (1 + exp(2 * sqrt(2 / pi) * (t + mpf("0.044715") * t**3)))
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,24 @@ FITS = (
         mpf(0),
         lambda c: (-log(erfc(-c / sqrt(2)) / 2) / LN4 - mpf(1) / 2) / c,
         lambda c: LN4 * c * erfc(-c / sqrt(2)),
+    ),
+    Fit(
+        "GELU_BUMP",
+        "-t·Φ(-t) = p(t - 2.3) for 0 <= t <= 4.6, absolute",
+        13,
+        -BUMP / 2,
+        BUMP / 2,
+        lambda u: -(u + BUMP / 2) * erfc((u + BUMP / 2) / sqrt(2)) / 2,
+        lambda u: mpf(1),
+    ),
+    Fit(
+        "GELU_TANH_BUMP",
+        "-t·(1 - tanh(√(2/π)·(t + 0.044715·t³)))/2 = p(t - 2.3) for 0 <= t <= 4.6, absolute",
+        13,
+        -BUMP / 2,
+        BUMP / 2,
+        lambda u: tanh_bump(u + BUMP / 2),
+        lambda u: mpf(1),
     ),
     Fit(
         "LOG",
@@ -182,8 +206,13 @@ def tables() -> Iterator[str]:
     """The lines of all tables, and of the constants that go with them."""
     for fit in FITS:
         coefficients, error = rounded(fit)
-        yield f"# {fit.formula}; error {float(error * 2**24):.1g}"
-        yield f"_{fit.name} = ({', '.join(shortest(c) for c in coefficients)})"
+        yield f"# {fit.formula}; error {float(f'{float(error * 2**24):.1g}'):g}"
+        rows = [", ".join(map(shortest, coefficients[i : i + 8])) for i in range(0, len(coefficients), 8)]
+        yield from (
+            [f"_{fit.name} = ({rows[0]})"]
+            if len(rows) == 1
+            else [f"_{fit.name} = (", *(f"    {row}," for row in rows), ")  # fmt: skip"]
+        )
     yield "# each a number and what it lacks of the exact one"
     for name, value in (("LN2", log(2)), ("LOG2_E", 1 / log(2)), ("LOG4_E", 1 / LN4)):
         high = float32(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 from collections.abc import Callable, Iterable, Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -47,15 +47,28 @@ def load() -> tuple[SentenceEncoder, Tokenize]:
     return SentenceEncoder(transformer).eval(), tokenize
 
 
-def quantize(encoder: SentenceEncoder, calibration: Iterable[Tokens], example: Tokens) -> GraphModule:
-    """The encoder as torchao's PT2E flow quantizes it: still float code, with quantize/dequantize pairs."""
+def torchao_quantizer() -> Any:
+    """torchao's own for x86: attention stays float."""
     import torchao.quantization.pt2e.quantizer.x86_inductor_quantizer as xiq
+
+    return xiq.X86InductorQuantizer().set_global(xiq.get_default_x86_inductor_quantization_config())
+
+
+def own_quantizer() -> Any:
+    """lower86's: attention as well."""
+    import lower86
+
+    return lower86.X86Quantizer()
+
+
+def quantize(
+    encoder: SentenceEncoder, calibration: Iterable[Tokens], example: Tokens, quantizer: Any = None
+) -> GraphModule:
+    """The encoder as torchao's PT2E flow quantizes it: still float code, with quantize/dequantize pairs."""
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
-    quantizer = xiq.X86InductorQuantizer()
-    quantizer.set_global(xiq.get_default_x86_inductor_quantization_config())
     exported = torch.export.export(encoder, example, strict=True).module()
-    prepared = prepare_pt2e(exported, quantizer)
+    prepared = prepare_pt2e(exported, quantizer or torchao_quantizer())
     with torch.no_grad():
         for tokens in calibration:
             prepared(*tokens)

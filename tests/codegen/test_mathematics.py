@@ -22,7 +22,8 @@ from lower86.codegen.llvm import LoadedCode, assembly, object_code
 from lower86.codegen.mathematics import FLOAT32_FUNCTIONS
 from lower86.codegen.target import Target
 
-FUNCTIONS = tuple(FLOAT32_FUNCTIONS)
+COARSE = tuple(name for name in FLOAT32_FUNCTIONS if name.endswith("_coarse"))
+FUNCTIONS = tuple(name for name in FLOAT32_FUNCTIONS if name not in COARSE)
 AVX2 = Target("avx2", "haswell", "+avx2,+fma,+bmi,+bmi2,+f16c")
 INF, NAN = math.inf, math.nan
 Array = np.ndarray
@@ -134,7 +135,7 @@ def test_any_finite_input(name: str, values: list[float]) -> None:
 @pytest.mark.parametrize(
     ("other", "lanes"), [(None, 1), (AVX2, LANES), (AVX2, 1)], ids=["scalar", "avx2", "avx2-scalar"]
 )
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", [*FUNCTIONS, *COARSE])
 def test_same_bits_from_scalars_and_from_avx2(name: str, other: Target | None, lanes: int) -> None:
     x = np.concatenate([sweep()[::7], np.array([INF, -INF, NAN, -NAN], np.float32)])
     one, two = function(name)(x), function(name, lanes, other)(x)
@@ -205,6 +206,18 @@ def test_softmax_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     assert off.max() <= 6
     ends = np.array([0, -0.0, -88, -103, -INF, NAN], np.float32)
     np.testing.assert_array_equal(function("softmax_weight")(ends), np.array([1, 1, 0, 0, 0, NAN], np.float32))
+
+
+@pytest.mark.parametrize("name", COARSE)
+def test_coarse_functions_are_near_the_exact_ones(name: str) -> None:
+    x = np.concatenate([sweep(), np.linspace(-6, 6, 4001, dtype=np.float32)])
+    x = x[np.abs(x) < 1e30]
+    exact = REFERENCES[name.removesuffix("_coarse")][0](torch.from_numpy(x.astype(np.float64))).numpy()
+    off = np.abs(function(name)(x) - exact) - 2.0**-23 * np.abs(exact)
+    assert off.max() < 1.3e-5
+    assert off[np.abs(x) < 4.6].max() < 4e-6
+    np.testing.assert_array_equal(function(name)(np.array([NAN, INF], np.float32)), [NAN, INF])
+    assert abs(function(name)(np.array([-INF], np.float32))[0]) < 1.3e-5
 
 
 def test_gelu_keeps_digits_where_one_plus_erf_cancels() -> None:

@@ -331,20 +331,6 @@ def test_what_cannot_be_quantized_is_left_alone(name: str) -> None:
     assert pairs(quantized) == (0, 0)
 
 
-def test_recurrent_networks_stay_float() -> None:
-    class Model(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.rnn, self.head = nn.LSTM(8, 6, batch_first=True), nn.Linear(6, 4)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.head(self.rnn(x)[0])
-
-    quantized = quantize(Model(), torch.randn(2, 5, 8))
-    assert pairs(quantized) == (1, 2)
-    assert len(nodes(quantized, A.lstm.input)) == 1
-
-
 class NoGrad(nn.Module):
     """Half of it in a no_grad region."""
 

@@ -11,6 +11,12 @@ from torch.fx import GraphModule
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
 
+def inductors() -> Any:
+    """torchao's own quantizer for x86, as it comes."""
+    quantizer = xiq.X86InductorQuantizer()
+    return quantizer.set_global(xiq.get_default_x86_inductor_quantization_config())
+
+
 def quantize(
     model: nn.Module,
     inputs: tuple[Any, ...],
@@ -22,11 +28,8 @@ def quantize(
     fold_quantize: bool = True,
 ) -> GraphModule:
     """The model as a quantizer (X86InductorQuantizer) and `convert_pt2e` leave it, calibrated on `inputs` alone."""
-    if quantizer is None:
-        quantizer = xiq.X86InductorQuantizer()
-        quantizer.set_global(xiq.get_default_x86_inductor_quantization_config())
     exported = torch.export.export(model.eval(), inputs, kwargs, dynamic_shapes=dynamic_shapes, strict=strict)
-    prepared = prepare_pt2e(exported.module(), quantizer)
+    prepared = prepare_pt2e(exported.module(), inductors() if quantizer is None else quantizer)
     with torch.no_grad():
         prepared(*inputs, **(kwargs or {}))
     return convert_pt2e(prepared, fold_quantize=fold_quantize)

@@ -59,13 +59,13 @@ def test_rows_without_keys_are_zero() -> None:
     assert (result[:, :, 1] == 0).all()
 
 
-def test_a_causal_mask_becomes_a_constant() -> None:
+def test_a_causal_mask_is_recognised() -> None:
     inputs = (Q, K[:, :, :4], V[:, :, :4])
     module = graph_of(lambda q, k, v: attention(q, k, v, is_causal=True), *inputs, decompose=True)
     normalize(module)
     module.recompile()
     near(module(*inputs), attention(*inputs, is_causal=True))
-    assert "scaled_dot_product_attention(inputs_0, inputs_1, inputs_2, bool[4, 4])" in text_of(module)
+    assert "scaled_dot_product_attention(inputs_0, inputs_1, inputs_2, is_causal=True)" in text_of(module)
 
 
 def written_out(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
@@ -82,3 +82,16 @@ def test_attention_written_out_stays_as_it_is() -> None:
     near(module(Q, K, V, mask), written_out(Q, K, V, mask))
     assert "scaled_dot_product_attention" not in text_of(module)
     assert module(Q, K, V, mask).isnan().any()
+
+
+def test_the_factor_of_the_queries_is_part_of_the_scale() -> None:
+    def function(x: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return attention((x * 0.5).view(2, 4, 3, 8).transpose(1, 2), k, v, scale=0.5)
+
+    inputs = torch.randn(2, 4, 24), K, V
+    module = graph_of(function, *inputs)
+    normalize(module)
+    module.recompile()
+    near(module(*inputs), function(*inputs))
+    assert "inputs_1, inputs_2, scale=0.25)" in text_of(module)
+    assert "mul" not in text_of(module)

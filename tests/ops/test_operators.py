@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lower86.ops.linear import int8_linear
-from lower86.ops.quantize import quantize
+from lower86.ops.quantize import quantize, quantize_static
 from tests.models.qdq import Q
 
 FEW = settings(max_examples=30, deadline=None, derandomize=True)
@@ -82,6 +82,9 @@ def test_quantize_is_pytorchs(dtype: torch.dtype, scale: float, zero_point: int)
     inverse, zero = torch.tensor(1 / scale, dtype=torch.float32), torch.tensor(float(zero_point))
     got = quantize(x, inverse, zero, low + 2, high - 2, dtype)
     assert torch.equal(got, Q.quantize_per_tensor(x, scale, zero_point, low + 2, high - 2, dtype))
+    static = (x, scale, zero_point, low + 2, high - 2, dtype)
+    assert torch.equal(quantize_static(*static), got)
+    torch.library.opcheck(quantize_static, static, test_utils=("test_schema", "test_faketensor"))
     torch.library.opcheck(quantize, (x, inverse, zero, low, high, dtype), test_utils=("test_schema", "test_faketensor"))
 
 

@@ -26,7 +26,7 @@ from lower86.program.kernels import (
     Right,
     Rows,
 )  # fmt: skip
-from lower86.program.program import Dim, Foreign, Packing, Program, Step, Value, constant_bytes
+from lower86.program.program import Dim, Foreign, Loop, Packing, Program, Step, Value, constant_bytes, native_steps
 from lower86.program.sizes import Size, ceil_div, dim_atom, evaluate, names
 
 D0, D1 = dim_atom("d0"), dim_atom("d1")
@@ -95,6 +95,7 @@ def program(**changes: Any) -> Program:
             ),
             Foreign(0, (0, 1), (2,), "topk"),
             Step(6, (), (), (), "Aufmerksamkeit ∞"),
+            Loop(tokens, (Step(0, ((0, 0), (2, 7)), (7, 7), (), "each"),), ((tokens * 4, 0),), "rekurrent"),
         ),
         arena_bytes=tokens * 1536 + 64,
         packings=(Packing("int8_panels"), Packing()),
@@ -114,6 +115,10 @@ def test_round_trip() -> None:
     assert repr(two) == repr(one)  # -0.0 and 0.0, 1 and 1.0 and True compare equal
     assert all(a is b for a, b in zip(one.constants, two.constants, strict=True))
     assert constant_bytes(two) == 29
+
+
+def test_native_steps_are_those_of_loops_too() -> None:
+    assert [step.label for step in native_steps(program())] == ["add + mul", "Aufmerksamkeit ∞", "each"]
 
 
 def test_every_kind_of_kernel_is_covered() -> None:

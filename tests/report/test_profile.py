@@ -46,6 +46,16 @@ def test_foreign_steps_and_varying_sizes() -> None:
     assert foreign.bytes == 2 * 50 * 7 * 4 + 50 * 7 * 8
 
 
+def test_a_loop_is_one_step() -> None:
+    lowered = lower_anyhow(nn.GRU(8, 19), torch.randn(7, 5, 8))
+    profile = lower86.profile(lowered, torch.randn(7, 5, 8), seconds=0.05)
+    (loop,) = [step for step in profile.steps if step.kind.startswith("loop")]
+    assert (loop.kind, loop.shape) == ("loop of contraction f32 + pointwise", "7 times")
+    assert loop.macs == 7 * 5 * 57 * 19
+    # x, states, what the product gives, weight, bias
+    assert loop.bytes == 4 * (7 * 5 * 57 + 8 * 5 * 19 + 5 * 57 + 57 * 19 + 57)
+
+
 def test_what_cannot_be_profiled() -> None:
     with pytest.raises(lower86.Lower86Error, match="no program"):
         lower86.profile(nn.Linear(3, 3), torch.randn(2, 3))

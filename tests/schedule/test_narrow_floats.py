@@ -16,7 +16,7 @@ from tests.schedule.values import numbers
 
 NARROW = (torch.bfloat16, torch.float16)
 MIXED = (torch.ops.aten._to_copy.default, torch.ops.aten.to.dtype, torch.ops.aten.to.dtype_layout)
-FACTOR = 1.5
+FACTOR = 2
 """How much further from float64 than PyTorch's own result in bf16 ours may be."""
 
 
@@ -57,7 +57,8 @@ def check(dtype: torch.dtype, operator: Any, args: Any, kwargs: Any, result: int
     assert bool(agrees[~finite].all())
     ours, theirs = ((y.double() - exact)[finite].abs() for y in (got, expected))
     scale = torch.finfo(got.dtype).eps * exact[finite].abs()
-    within = (ours <= FACTOR * theirs + scale / 2 * 1.02) | (ours <= FACTOR * theirs.max().item())
+    # Two roundings at most: operators that are spelled by others may store one value in between.
+    within = (ours <= FACTOR * theirs + scale * 1.02) | (ours <= FACTOR * theirs.max().item())
     assert bool(within.all()), f"{ours.max().item()} off, PyTorch {theirs.max().item()}"
 
 

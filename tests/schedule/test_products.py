@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+import lower86
 from lower86.ops.linear import int8_linear
+from tests.models.checks import agree, lower_anyhow, near
 from tests.schedule.operators import check
 
 A = torch.ops.aten
@@ -42,6 +44,8 @@ def test_attention(queries: int) -> None:
     q, k, v = (torch.randn(2, 4, size, 24) for size in (queries, 33, 33))
     check(attention, q, k, v, tolerance=1e-5)
     check(attention, q, k, v, torch.randn(queries, 33), tolerance=1e-5)
+    check(attention, q, k, v, torch.nn.Parameter(torch.randn(queries, 33)), tolerance=1e-5)
+    check(attention, q, k, v, torch.nn.Parameter(torch.randn(2, 1, 1, 33)), tolerance=1e-5)
     check(attention, q, k, v, torch.rand(2, 1, 1, 33) < 0.7, tolerance=1e-5)
     check(attention, q, k, v, torch.rand(2, 1, queries, 33) < 0.7, scale=0.3, tolerance=1e-5)
     check(attention, q, k[:, :2], v[:, :2], enable_gqa=True, tolerance=1e-5)
@@ -60,3 +64,20 @@ def test_products_of_vectors() -> None:
     check(A.mv.default, x[0], u, tolerance=1e-5)
     check(A.addmv.default, v, x[0], u, beta=0, tolerance=1e-5)
     check(A.addmv.default, torch.randn(1), x[0], u, tolerance=1e-5)
+
+
+def test_a_constant_mask_takes_no_step() -> None:
+    class Twice(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.mask = torch.nn.Parameter(torch.randn(5, 7), requires_grad=False)
+
+        def forward(self, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+            attention = torch.nn.functional.scaled_dot_product_attention
+            return attention(attention(q, k, k, self.mask), k, k, self.mask)
+
+    model, inputs = Twice(), (torch.randn(2, 5, 8), torch.randn(2, 7, 8))
+    lowered = lower_anyhow(model, *inputs)
+    agree(model, lowered, *inputs, compare=near)
+    assert [kernel.kind for kernel in lower86.explain(lowered).kernels] == ["attention"]
+    assert sum(value.place == "constant" for value in lowered.program.values) == 1

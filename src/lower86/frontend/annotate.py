@@ -20,6 +20,7 @@ from .attention import ATTENTION
 from .configuration import Integers, QuantizationConfig
 from .contractions import CONVOLUTIONS, LINEARS, PRODUCTS, Contraction, contraction_of
 from .memory import Memory, live_nodes
+from .recurrent import RECURRENT, recurrence_of
 
 _A = torch.ops.aten
 
@@ -43,7 +44,7 @@ AVERAGES = (
 ADDS = (_A.add.Tensor,)
 BETWEEN = (*MOVEMENT, *CLAMPS, *SELECTIONS, *AVERAGES)
 
-OPERATORS = (*LINEARS, *PRODUCTS, *CONVOLUTIONS, ATTENTION, *BETWEEN, *ADDS)
+OPERATORS = (*LINEARS, *PRODUCTS, *CONVOLUTIONS, ATTENTION, *RECURRENT, *BETWEEN, *ADDS)
 """All that a setting can be about."""
 
 
@@ -58,6 +59,11 @@ def annotate(module: GraphModule, config_of: ConfigOf) -> None:
         config = config_of(node)
         if contraction is not None and config is not None and _annotate_contraction(contraction, config):
             contractions[node] = contraction
+        recurrence = recurrence_of(node, memory)
+        if recurrence is not None and config is not None and config.mode != "qat":
+            torchao.annotate_input(node, recurrence.weight, torchao.weight_spec(config, 0))
+            if config.mode == "static":
+                torchao.annotate_output(recurrence.states, torchao.state_spec(config))
     for node in nodes:
         config = config_of(node) if is_call(node, *ADDS) else None
         if config is not None:

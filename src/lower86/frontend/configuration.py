@@ -25,7 +25,8 @@ class QuantizationConfig:
     """How contractions and what stands between them are quantized. Weights are s8 around zero in any case.
 
     mode: "static": scales of activations from calibration (`prepare_pt2e`); "dynamic": from each input at run time, for
-        linears with constant weights only; "qat": learnt in training (`prepare_qat_pt2e`).
+        linears with constant weights and for what LSTM and GRU read (their own states stand for [-1, 1]); "qat": learnt
+        in training (`prepare_qat_pt2e`).
     per_token: with "dynamic": a scale for each row of the last dim, not one for the tensor.
     symmetric_activations: s8 around zero; else u8 with a zero point.
     reduce_range: seven bits for activations (0…127, or -63…63), as CPUs need that add products in 16 bits. lower86's

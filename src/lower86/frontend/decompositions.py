@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from .recurrent_spelling import decompositions
+
 KEEP = (
     "linear", "matmul", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
     "scaled_dot_product_attention", "layer_norm", "group_norm", "instance_norm", "rms_norm", "softmax",
@@ -31,10 +33,11 @@ def is_composite(operator: Any) -> bool:
 
 
 def table() -> dict[Any, Callable[..., Any]]:
-    """The decomposition table: composite-implicit operators without `KEEP`."""
+    """The decomposition table: composite-implicit operators without `KEEP`, recurrent layers as kernels want them."""
     default: Any = torch.export.default_decompositions()
-    return {
+    chosen = {
         operator: decomposition
         for operator, decomposition in default.items()
         if is_composite(operator) and operator._schema.name.removeprefix("aten::") not in KEEP
     }
+    return {**chosen, **decompositions(default)}

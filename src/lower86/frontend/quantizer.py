@@ -15,6 +15,7 @@ from .annotate import OPERATORS, annotate
 from .attention import spell_attention
 from .configuration import QuantizationConfig
 from .memory import replace_in_place
+from .recurrent import spell_recurrent
 from .settings import Settings, operator_packet, type_name
 from .torchao import Quantizer, input_specs
 
@@ -26,7 +27,11 @@ class X86Quantizer(Quantizer):
 
     Quantized are the operands of linears, of products with a constant on either side, of convolutions and transposed
     convolutions, of products of two activations, and so of attention; and what lies between: pools, concatenations,
-    views, relu, residual additions of convolutional networks. Biases, norms, softmax and recurrent networks stay float.
+    views, relu, residual additions of convolutional networks. Biases, norms and softmax stay float.
+
+    LSTM and GRU, layers and cells, are spelled out: their input projections are linears, and each step's product of the
+    state is int8, with one scale for all states of a layer, from calibration or, with "dynamic", for [-1, 1]. With
+    "qat" they stay float. A quantized model with one holds an operator of lower86: import it to run the model.
 
     The setters return the quantizer. A configuration of None leaves what it is for in float.
     """
@@ -64,13 +69,14 @@ class X86Quantizer(Quantizer):
         return self
 
     def transform_for_annotation(self, model: GraphModule) -> GraphModule:
-        """Inlines no_grad regions, undoes in-place operators and spells attention out, in place."""
+        """Inlines no_grad regions, undoes in-place operators, spells out attention and recurrent layers, in place."""
         self._check_modes()
         self._settings.check_names(model)
         if not self._is_training():
             inline_regions(model)  # a region is there to keep gradients out: in training it is left alone, in float
         replace_in_place(model)
         spell_attention(model, self._wants_attention)
+        spell_recurrent(model, self._settings.config_of)
         model.graph.lint()
         model.recompile()
         return model

@@ -14,6 +14,7 @@ from torch.fx import GraphModule, Node
 from ..errors import Lower86Error
 from .attention import is_attention
 from .configuration import QuantizationConfig
+from .recurrent import recurrent_operator
 
 _A = torch.ops.aten
 _WRITTEN_OTHERWISE = {"truediv": "div", "iadd": "add", "_scaled_dot_product_attention": "scaled_dot_product_attention"}
@@ -97,9 +98,12 @@ def _names_of(node: Node) -> list[str]:
 
 
 def _packets_of(node: Node) -> tuple[Any, ...]:
-    """The operators that a setting may name to mean `node`; a product of a spelled-out attention is both."""
+    """The operators that a setting may name to mean `node`; a part of what is spelled out is both."""
     if is_attention(node):
         return (_A.scaled_dot_product_attention, _A.matmul)
+    layer = recurrent_operator(node)
+    if layer is not None:
+        return (layer.overloadpacket, getattr(node.target, "overloadpacket", None))
     return (getattr(node.target, "overloadpacket", None),)
 
 

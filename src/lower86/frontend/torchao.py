@@ -6,7 +6,9 @@ used: the base class of quantizers, annotations, how a value is to be quantized,
 
 from __future__ import annotations
 
+import operator
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,6 +22,7 @@ from torchao.quantization.pt2e import (
     MovingAverageMinMaxObserver,
     MovingAveragePerChannelMinMaxObserver,
     PerChannelMinMaxObserver,
+    PerTensor,
     PerToken,
     PlaceholderObserver,
 )
@@ -106,7 +109,7 @@ def integers_of(spec: Spec | None) -> Integers | None:
     while isinstance(spec, SharedQuantizationSpec):
         operand, reader = spec.edge_or_node
         spec = input_specs(reader)[operand]
-    if not isinstance(spec, QuantizationSpec) or spec.is_dynamic:
+    if not isinstance(spec, QuantizationSpec) or isinstance(spec, StateSpec) or spec.is_dynamic:
         return None
     return Integers(spec.dtype, spec.quant_min, spec.quant_max, spec.qscheme == torch.per_tensor_symmetric)
 
@@ -138,6 +141,18 @@ def activation_spec(config: QuantizationConfig) -> Spec:
         qscheme=torch.per_tensor_symmetric if integers.symmetric else torch.per_tensor_affine,
         is_dynamic=config.mode == "dynamic",
         observer_or_fake_quant_ctr=observer,
+    )
+
+
+@dataclass(frozen=True)
+class StateSpec(QuantizationSpec):  # type: ignore[misc]
+    """Watched, but quantized by the recurrent layer itself, inside: its readers get floats."""
+
+
+def state_spec(config: QuantizationConfig) -> Spec:
+    """How `config` quantizes the states of a recurrent layer."""
+    return StateSpec(
+        **{**vars(activation_spec(config)), "observer_or_fake_quant_ctr": StateObserver.with_args(eps=_EPS)}
     )
 
 
@@ -173,6 +188,35 @@ def weight_spec(config: QuantizationConfig, axis: int) -> Spec:
         ch_axis=axis if per_channel else None,
         observer_or_fake_quant_ctr=observer.with_args(eps=_EPS, **options),
     )
+
+
+class StateObserver(AffineQuantizedObserverBase):  # type: ignore[misc]
+    """Watches the states of a recurrent layer; `convert` tells that layer their parameters, and writes nothing else."""
+
+    def __init__(
+        self, *, dtype: torch.dtype, quant_min: int, quant_max: int, qscheme: Any, is_dynamic: bool, eps: float
+    ) -> None:
+        super().__init__(MappingType.ASYMMETRIC, dtype, PerTensor(), quant_min, quant_max, eps)
+        self._range = HistogramObserver(dtype=dtype, quant_min=quant_min, quant_max=quant_max, qscheme=qscheme, eps=eps)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self._range(x.detach())
+        return x
+
+    def calculate_qparams(self) -> tuple[torch.Tensor, torch.Tensor]:
+        scale, zero_point = self._range.calculate_qparams()
+        return scale, zero_point
+
+    def convert(self, model: GraphModule, observer_node: Node) -> None:
+        scale, zero_point = self.calculate_qparams()
+        states = observer_node.args[0]
+        assert isinstance(states, Node)
+        layer = states.args[0] if states.target is operator.getitem else states
+        assert isinstance(layer, Node)
+        given = {"h_scale": float(scale), "h_zero_point": int(zero_point)}
+        layer.kwargs = {**layer.kwargs, **given, "h_low": self.quant_min, "h_high": self.quant_max}
+        observer_node.replace_all_uses_with(states)
+        model.graph.erase_node(observer_node)
 
 
 class PerTokenObserver(AffineQuantizedObserverBase):  # type: ignore[misc]

@@ -20,13 +20,15 @@ from .fold_requantize import fold_requantize
 from .leftovers import spell_leftovers
 from .linear import keep_lowered, lower_linear
 from .record import Lowered, Record, Refusal
+from .recurrent import keep_lowered_recurrent, lower_recurrent
 from .refused import refuse_others
 from .siblings import merge_siblings
 
 Rule = Callable[[GraphModule, Node], "Lowered | Refusal | None"]
 
 RULES: tuple[Rule, ...] = (
-    lower_linear, lower_conv, lower_attention, keep_lowered, keep_lowered_conv, keep_lowered_attention, refuse_others,
+    lower_linear, lower_conv, lower_attention, lower_recurrent,
+    keep_lowered, keep_lowered_conv, keep_lowered_attention, keep_lowered_recurrent, refuse_others,
 )  # fmt: skip
 
 

@@ -3,8 +3,8 @@
     int8_linear(x, w1, b1)  -.                                  .-  slice(y, -1, 0, n1)
     int8_linear(x, w2, b2)  -+->  y = int8_linear(x, [w1; w2])  -+-  slice(y, -1, n1, n1 + n2)
 
-Only where what follows is movement, attention or another product: a pointwise epilogue is worth more than the merge,
-and could no longer be part of the contraction. A cast to a narrower float is part of it all the same.
+Only where what follows is movement, attention, another product or a recurrence: a pointwise epilogue is worth more than
+the merge, and could no longer be part of the contraction. A cast to a narrower float is part of it all the same.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from ..graph.edit import constant_of, insert, insert_constant, replace
 from ..normalize.move_dequantize import MOVEMENT
 from ..normalize.precision import NARROW, as_dtype
 from ..ops.linear import int8_linear
+from ..ops.recurrent import RECURRENCES
 
 _A = torch.ops.aten
-_READERS = (*MOVEMENT, _A.scaled_dot_product_attention.default, _A.matmul.default, _A.bmm.default)
+_READERS = (*MOVEMENT, _A.scaled_dot_product_attention.default, _A.matmul.default, _A.bmm.default, *RECURRENCES)
 
 
 def merge_siblings(module: GraphModule) -> None:

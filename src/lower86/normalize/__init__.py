@@ -14,12 +14,14 @@ from .drop_round_trips import drop_round_trips
 from .fold_casts import fold_casts
 from .fold_constants import fold_constants, fold_dequantized_weights
 from .inline_regions import inline_regions
+from .lift_reshapes import lift_reshapes
 from .merge_movement import merge_movement
 from .move_dequantize import move_dequantize, unshare_dequantize
 from .own_state import keep_old_state, own_state
 from .refuse_writes import refuse_writes
 from .scalar_qparams import scalar_qparams
 from .share_constants import share_constants
+from .share_results import share_results
 from .spell_affine import spell_affine
 from .spell_attention import spell_attention
 from .spell_bags import spell_bags
@@ -27,6 +29,7 @@ from .spell_composites import spell_composites
 from .spell_convolutions import spell_convolutions
 from .spell_dynamic import spell_dynamic
 from .spell_layout import spell_layout
+from .spell_masks import spell_masks
 from .spell_movement import spell_movement
 from .spell_norms import spell_norms
 from .spell_pieces import spell_pieces
@@ -39,6 +42,8 @@ from .spell_strides import spell_strides
 from .spell_tokens import spell_tokens
 from .spell_upsamples import spell_upsamples
 from .spell_vectors import spell_vectors
+from .spell_written_attention import spell_written_attention
+from .spell_written_functions import spell_written_functions
 
 __all__ = ["PASSES", "fold_dequantized_weights", "normalize", "share_constants"]
 
@@ -72,6 +77,9 @@ PASSES: tuple[Pass, ...] = (
     unshare_dequantize,  # where two movements of one have become movements of what it dequantizes
     spell_attention,
     spell_composites,
+    spell_written_attention,  # of one softmax and one selection
+    spell_written_functions,
+    lift_reshapes,  # after the rows that linears read have been recognised
     move_dequantize,
     fold_casts,  # of what was movement's before
     unshare_dequantize,
@@ -83,7 +91,9 @@ PASSES: tuple[Pass, ...] = (
     unshare_dequantize,
     keep_old_state,
     fold_constants,  # the weights' own movements have come to stand before their dequantize
+    spell_masks,  # now that they are constants
     share_constants,
+    share_results,  # equal constants are one by now
 )
 
 

@@ -2,6 +2,7 @@
 
 add(arange(128), 0)              ->  constant
 dequantize(constant, …)          stays: folding stops at a weight's dequantize
+ones_like(x)                     ->  constant        if it is small
 and(all-true constant, mask)     ->  expand(mask)
 """
 
@@ -18,6 +19,14 @@ _A = torch.ops.aten
 _LIMIT = 1 << 26
 """Bytes: a constant larger than its inputs and than this is cheaper to compute than to keep."""
 
+_FILLS = (
+    _A.ones_like.default, _A.zeros_like.default, _A.full_like.default, _A.new_ones.default, _A.new_zeros.default,
+    _A.new_full.default,
+)  # fmt: skip
+"""What reads only the shape and the dtype of its operand."""
+_SMALL = 1 << 12
+"""Elements of a fill: more are cheaper to write than to read."""
+
 
 def fold_constants(module: GraphModule) -> None:
     """Replaces nodes whose inputs are all constants; then simplifies `and`/`or` with a constant of one value."""
@@ -25,7 +34,10 @@ def fold_constants(module: GraphModule) -> None:
         if node.op != "call_function" or is_dequantize(node) or not _is_pure(node):
             continue
         inputs = node.all_input_nodes
-        constants = {n: constant_of(module, n) for n in inputs}
+        if is_call(node, *_FILLS) and tensor_of(node).numel() <= _SMALL:
+            constants = {n: _stand_in(n) for n in inputs}
+        else:
+            constants = {n: constant_of(module, n) for n in inputs}
         if any(c is None for c in constants.values()) or not isinstance(node.meta.get("val"), torch.Tensor):
             continue
         fake = tensor_of(node)
@@ -40,6 +52,14 @@ def fold_constants(module: GraphModule) -> None:
         replace(node, constant)
     for node in list(module.graph.nodes):
         _simplify_logic(module, node)
+
+
+def _stand_in(node: Node) -> torch.Tensor | None:
+    """Any tensor of the node's shape and dtype, or None where its shape varies."""
+    example = node.meta.get("val")
+    if not isinstance(example, torch.Tensor) or not all(isinstance(size, int) for size in example.shape):
+        return None
+    return torch.empty(tuple(example.shape), dtype=example.dtype)
 
 
 def _is_pure(node: Node) -> bool:

@@ -6,8 +6,10 @@
                          ->  _safe_softmax(scores, -1)
     matmul(safe, v)      ->  scaled_dot_product_attention(q, k, v, mask, scale=c * c)
 
-Rows whose keys are all masked give 0 in all three. Attention that a model writes out itself, without that rule, stays;
-so does attention whose scores or weights are quantized, but for its softmax.
+A number by which all queries are multiplied before they are moved becomes part of the scale.
+
+Rows whose keys are all masked give 0 in all three. Attention that a model writes out itself, without that rule, is not
+for this pass (`spell_written_attention`); one whose scores or weights are quantized stays, but for its softmax.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
-from ..graph.arguments import arguments, is_call, order_of, same_shape, shape_of, source_of, tensor_of
+from ..graph.arguments import arguments, is_call, is_float32, order_of, same_shape, shape_of, source_of, tensor_of
 from ..graph.edit import constant_of, insert, replace
 
 _A = torch.ops.aten
@@ -31,9 +33,25 @@ def spell_attention(module: GraphModule) -> None:
             _spell_softmax(module, node)
     for node in list(module.graph.nodes):
         if is_call(node, _A.scaled_dot_product_attention.default):
+            _take_scale(node)
             _drop_defaults(node)
         elif is_call(node, _A.matmul.default) and len(shape_of(node)) in (3, 4):
             _spell(module, node)
+
+
+def _take_scale(node: Node) -> None:
+    """The number that queries are multiplied with is part of the scale; what gives them may merge with the keys'."""
+    given = arguments(node)
+    reader, q = node, given["query"]
+    while is_call(q, _A.reshape.default, _A.permute.default) and len(q.users) == 1:
+        reader, q = q, source_of(q)
+    inner, factor = _scaled(q)
+    width = shape_of(given["query"])[-1]
+    if inner is q or len(q.users) != 1 or not isinstance(width, int) or not is_float32(inner):
+        return
+    scale = given["scale"] if given["scale"] is not None else width**-0.5
+    reader.replace_input_with(q, inner)
+    node.kwargs = {**node.kwargs, "scale": scale * factor}
 
 
 def _drop_defaults(node: Node) -> None:
@@ -71,22 +89,30 @@ def _spell(module: GraphModule, node: Node) -> None:
         return
     q, first = _scaled(product.args[0])
     transposed, second = _scaled(product.args[1])
-    rank = len(shape_of(node))
     v: Any = node.args[1]
-    if any(len(shape_of(operand)) != rank for operand in (q, transposed, v)):
+    if any(len(shape_of(operand)) != len(shape_of(node)) for operand in (q, transposed, v)):
         return
-    order = [*range(rank - 2), rank - 1, rank - 2]
-    if is_call(transposed, _A.permute.default):
-        inner = order_of(transposed)
-        transposed, order = source_of(transposed), [inner[d] for d in order]
-    k = transposed if order == list(range(rank)) else insert(node, _A.permute.default, (transposed, order), like=node)
-    operands = [q, k, v]
     if mask is not None:
-        operands.append(_as_boolean(module, mask))
-    scale = first * second
+        mask = _as_boolean(module, mask)
+    replace(node, whole(node, q, untransposed(node, transposed), v, mask, first * second))
+
+
+def untransposed(node: Node, k: Node) -> Node:
+    """The keys before `node`, of keys whose last two dims have changed places."""
+    rank = len(shape_of(k))
+    order = [*range(rank - 2), rank - 1, rank - 2]
+    if is_call(k, _A.permute.default):
+        inner = order_of(k)
+        k, order = source_of(k), [inner[d] for d in order]
+    return k if order == list(range(rank)) else insert(node, _A.permute.default, (k, order), like=node)
+
+
+def whole(node: Node, q: Node, k: Node, v: Node, mask: Node | None, scale: float) -> Node:
+    """The attention that gives what `node`, its last product, does."""
+    operands = (q, k, v) if mask is None else (q, k, v, mask)
     named = {} if _is_usual(scale, q) else {"scale": scale}
     attention = _A.scaled_dot_product_attention.default
-    replace(node, insert(node, attention, operands, named, like=node, value=node.meta["val"]))
+    return insert(node, attention, operands, named, like=node, value=node.meta["val"])
 
 
 def _spell_softmax(module: GraphModule, safe: Node) -> None:

@@ -70,6 +70,19 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Loop:
+    """Runs `steps` in order, `count` times over.
+
+    `advances` has for each step and each of its slots how many bytes further the slot begins every next time.
+    """
+
+    count: Size
+    steps: tuple[Step, ...]
+    advances: tuple[tuple[Size, ...], ...]
+    label: str
+
+
+@dataclass(frozen=True)
 class Foreign:
     """Calls back into the framework: function number `function`, which reads and writes the values named."""
 
@@ -109,7 +122,7 @@ class Program:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     kernels: tuple[Kernel, ...]
-    steps: tuple[Step | Foreign, ...]
+    steps: tuple[Step | Loop | Foreign, ...]
     arena_bytes: Size
     packings: tuple[Packing, ...]
     constants: tuple[npt.NDArray[Any], ...] = dataclasses.field(compare=False, repr=False)
@@ -133,7 +146,7 @@ class Program:
 _CLASSES: Mapping[str, type[Any]] = {
     c.__name__: c
     for c in (
-        Dim, Check, Value, Step, Foreign, State, Packing, body.Node, body.Store, body.Body,
+        Dim, Check, Value, Step, Loop, Foreign, State, Packing, body.Node, body.Store, body.Body,
         kernels.Reduction, kernels.Left, kernels.Right, kernels.Band, kernels.IntegerProducts, *kernels.KINDS,
     )
 }  # fmt: skip
@@ -163,6 +176,14 @@ def _decode(data: Any) -> Any:
             return float(content)
         return _CLASSES[name](*(_decode(item) for item in content))
     return data
+
+
+def native_steps(program: Program) -> list[Step]:
+    """The steps that run in generated code, in order, each of a loop's once."""
+    found: list[Step] = []
+    for step in program.steps:
+        found += [step] if isinstance(step, Step) else step.steps if isinstance(step, Loop) else ()
+    return found
 
 
 def constant_bytes(program: Program) -> int:

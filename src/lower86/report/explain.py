@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import Lower86Error
 from ..int8.record import Record
 from ..program.kernels import Attention, Contraction, Depthwise, Fill, Kernel, Rows
-from ..program.program import Program, Step
+from ..program.program import Program, native_steps
 from ..schedule.schedule import Scheduled
 
 
@@ -132,9 +132,8 @@ def _short(text: str) -> str:
 
 def _kernel_infos(program: Program) -> tuple[KernelInfo, ...]:
     steps: dict[int, list[str]] = {}
-    for step in program.steps:
-        if isinstance(step, Step):
-            steps.setdefault(step.kernel, []).append(step.label)
+    for step in native_steps(program):
+        steps.setdefault(step.kernel, []).append(step.label)
     return tuple(
         KernelInfo(number, kind_of(kernel), shape_of(kernel), tuple(steps.get(number, ())))
         for number, kernel in enumerate(program.kernels)

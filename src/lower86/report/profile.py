@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import Lower86Error
 from ..program.dtypes import DTYPES
 from ..program.kernels import Attention, Contraction, Depthwise
-from ..program.program import Foreign, Program, Step
+from ..program.program import Foreign, Loop, Program, Step
 from ..program.sizes import evaluate, product
 from ..runtime.threads import default_threads, pool
 from .explain import kind_of, shape_of, table
@@ -113,7 +113,7 @@ def _start_seconds() -> float:
     return statistics.median(taken)
 
 
-def _profiled(program: Program, step: Step | Foreign, seconds: float, dims: Mapping[str, int]) -> StepProfile:
+def _profiled(program: Program, step: Step | Loop | Foreign, seconds: float, dims: Mapping[str, int]) -> StepProfile:
     def size(value: int) -> int:
         declared = program.values[value]
         return evaluate(product(declared.shape), dims) * DTYPES[declared.dtype].size
@@ -121,6 +121,13 @@ def _profiled(program: Program, step: Step | Foreign, seconds: float, dims: Mapp
     if isinstance(step, Foreign):
         touched = sum(map(size, {*step.inputs, *step.outputs}))
         return StepProfile(step.label, "foreign", "", seconds, 0, touched)
+    if isinstance(step, Loop):
+        times = evaluate(step.count, dims)
+        inside = [_profiled(program, one, 0.0, dims) for one in step.steps]
+        touched = sum(map(size, {value for one in step.steps for value, _ in one.slots}))
+        kinds = " + ".join(part.kind for part in inside)
+        macs = times * sum(part.macs for part in inside)
+        return StepProfile(step.label, f"loop of {kinds}", f"{times} times", seconds, macs, touched)
     kernel = program.kernels[step.kernel]
     local = {f"d{i}": evaluate(extent, dims) for i, extent in enumerate(step.dims)}
     macs = evaluate(kernel.macs(), local) if isinstance(kernel, (Contraction, Depthwise, Attention)) else 0

@@ -10,8 +10,10 @@ import operator
 import struct
 import threading
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +23,7 @@ from ..codegen.isa import ISAS
 from ..codegen.llvm import LoadedCode
 from ..codegen.target import Target
 from ..errors import InputError
-from ..program.program import Check, Foreign, Program, Step
+from ..program.program import Check, Foreign, Loop, Program, Step
 from ..program.sizes import evaluate, rename
 from .code_cache import object_for
 from .packing import aligned, packed
@@ -33,7 +35,7 @@ ForeignFunction = Callable[[Sequence[int], Mapping[str, int]], None]
 
 @dataclass
 class _Segment:
-    """Steps between two foreign calls, as rows of the step table, or one foreign call."""
+    """Steps of the program between two foreign calls, or one foreign call."""
 
     first: int = 0
     count: int = 0
@@ -48,6 +50,8 @@ class _Instance:
     arena: npt.NDArray[np.uint8]
     table: npt.NDArray[np.int64]
     steps: npt.NDArray[np.int64]
+    rows: list[int]
+    """The row of the step table where each of the program's steps begins, and where the last one ends."""
     bases: npt.NDArray[np.int64]
     status: npt.NDArray[np.int64]
     # Words of the table that depend on the call's own addresses: where, which of them, how far beyond it.
@@ -80,15 +84,13 @@ class Executable:
 
     def _segmented(self) -> list[_Segment]:
         segments: list[_Segment] = []
-        row = 0
-        for step in self.program.steps:
+        for number, step in enumerate(self.program.steps):
             if isinstance(step, Foreign):
                 segments.append(_Segment(foreign=step))
                 continue
             if not segments or segments[-1].foreign is not None:
-                segments.append(_Segment(first=row))
+                segments.append(_Segment(first=number))
             segments[-1].count += 1
-            row += 1
         return segments
 
     @property
@@ -115,10 +117,10 @@ class Executable:
                     involved = [*segment.foreign.inputs, *segment.foreign.outputs]
                     self.foreign[segment.foreign.function]([int(instance.bases[v]) for v in involved], dims)
                     continue
-                steps = instance.first + segment.first * 32
-                failed = helpers.run(steps, segment.count, instance.status_at, workers)
+                first, end = instance.rows[segment.first], instance.rows[segment.first + segment.count]
+                failed = helpers.run(instance.first + first * 32, end - first, instance.status_at, workers)
                 if failed >= 0:
-                    self._raise(segment.first + failed, instance.status)
+                    self._raise(first + failed, instance)
         finally:
             with self._lock:
                 self._free.append(instance)
@@ -133,28 +135,26 @@ class Executable:
             instance.bases[self._io] = given
             instance.status[0] = 0
             workers, helpers = default_threads() if threads is None else threads, pool()
-            row = 0
-            for step in self.program.steps:
+            for step, (first, end) in zip(self.program.steps, pairwise(instance.rows), strict=True):
                 start = time.perf_counter()
                 if isinstance(step, Foreign):
                     involved = [*step.inputs, *step.outputs]
                     self.foreign[step.function]([int(instance.bases[v]) for v in involved], dims)
                 else:
-                    failed = helpers.run(instance.first + row * 32, 1, instance.status_at, workers)
+                    failed = helpers.run(instance.first + first * 32, end - first, instance.status_at, workers)
                     if failed >= 0:
-                        self._raise(row, instance.status)
-                    row += 1
+                        self._raise(first + failed, instance)
                 seconds.append(time.perf_counter() - start)
         finally:
             with self._lock:
                 self._free.append(instance)
         return seconds
 
-    def _raise(self, row: int, status: npt.NDArray[np.int64]) -> None:
-        native = [step for step in self.program.steps if isinstance(step, Step)]
+    def _raise(self, row: int, instance: _Instance) -> None:
+        status = instance.status
         raise InputError(
             f"index {int(status[1])} is out of range for a dimension of size {int(status[2])}",
-            where=native[row].label,
+            where=self.program.steps[bisect_right(instance.rows, row) - 1].label,
             fix="check the values of integer inputs (token ids, positions) against the model's tables",
         )
 
@@ -175,35 +175,60 @@ class Executable:
                 bases[i] = arena.ctypes.data + evaluate(value.offset, dims)
             elif value.place == "constant":
                 bases[i] = self._constants[value.index].ctypes.data
-        native = [step for step in program.steps if isinstance(step, Step)]
-        table = np.zeros(sum(self._layouts[step.kernel].words for step in native), np.int64)
-        steps = np.zeros((len(native), 4), np.int64)
+        repeats = [_repeat(step, dims) for step in program.steps]
+        rows = [0, *accumulate(repeat.times * len(repeat.steps) for repeat in repeats)]
+        words_of = [sum(self._layouts[step.kernel].words for step in repeat.steps) * repeat.times for repeat in repeats]
+        table = np.zeros(sum(words_of), np.int64)
+        steps = np.zeros((rows[-1], 4), np.int64)
         status = np.zeros(3, np.int64)
-        moving: list[tuple[int, int, int]] = []
+        moving = [np.zeros((0, 3), np.int64)]
         word = 0
-        for row, step in enumerate(native):
-            kernel, layout = program.kernels[step.kernel], self._layouts[step.kernel]
-            local = {f"d{i}": evaluate(size, dims) for i, size in enumerate(step.dims)}
-            units = evaluate(kernel.units(), local)
-            steps[row] = (self._addresses[step.kernel], table.ctypes.data + 8 * word, units, 0)
-            table[word] = status.ctypes.data
-            for i, (number, offset) in enumerate(step.slots):
-                bytes_in = evaluate(offset, dims)
-                table[word + 1 + i] = bases[number] + bytes_in
-                if program.values[number].place in ("input", "output", "state"):
-                    moving.append((word + 1 + i, self._io.index(number), bytes_in))
-            place = word + 1 + layout.slots
-            for name in layout.dims:
-                table[place] = local[name]
-                place += 1
-            for dtype, parameter in step.params:
-                table[place] = _word(dtype, parameter)
-                place += 1
-            word += layout.words
-        columns = np.array(moving, np.int64).reshape(-1, 3)
-        words, numbers, offsets = (columns[:, i].copy() for i in range(3))
+        for first, repeat in zip(rows, repeats, strict=False):
+            times = np.arange(repeat.times)
+            for i, (step, advances) in enumerate(zip(repeat.steps, repeat.advances, strict=True)):
+                kernel, layout = program.kernels[step.kernel], self._layouts[step.kernel]
+                local = {f"d{i}": evaluate(size, dims) for i, size in enumerate(step.dims)}
+                # A row of words for each time, in which only slots that advance differ.
+                words = table[word : word + repeat.times * layout.words].reshape(repeat.times, layout.words)
+                starts = word + times * layout.words
+                mine = steps[first + i : first + repeat.times * len(repeat.steps) : len(repeat.steps)]
+                mine[:, 0] = self._addresses[step.kernel]
+                mine[:, 1] = table.ctypes.data + 8 * starts
+                mine[:, 2] = evaluate(kernel.units(), local)
+                words[:, 0] = status.ctypes.data
+                for slot, ((number, offset), advance) in enumerate(zip(step.slots, advances, strict=True)):
+                    bytes_in = evaluate(offset, dims) + times * advance
+                    words[:, 1 + slot] = bases[number] + bytes_in
+                    if program.values[number].place in ("input", "output", "state"):
+                        index = np.full_like(times, self._io.index(number))
+                        moving.append(np.stack([starts + 1 + slot, index, bytes_in], axis=1))
+                place = 1 + layout.slots
+                for given in (*(local[name] for name in layout.dims), *(_word(*param) for param in step.params)):
+                    words[:, place] = given
+                    place += 1
+                word += words.size
+        columns = np.concatenate(moving)
+        moved, numbers, offsets = (columns[:, i].copy() for i in range(3))
         places = steps.ctypes.data, status.ctypes.data
-        return _Instance(dims, arena, table, steps, bases, status, words, numbers, offsets, *places)
+        return _Instance(dims, arena, table, steps, rows, bases, status, moved, numbers, offsets, *places)
+
+
+@dataclass(frozen=True)
+class _Repeat:
+    """Native steps, how often they run, and how many bytes each slot advances every time."""
+
+    times: int
+    steps: tuple[Step, ...]
+    advances: tuple[tuple[int, ...], ...]
+
+
+def _repeat(step: Step | Loop | Foreign, dims: Mapping[str, int]) -> _Repeat:
+    if isinstance(step, Step):
+        return _Repeat(1, (step,), ((0,) * len(step.slots),))
+    if isinstance(step, Foreign):
+        return _Repeat(0, (), ())
+    advances = tuple(tuple(evaluate(size, dims) for size in sizes) for sizes in step.advances)
+    return _Repeat(evaluate(step.count, dims), step.steps, advances)
 
 
 _RELATIONS: Mapping[str, Callable[[int, int], bool]] = {

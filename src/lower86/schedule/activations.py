@@ -6,11 +6,16 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from torch.fx import Node
 
+from ..graph.arguments import arguments
+from ..graph.qparams import is_plain_quantize
 from .conditions import FLOAT32, FLOATS, When, kind
 from .scalars import At, Elementwise, Scalar, formula, where
 
 _A = torch.ops.aten
+_COARSE_STEP = 0.006
+"""At this scale one in two thousand results of a coarse function falls to another integer than the exact one's."""
 _ANY_NUMBER = When("", lambda node: kind(node) != "bool")
 
 
@@ -27,7 +32,15 @@ def _hardtanh(at: At) -> Scalar:
 
 
 def _gelu(at: At) -> Scalar:
-    return at("self").call("gelu_tanh" if at.number("approximate") == "tanh" else "gelu")
+    name = "gelu_tanh" if at.number("approximate") == "tanh" else "gelu"
+    return at("self").call(f"{name}_coarse" if _is_only_quantized(at.node) else name)
+
+
+def _is_only_quantized(node: Node) -> bool:
+    """Whether all that is seen of the value are integers, of steps of which an error of 10⁻⁵ is next to nothing."""
+    return bool(node.users) and all(
+        is_plain_quantize(user) and arguments(user)["scale"] >= _COARSE_STEP for user in node.users
+    )
 
 
 def _elu(at: At) -> Scalar:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 
-from ..program.program import Foreign, Step, Value
+from ..program.program import Foreign, Loop, Step, Value
 from ..program.sizes import Size
 from .plan import Plan
 
 _ALIGNMENT = 64
 
 
-def _uses(step: Step | Foreign) -> set[int]:
-    return {*step.inputs, *step.outputs} if isinstance(step, Foreign) else {value for value, _ in step.slots}
+def _uses(step: Step | Loop | Foreign) -> set[int]:
+    """The values that a step touches; those of a loop are all in use at once, as one time's are the next one's too."""
+    if isinstance(step, Foreign):
+        return {*step.inputs, *step.outputs}
+    return {value for one in (step.steps if isinstance(step, Loop) else [step]) for value, _ in one.slots}
 
 
 def place_values(plan: Plan) -> Size:

@@ -17,6 +17,7 @@ from torch.fx import Node
 from ..graph.qparams import is_whole_dequantize
 from ..graph.state import is_write
 from ..program.sizes import Size
+from .cells import is_native_recurrence
 from .gathers import tables_of
 from .joins import is_native_join
 from .pointwise import pointwise_of
@@ -41,7 +42,7 @@ class Group:
 
 
 def kind_of(node: Node) -> str:
-    """What a node is to the scheduler: movement, pointwise, rows, anchor, join, foreign, or leaf."""
+    """What a node is to the scheduler: movement, pointwise, rows, anchor, join, recurrence, foreign, or leaf."""
     if node.op != "call_function":
         return "leaf"
     value = node.meta.get("val")
@@ -59,6 +60,8 @@ def kind_of(node: Node) -> str:
         return "anchor"
     if is_native_join(node):
         return "join"
+    if is_native_recurrence(node):
+        return "recurrence"
     return "foreign"
 
 
@@ -96,7 +99,7 @@ class Grouping:
                     self._start(node, kind, None)
             elif kind == "rows":
                 self._start_rows(node)
-            elif kind in ("anchor", "join", "foreign"):
+            elif kind in ("anchor", "join", "recurrence", "foreign"):
                 self._start(node, kind, node if kind == "anchor" else None)
 
     def in_order(self) -> list[Group]:
@@ -131,7 +134,8 @@ class Grouping:
 
     def _start(self, node: Node, kind: str, anchor: Node | None) -> Group:
         value = node.meta.get("val")
-        shape = to_sizes(value.shape) if isinstance(value, torch.Tensor) and kind not in ("foreign", "join") else None
+        alone = kind in ("foreign", "join", "recurrence")
+        shape = to_sizes(value.shape) if isinstance(value, torch.Tensor) and not alone else None
         number = len(self.of) and max(self.groups) + 1
         group = Group(number, kind, anchor, self._with_dequantizes(node), shape, self._needs(node))
         self.groups[number] = group

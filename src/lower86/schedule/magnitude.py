@@ -79,5 +79,6 @@ _RULES: Mapping[str, Callable[[list[float]], float]] = {
     "tanh": lambda of: 1.0 if of[0] < _LARGEST else math.inf,
     "silu": sum,
     "gelu": sum,
+    "gelu_coarse": sum,
 }
 """The bound of a result from its operands'."""

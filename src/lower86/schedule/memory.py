@@ -23,7 +23,7 @@ from .plan import Plan
 from .pointwise import pointwise_of
 from .scalars import constant
 from .symbols import storage_of, to_sizes
-from .views import PERMUTE, View, contiguous, inverse, moved, permuted, sliced
+from .views import PERMUTE, View, contiguous, inverse, moved, permuted, sliced, transposed
 
 _A = torch.ops.aten
 
@@ -36,6 +36,7 @@ class Memory:
         self.layouts = Layouts(module.graph)
         self.views: dict[Node, View] = {}
         self._halos: dict[int, tuple[Halo, View]] = {}
+        self._turned: dict[Node, View] = {}
         self._copies: dict[tuple[View, Halo, bool], View] = {}
         self._checked: dict[tuple[Node, Size, bool], View] = {}
         self.states: dict[Node, View] = {}
@@ -56,11 +57,14 @@ class Memory:
 
     def _constant_view(self, node: Node) -> View:
         tensor = self.constant(node)
-        storage = storage_of(tensor.dtype) if tensor is not None else None
-        if tensor is None or storage is None:
+        if tensor is None or storage_of(tensor.dtype) is None:
             raise GraphError("a constant that programs do not hold", where=describe(node), fix="convert it to float32")
-        shape = tuple(int(size) for size in tensor.shape)
-        return contiguous(self.plan.constant(tensor), storage, shape)
+        return self._constant_of(tensor)
+
+    def _constant_of(self, tensor: Tensor) -> View:
+        storage = storage_of(tensor.dtype)
+        assert storage is not None
+        return contiguous(self.plan.constant(tensor), storage, tuple(int(size) for size in tensor.shape))
 
     def _moved_view(self, node: Node) -> View:
         source = node.args[0]
@@ -126,14 +130,17 @@ class Memory:
 
     def mask_of(self, node: Node) -> View:
         """A mask whose queries lie next to each other, or do not matter: attention reads 16 queries at a time."""
+        known = self.constant(node)
+        if known is not None and known.dim() >= 2 and known.shape[-2] != 1 and storage_of(known.dtype) is not None:
+            if node not in self._turned:  # now, not in every call
+                self._turned[node] = transposed(self._constant_of(known.mT.contiguous()))
+            return self._turned[node]
         view = self.view(node)
         if len(view.shape) < 2 or view.strides[-2] in (0, 1) or view.shape[-2] == 1:
             return view
         # Only the dims that the mask really has are copied; what is broadcast stays so.
         real = tuple(1 if stride == 0 else size for size, stride in zip(view.shape, view.strides, strict=True))
-        rank = len(real)
-        order = [*range(rank - 2), rank - 1, rank - 2]
-        return permuted(self.packed(permuted(replace(view, shape=real), order), "mask by query"), order)
+        return transposed(self.packed(transposed(replace(view, shape=real)), "mask by query"))
 
     def store_of(self, node: Node, dtype: str, shape: tuple[Size, ...]) -> View:
         """The node's buffer: a new one the first time it is asked for.
@@ -307,8 +314,14 @@ def add_pointwise(e: Emission, shape: tuple[Size, ...], label: str) -> None:
         kernel = Interleave(sizes, body, max(1, 2048 // max(1, width)))
         e.plan.step(kernel, e.slots, e.params, label)
         return
-    chunk = min(4096, -(-inner // 16) * 16 or 16) if isinstance(inner, int) else 4096
-    e.plan.step(Pointwise(sizes, body, max(1, 8192 // chunk), chunk), e.slots, e.params, label)
+    most = 512 if sum(node.op in _COSTLY for node in body.nodes) >= 4 else 8192
+    widest = min(most, 4096)
+    chunk = min(widest, -(-inner // 16) * 16 or 16) if isinstance(inner, int) else widest
+    e.plan.step(Pointwise(sizes, body, max(1, most // chunk), chunk), e.slots, e.params, label)
+
+
+_COSTLY = ("exp", "erf", "expm1", "log", "log1p", "tanh", "sigmoid", "silu", "gelu", "gelu_tanh")
+"""Each takes as long as a dozen other operations: a microsecond is 500 elements of a recurrent layer's five."""
 
 
 def _writes_side_by_side(body: Body, channels: Size) -> bool:

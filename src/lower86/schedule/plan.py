@@ -12,7 +12,7 @@ import torch
 from ..errors import GraphError
 from ..program.dtypes import DTYPES, is_narrow
 from ..program.kernels import Kernel
-from ..program.program import Check, Foreign, Packing, Step, Value
+from ..program.program import Check, Foreign, Loop, Packing, Step, Value
 from ..program.sizes import Size, SizeExpr, dim_atom, is_nonnegative, names, product, rename
 from .symbols import TORCH_DTYPES, storage_of
 from .views import View
@@ -28,7 +28,7 @@ class Plan:
     def __init__(self) -> None:
         self.values: list[Value] = []
         self.kernels: list[Kernel] = []
-        self.steps: list[Step | Foreign] = []
+        self.steps: list[Step | Loop | Foreign] = []
         self.constants: list[Any] = []
         self.checks: dict[Check, None] = {}
         self.packings: list[Packing] = []
@@ -97,6 +97,16 @@ class Plan:
             self.kernels.append(kernel)
         dims = tuple(dim_atom(name) for name in used)
         self.steps.append(Step(number, tuple(slots), dims, tuple(params), label))
+
+    def loop(self, first: int, count: Size, strides: Mapping[int, Size], label: str) -> None:
+        """Makes a loop of the steps from number `first` on.
+
+        `strides`: how many bytes further on a value is read or written each time, if that is not 0.
+        """
+        steps = [step for step in self.steps[first:] if isinstance(step, Step)]
+        assert len(steps) == len(self.steps) - first
+        advances = tuple(tuple(strides.get(value, 0) for value, _ in step.slots) for step in steps)
+        self.steps[first:] = [Loop(count, tuple(steps), advances, label)]
 
     def bytes_of(self, value: int) -> Size:
         """Bytes that a value takes, slack included."""

@@ -14,7 +14,7 @@ from torch.fx import Node
 
 from ..errors import GraphError
 from ..graph.qparams import is_plain_quantize, is_whole_dequantize
-from ..ops.quantize import quantize
+from ..ops.quantize import quantize, quantize_static
 from .activations import ACTIVATIONS
 from .arithmetic import ARITHMETIC
 from .choices import CHOICES
@@ -36,7 +36,7 @@ def pointwise_of(node: Node) -> Emit | None:
     """How to compute `node` element by element, or None if that is not known for this operator and these dtypes."""
     if node.op != "call_function" or not _is_held(node):
         return None
-    if is_plain_quantize(node):
+    if is_plain_quantize(node) or node.target is quantize_static:
         return _quantize
     if node.target is quantize:
         return _quantize_dynamic

@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 
 from ..errors import GraphError
 from ..graph.source import describe
-from ..program.program import Dim, Program, State, Step
+from ..program.program import Dim, Loop, Program, State, Step
 from .buffers import place_values
 from .checks import checks_of
 from .foreign import ForeignCall, foreign_call
@@ -22,6 +22,7 @@ from .joins import emit_join
 from .kernels import emit_group
 from .memory import Memory
 from .plan import Plan
+from .recurrence import emit_recurrence
 from .symbols import DTYPE_NAMES, storage_of, to_size, to_sizes
 from .views import contiguous
 
@@ -72,9 +73,12 @@ def schedule(module: GraphModule) -> Scheduled:
             in_place.emit(memory, group.nodes[0], done)
         elif group.kind == "join":
             emit_join(memory, group.nodes[0])
+        elif group.kind == "recurrence":
+            emit_recurrence(memory, group.nodes[0])
         else:
             emit_group(memory, group)
         last = plan.steps[-1]
+        last = last.steps[0] if isinstance(last, Loop) else last
         assert isinstance(last, Step)
         kernel_of.update({node.name: last.kernel for node in group.nodes})
     for node in module.graph.nodes:

@@ -46,6 +46,12 @@ def permuted(view: View, order: list[int]) -> View:
     return replace(view, shape=tuple(view.shape[d] for d in dims), strides=tuple(view.strides[d] for d in dims))
 
 
+def transposed(view: View) -> View:
+    """`view` with its last two dims changed around."""
+    rank = len(view.shape)
+    return permuted(view, [*range(rank - 2), rank - 1, rank - 2])
+
+
 def inverse(order: Sequence[int]) -> list[int]:
     """The permutation that undoes `order`."""
     return [list(order).index(d) for d in range(len(order))]
@@ -66,6 +72,12 @@ def sliced(view: View, dim: int, start: Size, step: int, size: Size) -> View:
     shape = (*view.shape[:dim], size, *view.shape[dim + 1 :])
     strides = (*view.strides[:dim], view.strides[dim] * step, *view.strides[dim + 1 :])
     return replace(view, shape=shape, strides=strides, offset=view.offset + start * view.strides[dim])
+
+
+def indexed(view: View, dim: int, index: Size) -> View:
+    """Index `index` of `dim`, which goes away."""
+    one = sliced(view, dim, index, 1, 1)
+    return replace(one, shape=(*one.shape[:dim], *one.shape[dim + 1 :]), strides=_without(one.strides, dim))
 
 
 def reshaped(view: View, shape: tuple[Size, ...]) -> View | None:
@@ -140,8 +152,7 @@ def _slice(node: Node, view: View) -> View:
 def _select(node: Node, view: View) -> View:
     given = arguments(node)
     dim = given["dim"] % len(view.shape)
-    one = sliced(view, dim, start_of(given["index"], view.shape[dim]), 1, 1)
-    return replace(one, shape=(*one.shape[:dim], *one.shape[dim + 1 :]), strides=_without(one.strides, dim))
+    return indexed(view, dim, start_of(given["index"], view.shape[dim]))
 
 
 def _without(strides: tuple[Size, ...], dim: int) -> tuple[Size, ...]:

@@ -1,0 +1,94 @@
+"""What the elements of a value can be at least and at most, as far as that shows in how it is made.
+
+Enough for attention masks: selections between numbers, tables of biases, sums of both. Of what a call gives, only the
+dtype is known. None stands for "cannot tell", and for anything that may be infinite or NaN.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.fx import GraphModule, Node
+
+from ..graph.arguments import arguments, is_call, source_of, tensor_of
+from ..graph.edit import constant_of
+from .move_dequantize import MOVEMENT
+
+_A = torch.ops.aten
+Bounds = tuple[float, float]
+
+_PICKS = (_A.index.Tensor, _A.select.int, _A.unsqueeze.default, _A.clone.default, _A._to_copy.default, *MOVEMENT)
+_TABLES = (_A.embedding.default,)
+_NUMBERS = (_A.full.default, _A.full_like.default, _A.scalar_tensor.default)
+_ZEROS = (_A.zeros.default, _A.zeros_like.default)
+_CHOICES = (_A.where.self, _A.where.ScalarSelf, _A.where.ScalarOther, _A.where.Scalar)
+_SUMS = (_A.add.Tensor, _A.sub.Tensor, _A.rsub.Scalar)
+_PRODUCTS = (_A.mul.Tensor, _A.mul.Scalar)
+
+_ROUNDS_TO_FINITE = torch.finfo(torch.float32).max + 2.0**102
+"""A sum up to here is rounded to the largest float32, not to infinity."""
+
+
+def bounds(module: GraphModule, value: Any) -> Bounds | None:
+    """The least and the largest value, both finite in float32, that an element may have; None if that is not known."""
+    return _bounds(module, value, {})
+
+
+def _bounds(module: GraphModule, value: Any, known: dict[Any, Bounds | None]) -> Bounds | None:
+    if value not in known:
+        found = _of_number(value) if isinstance(value, (bool, int, float)) else _of_node(module, value, known)
+        if found is not None and not -_ROUNDS_TO_FINITE < found[0] <= found[1] < _ROUNDS_TO_FINITE:
+            found = None
+        known[value] = found
+    return known[value]
+
+
+def _of_number(value: float) -> Bounds:
+    return float(value), float(value)
+
+
+def _of_node(module: GraphModule, node: Any, known: dict[Any, Bounds | None]) -> Bounds | None:
+    constant = constant_of(module, node)
+    if constant is not None:
+        real = not constant.is_complex() and constant.numel() > 0
+        return (float(constant.min()), float(constant.max())) if real else None  # a NaN is both, and below nothing
+    if not isinstance(node, Node) or not isinstance(node.meta.get("val"), torch.Tensor):
+        return None
+    if is_call(node, *_PICKS):
+        return _bounds(module, source_of(node), known)
+    if is_call(node, *_TABLES):
+        return _bounds(module, arguments(node)["weight"], known)
+    if is_call(node, *_NUMBERS):
+        given = arguments(node)
+        number = given.get("fill_value", given.get("s"))
+        return _bounds(module, number, known) if isinstance(number, (bool, int, float)) else None
+    if is_call(node, *_ZEROS):
+        return 0.0, 0.0
+    if is_call(node, *_CHOICES):
+        first, second = (_bounds(module, chosen, known) for chosen in node.args[1:])
+        return None if first is None or second is None else (min(first[0], second[0]), max(first[1], second[1]))
+    if is_call(node, *_SUMS, *_PRODUCTS) and tensor_of(node).dtype.is_floating_point:
+        return _of_arithmetic(node, *(_bounds(module, operand, known) for operand in node.args[:2]))
+    return _of_dtype(tensor_of(node).dtype)
+
+
+def _of_arithmetic(node: Node, first: Bounds | None, second: Bounds | None) -> Bounds | None:
+    if first is None or second is None:
+        return None
+    if is_call(node, *_PRODUCTS):
+        products = [a * b for a in first for b in second]
+        return min(products), max(products)
+    if arguments(node)["alpha"] != 1:
+        return None
+    if is_call(node, _A.sub.Tensor):
+        second = (-second[1], -second[0])
+    elif is_call(node, _A.rsub.Scalar):
+        first = (-first[1], -first[0])
+    return first[0] + second[0], first[1] + second[1]
+
+
+def _of_dtype(dtype: torch.dtype) -> Bounds | None:
+    if dtype.is_floating_point or dtype.is_complex:
+        return None
+    return (0.0, 1.0) if dtype == torch.bool else (float(torch.iinfo(dtype).min), float(torch.iinfo(dtype).max))

@@ -1,0 +1,124 @@
+"""Attention as models write it out: one operator where no row of it can be NaN, and as it is everywhere else."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from lower86.graph.text import text_of
+from lower86.normalize import PASSES, normalize
+from lower86.normalize.bounds import bounds
+from lower86.normalize.spell_written_attention import spell_written_attention
+from tests.models.checks import near
+from tests.normalize.graphs import graph_of
+
+Q, K, V = torch.randn(2, 3, 4, 8), torch.randn(2, 3, 6, 8), torch.randn(2, 3, 6, 5)
+KEEP = torch.rand(2, 1, 4, 6) < 0.6
+KEEP[0, 0, 1] = False
+LEAST = torch.finfo(torch.float32).min
+BIAS, TABLE = torch.randn(4, 6), torch.randn(9, 3)
+PLACES = torch.randint(0, 9, (4, 6))
+
+
+def scores(q: Tensor, k: Tensor) -> Tensor:
+    return q @ k.transpose(-1, -2)
+
+
+def times(x: Tensor, c: float) -> Tensor:
+    return torch.softmax(x * c, -1)
+
+
+def added(keep: Tensor) -> Tensor:
+    return torch.where(keep, 0.0, LEAST)
+
+
+WHOLE: dict[str, Any] = {
+    "plain": (lambda q, k, v: torch.softmax(scores(q, k), -1) @ v, (Q, K, V)),
+    "scaled": (lambda q, k, v: times(scores(q, k), 8**-0.5) @ v, (Q, K, V)),
+    "divided": (lambda q, k, v: torch.softmax(scores(q, k) / math.sqrt(8), -1) @ v, (Q, K, V)),
+    "operands scaled": (lambda q, k, v: torch.softmax(scores(q * 0.5, k / 4.0), -1) @ v, (Q, K, V)),
+    "three dims": (lambda q, k, v: torch.softmax(torch.bmm(q, k.mT) * 0.3, -1) @ v, (Q[0], K[0], V[0])),
+    "dropout": (lambda q, k, v: torch.dropout(torch.softmax(scores(q, k), -1), 0.1, False) @ v, (Q, K, V)),
+    "a mask of numbers": (
+        lambda q, k, v, keep: torch.softmax(scores(q, k) / 3 + added(keep), -1) @ v, (Q, K, V, KEEP)
+    ),
+    "a mask of numbers, computed": (
+        lambda q, k, v, keep: torch.softmax(scores(q, k) + (1.0 - keep.float()) * LEAST, -1) @ v, (Q, K, V, KEEP)
+    ),
+    "masked scores": (
+        lambda q, k, v, keep: torch.softmax(scores(q, k).masked_fill(~keep, LEAST), -1) @ v, (Q, K, V, KEEP)
+    ),
+    "chosen scores": (
+        lambda q, k, v, keep: torch.softmax(torch.where(keep, scores(q, k), LEAST), -1) @ v, (Q, K, V, KEEP)
+    ),
+    "a table of biases and a mask": (
+        lambda q, k, v, keep, places, table: torch.softmax(
+            scores(q, k) + table[places].permute(2, 0, 1) + added(keep), -1
+        ) @ v,
+        (Q, K, V, KEEP, PLACES), TABLE,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_becomes_one_operator(name: str) -> None:
+    function, inputs, *constants = WHOLE[name]
+    module = graph_of(function, *inputs, constants=tuple(constants))
+    expected = module(*inputs)
+    normalize(module)
+    module.recompile()
+    near(module(*inputs), expected)
+    assert text_of(module).count("scaled_dot_product_attention(") == 1
+    assert "softmax" not in text_of(module)
+    assert not expected.isnan().any()
+
+
+AS_IT_IS: dict[str, Any] = {
+    "infinite": lambda q, k, v, keep: torch.softmax(scores(q, k).masked_fill(~keep, -math.inf), -1) @ v,
+    "perhaps infinite": lambda q, k, v, keep: torch.softmax(scores(q, k) + keep.log(), -1) @ v,
+    "two numbers that overflow": lambda q, k, v, keep: torch.softmax(scores(q, k) + added(keep) + added(keep), -1) @ v,
+    "a number that scores can reach": lambda q, k, v, keep: torch.softmax(
+        scores(q, k).masked_fill(~keep, -100.0), -1
+    ) @ v,
+    "another dim": lambda q, k, v, keep: torch.softmax(scores(q, k), -2) @ v,
+    "weights that others read": lambda q, k, v, keep: (
+        lambda weights: (weights @ v, weights)
+    )(torch.softmax(scores(q, k), -1)),
+    "one key's heads for all": lambda q, k, v, keep: torch.softmax(scores(q, k[:, :1]), -1) @ v,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", AS_IT_IS)
+def test_stays_as_it_is(name: str) -> None:
+    module = graph_of(AS_IT_IS[name], Q, K, V, KEEP)
+    expected = module(Q, K, V, KEEP)
+    normalize(module)
+    module.recompile()
+    near(module(Q, K, V, KEEP), expected)
+    assert "scaled_dot_product_attention" not in text_of(module)
+
+
+BOUNDS: dict[str, Any] = {
+    "numbers": (lambda x, m, c: torch.where(m, 2.0, -3.0), (-3.0, 2.0)),
+    "a cast": (lambda x, m, c: (1.0 - m.to(torch.float32)) * -1e4, (-1e4, 0.0)),
+    "a constant, moved": (lambda x, m, c: c.T.reshape(6).expand(2, 6), (-1.0, 4.0)),
+    "a sum": (lambda x, m, c: c + torch.where(m, c, 9.0), (-2.0, 13.0)),
+    "a difference": (lambda x, m, c: c - torch.where(m, c, 9.0), (-10.0, 5.0)),
+    "an input": (lambda x, m, c: x + c, None),
+    "beyond float32": (lambda x, m, c: c + torch.full_like(c, LEAST) + torch.full_like(c, LEAST), None),
+}
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_bounds(name: str) -> None:
+    function, wanted = BOUNDS[name]
+    constant = torch.tensor([[-1.0, 0.0, 1.0], [2.0, 3.0, 4.0]])
+    module = graph_of(function, torch.randn(2, 3), torch.rand(2, 3) < 0.5, constants=(constant,))
+    for apply in PASSES[: PASSES.index(spell_written_attention)]:
+        apply(module)
+    (result,) = module.graph.output_node().args[0]
+    assert bounds(module, result) == wanted
