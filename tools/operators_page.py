@@ -161,8 +161,9 @@ def page() -> str:
         "How each operator of ATen runs in a lowered model: the core set, what export keeps whole, and more.",
         "Composite operators that are not listed are taken apart by export, mostly into these; `lstm` and `gru` into",
         "`lower86::lstm` and `lower86::gru`, which are loops of kernels.",
-        "*Native* operators run in generated code. Their dtypes are float32, float64, int64, int32, int16, int8,",
-        "uint8 and bool, where the note does not narrow it; float16, bfloat16 and complex tensors are foreign.",
+        "*Native* operators run in generated code. Their dtypes are float32, float64, bfloat16, float16, int64,",
+        "int32, int16, int8, uint8 and bool, where the note does not narrow it; complex tensors are foreign.",
+        "bfloat16 and float16 are computed in float32, and where a note says float32, they are meant, too.",
         "",
     ]
     for section, text in _SECTIONS.items():

@@ -25,6 +25,15 @@ def test_host_is_the_best_level_it_has() -> None:
     assert target.level == have[0]
 
 
+def test_pairs_of_bf16_are_the_cpus_own() -> None:
+    """Whatever the level has of them: the packed weights are the same."""
+    best, *others = LEVELS
+    assert Target.host(features(*LEVELS[best], "avx512bf16")).has_bf16_dots
+    assert not Target.host(features(*LEVELS[best], without=("avx512bf16",))).has_bf16_dots
+    for level in others:
+        assert not Target.host(features(*LEVELS[best], *LEVELS[level], "avx512bf16"), level=level).has_bf16_dots
+
+
 @pytest.mark.parametrize("level", LEVELS)
 def test_a_cpu_with_just_what_a_level_needs_gets_it(level: str) -> None:
     assert Target.host(features(*LEVELS[level])).level == level

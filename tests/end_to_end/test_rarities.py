@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import Any
 
 import pytest
@@ -95,7 +96,10 @@ def test_an_autocast_region_is_part_of_the_graph() -> None:
 
     model, x = After(function), grid(3, 8)
     model.state = torch.randn(8, 8)
-    agree(model, lower_anyhow(model, x), x, compare=near)
+    lowered = lower_anyhow(model, x)
+    assert lower86.explain(lowered).foreign == ()
+    # The product need not be rounded to bf16 here, as nothing stores it.
+    agree(model, lowered, x, compare=partial(torch.testing.assert_close, rtol=2**-7, atol=2**-3))
 
 
 def test_operators_of_ones_own() -> None:

@@ -10,6 +10,7 @@ from lower86.graph.edit import remove_dead
 from lower86.graph.text import text_of
 from lower86.normalize.drop_guards import drop_guards
 from lower86.normalize.drop_identities import drop_identities
+from lower86.normalize.fold_casts import fold_casts
 from lower86.normalize.fold_constants import fold_constants, fold_dequantized_weights
 from lower86.normalize.inline_regions import inline_regions
 from lower86.normalize.move_dequantize import move_dequantize, unshare_dequantize
@@ -141,3 +142,24 @@ def test_checks_vanish() -> None:
     remove_dead(module)
     assert "_assert" not in text_of(module)
     assert "add(" in text_of(module)
+
+
+def test_autocast_casts_become_part_of_the_dequantize() -> None:
+    def function(x: Tensor, w: Tensor, scales: Tensor, zeros: Tensor) -> tuple[Tensor, ...]:
+        weight = Q.dequantize_per_channel(w, scales, zeros, 0, -128, 127, torch.int8)
+        rows = torch.full((4, 1), 0.5)
+        return (
+            torch.mm(U8(x).to(torch.bfloat16), weight.to(torch.bfloat16).t()),
+            Q.dequantize_per_token(w, rows, zeros.view(4, 1), -128, 127, torch.int8, torch.float32).half(),
+            U8(x).double(),
+        )
+
+    got = after((drop_identities, fold_casts), function, X, constants=(WEIGHT, SCALES * 0 + 0.5, ZEROS))
+    folded = [line for line in got.splitlines() if "dequantize" in line]
+    assert [line.split(" = ")[0].split(": ")[1] for line in folded] == [
+        "bf16[4, 6]",
+        "bf16[4, 6]",
+        "f16[4, 6]",
+        "f32[4, 6]",
+    ]
+    assert sum("_to_copy" in line for line in got.splitlines()) == 1  # to float64

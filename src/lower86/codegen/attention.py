@@ -18,12 +18,14 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from ..program.dtypes import DTYPES
 from ..program.kernels import TILE_COLUMNS, Attention
 from ..program.sizes import Size
 from .builder import F32, LANES, Code, Value, Variable, vector
 from .frame import Frame
 from .mathematics import softmax_weight
 from .pointwise import BodyEmitter, Point, lane_loop
+from .storage import load_everywhere, load_vector
 
 _KEYS = 64
 _ROWS = 4
@@ -59,7 +61,7 @@ class Unit:
 
 def unit_of(frame: Frame, kernel: Attention) -> Unit:
     """The unit that the frame is about."""
-    code, size = frame.code, 1 if kernel.integers else 4
+    code, size = frame.code, 1 if kernel.integers else DTYPES[kernel.dtype].size
     queries, keys, heads = frame.size(kernel.queries), frame.size(kernel.keys), frame.size(kernel.heads)
     blocks = code.div(code.add(queries, TILE_COLUMNS - 1), TILE_COLUMNS)
     first = code.mul(code.rem(frame.unit, blocks), TILE_COLUMNS)
@@ -109,7 +111,8 @@ def _transpose_queries(frame: Frame, kernel: Attention, unit: Unit, buffer: Valu
     """buffer[d][query] = scale · q[query, d]; queries beyond the last repeat it, and are never written out."""
     code, queries = frame.code, frame.size(kernel.queries)
     scale = code.splat(frame.param(0, "f32"))
-    row_bytes = code.mul(frame.size(kernel.q[2]), 4)
+    size = DTYPES[kernel.dtype].size
+    row_bytes = code.mul(frame.size(kernel.q[2]), size)
     with code.loop(0, _VECTORS) as j:
         start = code.add(unit.where[2], code.mul(j, LANES))
 
@@ -117,8 +120,8 @@ def _transpose_queries(frame: Frame, kernel: Attention, unit: Unit, buffer: Valu
             lines = []
             for r in range(LANES):
                 row = code.minimum(code.add(start, r), code.sub(queries, 1))
-                at = code.at(code.at(unit.q, code.mul(row, row_bytes)), code.mul(d, 4))
-                lines.append(code.b.fmul(code.masked_load(F32, at, mask), scale))
+                at = code.at(code.at(unit.q, code.mul(row, row_bytes)), code.mul(d, size))
+                lines.append(code.b.fmul(load_vector(code, kernel.dtype, at, mask), scale))
             place = code.at(code.at(buffer, code.mul(d, _LINE)), code.mul(j, 64))
             for r, line in enumerate(code.transpose(lines)):
                 code.store(line, code.at(place, r * _LINE), align=64)
@@ -130,12 +133,12 @@ def _tile(code: Code, initial: Sequence[Value]) -> list[Variable]:
     return [code.variable(value) for value in initial]
 
 
-def _accumulate(code: Code, tile: list[Variable], rows: Sequence[Value], line: Value) -> None:
+def _accumulate(code: Code, tile: list[Variable], dtype: str, rows: Sequence[Value], line: Value) -> None:
     """tile[r][j] += rows[r] · line[j] for as many vectors of queries as the tile holds."""
     count = len(tile) // len(rows)
     vectors = [code.load(vector(F32), code.at(line, 64 * j), align=64) for j in range(count)]
     for r, pointer in enumerate(rows):
-        broadcast = code.splat(code.load(F32, pointer))
+        broadcast = load_everywhere(code, dtype, pointer)
         for j in range(count):
             total = tile[r * count + j]
             total.set(code.intrinsic("fma", broadcast, vectors[j], total.get()))
@@ -156,7 +159,8 @@ def _scores(
 ) -> list[Variable]:
     """scores[t][query] for the block's keys; rows beyond the last key are -inf. Gives each query's maximum so far."""
     code, (key, length), end = frame.code, block, unit.end
-    row_bytes = code.mul(frame.size(kernel.k[2]), 4)
+    size = DTYPES[kernel.dtype].size
+    row_bytes = code.mul(frame.size(kernel.k[2]), size)
     zero, minus_infinity = code.constant(vector(F32), 0.0), code.constant(vector(F32), float("-inf"))
     tops = [code.variable(code.load(vector(F32), code.at(buffers.top, 64 * j), align=64)) for j in range(_VECTORS)]
     with code.loop(0, length, _ROWS) as t:
@@ -168,7 +172,7 @@ def _scores(
             tile = _tile(code, [zero] * (_ROWS * len(part)))
             with code.loop(0, kernel.head_dim) as d:
                 queries = code.at(buffers.q, code.add(code.mul(d, _LINE), 64 * part.start))
-                _accumulate(code, tile, [code.at(row, code.mul(d, 4)) for row in rows], queries)
+                _accumulate(code, tile, kernel.dtype, [code.at(row, code.mul(d, size)) for row in rows], queries)
             for r, j in itertools.product(range(_ROWS), part):
                 position = code.add(key, code.add(t, r))
                 score = masked(frame, kernel, unit, (position, j), tile[r * len(part) + j - part.start].get())
@@ -240,7 +244,8 @@ def _add_values(
     """out[d][query] += Σ_t v[t, d] · weight[t][query], the sum by itself first."""
     code = frame.code
     zero = code.constant(vector(F32), 0.0)
-    row_bytes = code.mul(frame.size(kernel.v[2]), 4)
+    size = DTYPES[kernel.dtype].size
+    row_bytes = code.mul(frame.size(kernel.v[2]), size)
     block = code.at(v_at, code.mul(key, row_bytes))
     with code.loop(0, kernel.value_dim, _ROWS) as d:
         lines = code.at(buffers.out, code.mul(d, _LINE))
@@ -250,9 +255,9 @@ def _add_values(
             tile = _tile(code, [zero] * len(places))
             with code.loop(0, length) as t:
                 row = code.at(block, code.mul(t, row_bytes))
-                pointers = [code.at(row, code.mul(column, 4)) for column in columns]
+                pointers = [code.at(row, code.mul(column, size)) for column in columns]
                 weights = code.at(buffers.scores, code.add(code.mul(t, _LINE), 64 * part.start))
-                _accumulate(code, tile, pointers, weights)
+                _accumulate(code, tile, kernel.dtype, pointers, weights)
             for place, total in zip(places, tile, strict=True):
                 code.store(code.b.fadd(code.load(vector(F32), place, align=64), total.get()), place, align=64)
 

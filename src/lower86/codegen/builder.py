@@ -22,11 +22,24 @@ Value: TypeAlias = Any
 Type: TypeAlias = Any
 
 I1, I8, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
-F32, F64, PTR, VOID = ir.FloatType(), ir.DoubleType(), ir.PointerType(), ir.VoidType()
+F16, F32, F64, PTR, VOID = ir.HalfType(), ir.FloatType(), ir.DoubleType(), ir.PointerType(), ir.VoidType()
 ELEMENT: dict[str, Type] = {
-    "f32": F32, "f64": F64, "i64": I64, "i32": I32, "i16": I16, "i8": I8, "u8": I8, "bool": I1,
+    "f32": F32, "f64": F64, "i64": I64, "i32": I32, "i16": I16, "i8": I8, "u8": I8, "bool": I1, "bf16": F32, "f16": F32,
 }  # fmt: skip
-"""Register type of each dtype; a bool is one bit in a register and one byte (0 or 1) in memory."""
+"""Register type of each dtype; `storage` says what is another in memory."""
+
+
+class _BFloat(ir.HalfType):  # type: ignore[misc]  # llvmlite has no types
+    """LLVM's bfloat, which llvmlite lacks: for instructions that want it by name."""
+
+    intrinsic_name = "bf16"
+
+    def __str__(self) -> str:
+        return "bfloat"
+
+
+_BFloat._create_instance()
+BF16 = _BFloat()
 
 
 class _FunctionPointer(type(ir.PointerType(I8))):  # type: ignore[misc]  # llvmlite has no types

@@ -70,10 +70,10 @@ def layout_of(kernel: Kernel) -> Layout:
                 params.append(part.number + 1)
             elif isinstance(part, (Store, Left, Right)):
                 slots.append(part.slot + 1)
-            elif isinstance(part, Contraction) and part.kind != "f32":
+            elif isinstance(part, Contraction) and not part.is_float:
                 slots.append(part.start + 1)
             elif isinstance(part, Depthwise):
-                slots.extend([part.weight + 1, *([part.start + 1] if part.kind != "f32" else [])])
+                slots.extend([part.weight + 1, *([part.start + 1] if not part.is_float else [])])
             elif isinstance(part, Fill):
                 slots.append(part.slot + 1)
                 params.append(1)
@@ -93,17 +93,18 @@ def kernel_name(kernel: Kernel) -> str:
     return f"{type(kernel).__name__.lower()}_{digest}"
 
 
-def llvm_text(kernel: Kernel, level: str) -> str:
-    """The kernel as LLVM assembly, for a target of this level."""
+def llvm_text(kernel: Kernel, level: str, bf16_dots: bool = False) -> str:
+    """The kernel as LLVM assembly, for a target of this level, which may multiply pairs of bf16."""
     emit = _EMITTERS.get(type(kernel))
     if emit is None:
         raise GraphError(f"no code generator for a kernel of type {type(kernel).__name__}")
     name = kernel_name(kernel)
-    module = Module(name, ISAS[level])
+    module = Module(name, dataclasses.replace(ISAS[level], bf16_dots=bf16_dots))
     emit(Frame(module, name, layout_of(kernel)), kernel)
     return module.text()
 
 
 def compile_kernel(kernel: Kernel, target: Target) -> bytes:
     """Object code that defines `kernel_name(kernel)`."""
-    return llvm.object_code(llvm_text(kernel, target.level), target.cpu, target.features)
+    text = llvm_text(kernel, target.level, target.has_bf16_dots)
+    return llvm.object_code(text, target.cpu, target.features)

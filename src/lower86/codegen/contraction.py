@@ -26,8 +26,10 @@ from .tile import (
     element_bytes,
     emit_tile,
     is_spaced,
+    k_of_word,
     number_count,
     tile_sums,
+    word_bytes,
 )  # fmt: skip
 
 
@@ -159,7 +161,7 @@ def _through_buffer(
             for first in range(0, vectors, isa.vectors):
                 some, skipped = min(isa.vectors, vectors - first), first * LANES
                 cut = masked and (not isinstance(kernel.n, int) or first + some == vectors)
-                right = code.at(at.right, skipped * (4 if kernel.kind == "f32" else isa.word))
+                right = code.at(at.right, skipped * word_bytes(kernel, isa))
                 start, sums = (code.at(p, skipped * (8 if kernel.wide else 4)) for p in (at.start, scratch))
                 columns = code.i64(code.sub(at.columns, skipped))
                 places = [at.left, right, at.ahead, start, sums, columns]
@@ -185,7 +187,7 @@ def _operands(
         for index, stride in zip(batch, right.batch, strict=True):
             right_at = code.at(right_at, code.mul(index, code.mul(frame.size(stride), size)))
         right_at = code.at(right_at, code.mul(panel, TILE_COLUMNS * size))
-    if kernel.kind == "f32":
+    if kernel.is_float:
         return left_at, right_at, right_at
     start = code.mul(code.mul(panel, TILE_COLUMNS), 8 if kernel.wide else 4)
     return left_at, right_at, code.at(frame.slots[kernel.start], start)
@@ -197,7 +199,7 @@ def _ahead(frame: Frame, kernel: Contraction, right_at: Value, left: Value, tile
     The first tile of a panel would else wait for memory. Behind the last panel lie the constants of the next kernels.
     """
     code = frame.code
-    if kernel.kind == "f32" or not kernel.right.packed:
+    if kernel.is_float or not kernel.right.packed:
         return right_at
     panel, parts = _panel_bytes(frame, kernel), code.module.isa.word * TILE_COLUMNS // LINE_BYTES
     part = code.add(panel, code.mul(code.div(panel, parts), tile))
@@ -257,8 +259,7 @@ def _heights(kernel: Contraction) -> Sequence[int]:
 def _panel_bytes(frame: Frame, kernel: Contraction) -> Value | int:
     code, (*taps, run) = frame.code, kernel.k
     count = frame.size(product(taps))
-    if kernel.kind == "f32":
-        return code.mul(code.mul(count, frame.size(run)), TILE_COLUMNS * 4)
-    word = code.module.isa.word
+    isa = code.module.isa
+    word = k_of_word(kernel, isa)
     words = code.div(code.add(frame.size(run), word - 1), word)
-    return code.mul(code.mul(count, words), TILE_COLUMNS * word)
+    return code.mul(code.mul(count, words), TILE_COLUMNS * word_bytes(kernel, isa))

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import product as every
 
+from ..program.dtypes import DTYPES
 from ..program.kernels import DEPTHWISE_CHANNELS, Depthwise
 from ..program.sizes import product
 from .builder import F32, I8, I32, LANES, Value, Variable, vector
@@ -22,6 +23,7 @@ from .depthwise_dots import dot_sums
 from .frame import Frame
 from .packed import store_neighbours
 from .pointwise import BodyEmitter, Point, steady_nodes
+from .storage import load_vector
 
 _TOGETHER = 4
 
@@ -66,7 +68,7 @@ def emit_depthwise(frame: Frame, kernel: Depthwise) -> None:
 def _channels(frame: Frame, kernel: Depthwise, index: Sequence[Value | int], first: Value | int, count: int) -> None:
     """`count` outputs next to each other, of the up to 64 channels from `first`."""
     code = frame.code
-    if kernel.kind == "f32" or not code.module.isa.wide:
+    if kernel.is_float or not code.module.isa.wide:
         end = code.minimum(kernel.channels, code.add(first, DEPTHWISE_CHANNELS))
         lanes = LANES if kernel.channels % LANES == 0 else None
         with code.loop(first, end, LANES) as channel:
@@ -98,7 +100,7 @@ def _stores(
 ) -> None:
     """The body for sums of neighbouring outputs by vectors of 16 channels, `lanes` in all if that is known."""
     code, body, dim = frame.code, kernel.body, len(kernel.m)
-    as_float = kernel.kind != "f32" and {node.dtype for node in body.nodes if node.op == "value"} == {"f32"}
+    as_float = not kernel.is_float and {node.dtype for node in body.nodes if node.op == "value"} == {"f32"}
     channels = [code.add(channel, LANES * v) for v in range(len(sums[0]))]
     masks = [_mask(frame, kernel, c, None if lanes is None else lanes - LANES * v) for v, c in enumerate(channels)]
     known = []
@@ -124,7 +126,7 @@ def _mask(frame: Frame, kernel: Depthwise, channel: Value | int, left: int | Non
 def _sums(frame: Frame, kernel: Depthwise, index: Sequence[Value | int], channel: Value, count: int) -> list[Variable]:
     code, left = frame.code, kernel.left
     mask = _mask(frame, kernel, channel, LANES if kernel.channels % LANES == 0 else None)
-    size = 4 if kernel.kind == "f32" else 1
+    size = DTYPES[kernel.kind].size if kernel.is_float else 1
     x: Value = code.at(frame.slots[left.slot], code.mul(channel, size))
     for i, stride in zip(index, left.m, strict=True):
         x = code.at(x, code.mul(i, code.mul(frame.size(stride), size)))
@@ -133,7 +135,7 @@ def _sums(frame: Frame, kernel: Depthwise, index: Sequence[Value | int], channel
     for size_ in outer:
         taps *= size_
     weights = code.at(frame.slots[kernel.weight], code.mul(channel, 4 * taps))
-    if kernel.kind == "f32":
+    if kernel.is_float:
         start = code.constant(vector(F32), 0.0)
     else:
         start = code.load(vector(I32), code.at(frame.slots[kernel.start], code.mul(channel, 4)), align=64)
@@ -150,7 +152,7 @@ def _sums(frame: Frame, kernel: Depthwise, index: Sequence[Value | int], channel
         columns: dict[object, Value] = {}
         for t in range(inner):
             at = code.at(weights, 64 * (number * inner + t))
-            weight = code.load(vector(F32 if kernel.kind == "f32" else I32), at, align=64)
+            weight = code.load(vector(F32 if kernel.is_float else I32), at, align=64)
             for p, total in enumerate(sums):
                 key = (p, t) if ratio is None else p * ratio + t
                 if key not in columns:
@@ -162,8 +164,8 @@ def _sums(frame: Frame, kernel: Depthwise, index: Sequence[Value | int], channel
 
 def _widened(frame: Frame, kernel: Depthwise, pointer: Value, mask: Value | None) -> Value:
     code = frame.code
-    if kernel.kind == "f32":
-        return code.masked_load(F32, pointer, mask)
+    if kernel.is_float:
+        return load_vector(code, kernel.kind, pointer, mask)
     narrow = code.masked_load(I8, pointer, mask)
     if kernel.kind == "s8s8":
         narrow = code.b.xor(narrow, code.constant(narrow.type, -128))  # s8 as u8, 128 higher; `start` takes it back
@@ -171,6 +173,6 @@ def _widened(frame: Frame, kernel: Depthwise, pointer: Value, mask: Value | None
 
 
 def _multiply_add(frame: Frame, kernel: Depthwise, total: Value, x: Value, weight: Value) -> Value:
-    if kernel.kind == "f32":
+    if kernel.is_float:
         return frame.code.intrinsic("fma", x, weight, total)
     return frame.code.module.isa.multiply_add(frame.code, total, x, weight)

@@ -34,7 +34,7 @@ def stays_in_registers(kernel: Contraction, heights: int, isa_is_wide: bool) -> 
 
 def sum_type(kernel: Contraction) -> Type:
     """What the accumulators hand to the body."""
-    if kernel.kind == "f32":
+    if kernel.is_float:
         return F32
     return I64 if kernel.wide else I32
 
@@ -73,7 +73,7 @@ class Rows:
         ]
         self._lane = len(kernel.batch) + len(kernel.m)
         wanted = {node.dtype for node in kernel.body.nodes if node.op == "value"}
-        self._as_float = kernel.kind != "f32" and wanted == {"f32"}
+        self._as_float = not kernel.is_float and wanted == {"f32"}
 
     def steady(self) -> list[Mapping[int, Value]]:
         """For each vector, the nodes that are the same in all rows."""

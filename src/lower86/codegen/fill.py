@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-from ..program.dtypes import DTYPES
+from ..program.dtypes import DTYPES, computed
 from ..program.kernels import Band, Fill
 from .builder import Value
 from .frame import Frame
+from .operations import OPERATIONS
 from .pointwise import lane_loop
+from .storage import to_memory
 
 
 def emit_fill(frame: Frame, kernel: Fill) -> None:
@@ -22,7 +24,8 @@ def emit_fill(frame: Frame, kernel: Fill) -> None:
 
 def _fill(frame: Frame, kernel: Fill, band: Band) -> None:
     code, size = frame.code, DTYPES[kernel.dtype].size
-    every = code.splat(frame.param(0, kernel.dtype))
+    number = OPERATIONS["cast"](code, computed(kernel.dtype), kernel.dtype, frame.param(0, computed(kernel.dtype)))
+    every = code.splat(to_memory(code, kernel.dtype, number))
     *outer, length = band.shape
     with ExitStack() as stack:
         start: Value = code.at(frame.slots[kernel.slot], code.mul(frame.size(band.offset), size))

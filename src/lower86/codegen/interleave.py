@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from ..program.dtypes import DTYPES
 from ..program.kernels import Interleave
-from .builder import I8, Value, vector
+from .builder import Value
 from .frame import Frame
 from .pointwise import BodyEmitter, Point, lane_loop
+from .storage import to_memory
 
 
 def emit_interleave(frame: Frame, kernel: Interleave) -> None:
@@ -34,10 +35,8 @@ def emit_interleave(frame: Frame, kernel: Interleave) -> None:
                     emitter.stores()
                 return
             for store in kernel.body.stores:
-                values = [code.splat(emitter.node(store.node)) for emitter in emitters]
                 dtype = kernel.body.nodes[store.node].dtype
-                if dtype == "bool":
-                    values = [code.b.zext(value, vector(I8)) for value in values]
+                values = [to_memory(code, dtype, code.splat(emitter.node(store.node))) for emitter in emitters]
                 offset: Value | int = 0
                 for index, stride in zip([*place, i], store.strides, strict=False):
                     offset = code.add(offset, code.mul(index, frame.size(stride)))

@@ -6,6 +6,9 @@ set has its own instruction, and with it its own order of the packed weights.
     avx512_vnni   vpdpbusd zmm                                   words of 4 k, 16 columns an instruction
     avx_vnni      vpdpbusd ymm                                   words of 4 k, 8 columns
     avx2          vpmovsxbw, vpmovzxbw, vpmaddwd, vpaddd ymm     words of 2 k, 8 columns; exact, unlike vpmaddubsw
+
+Pairs of bf16 are multiplied by vdpbf16ps zmm where the CPU has it, and else by what it does: two fused multiply-adds,
+the second k first. The results are the same to the bit, but for denormal numbers, which the instruction takes for 0.
 """
 
 from __future__ import annotations
@@ -13,7 +16,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .builder import I8, I16, I32, LANES, Code, Type, Value, vector
+from .builder import BF16, I8, I16, I32, LANES, Code, Type, Value, vector
+from .storage import lower_halves, upper_halves
 
 
 @dataclass(frozen=True)
@@ -21,13 +25,14 @@ class Isa:
     """One instruction set.
 
     `lanes`: columns that one dot product instruction adds to. `word`: how many k it takes at once. `vectors`: vectors
-    of 16 columns whose sums a register tile of 6 rows can hold.
+    of 16 columns whose sums a register tile of 6 rows can hold. `bf16_dots`: whether the CPU multiplies pairs of bf16.
     """
 
     name: str
     lanes: int
     word: int
     vectors: int
+    bf16_dots: bool = False
 
     @property
     def word_type(self) -> Type:
@@ -66,6 +71,16 @@ class Isa:
             return code.call(function, [sums, activations, weights])
         madd = code.module.declare("llvm.x86.avx2.pmadd.wd", self.sums, weights.type, weights.type)
         return code.b.add(sums, code.call(madd, [activations, weights]))
+
+    def add_pairs(self, code: Code, sums: Value, x: Value, weights: Value) -> Value:
+        """16 sums plus the products of pairs of bf16, which are 32 bits each: the upper ones, then the lower ones."""
+        if self.bf16_dots:
+            pairs = vector(BF16, 2 * LANES)
+            dot = code.module.declare("llvm.x86.avx512bf16.dpbf16ps.512", sums.type, sums.type, pairs, pairs)
+            return code.call(dot, [sums, code.b.bitcast(x, pairs), code.b.bitcast(weights, pairs)])
+        for half in (upper_halves, lower_halves):
+            sums = code.intrinsic("fma", half(code, x), half(code, weights), sums)
+        return sums
 
     @property
     def wide(self) -> bool:

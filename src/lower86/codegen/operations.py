@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from ..program.dtypes import DTYPES
+from ..program.dtypes import DTYPES, computed, is_narrow
 from .builder import ELEMENT, I32, I64, Code, Type, Value, is_vector, suffix, vector
 from .division import DIVISION
 from .mathematics import FLOAT32_FUNCTIONS
 from .powers import FLOAT32_POWERS
+from .storage import rounded
 
 Operation = Callable[..., Value]
 """(code, dtype of the operands, dtype of the result, *operands) -> result"""
@@ -88,6 +89,11 @@ def _like(value: Value, element: Type) -> Type:
 
 
 def _cast(code: Code, operand: str, result: str, a: Value) -> Value:
+    if operand == result:
+        return a
+    if is_narrow(result):
+        return rounded(code, result, _cast(code, operand, "f32", a))
+    operand = computed(operand)
     if operand == result:
         return a
     source, target = DTYPES[operand], DTYPES[result]

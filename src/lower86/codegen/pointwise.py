@@ -12,9 +12,10 @@ from ..program.body import Body, Node, Store
 from ..program.dtypes import DTYPES
 from ..program.kernels import Pointwise
 from ..program.sizes import Size, SizeExpr
-from .builder import ELEMENT, I8, LANES, Value, is_vector, vector
+from .builder import ELEMENT, LANES, Value, is_vector
 from .frame import Frame
 from .operations import OPERATIONS
+from .storage import from_memory, memory_type, to_memory
 
 
 @dataclass
@@ -76,7 +77,7 @@ class BodyEmitter:
 
     def _read(self, dtype: str, pointer: Value, step: Value | int, present: Value | None) -> Value:
         """The element at `pointer`, or the lanes from there on; 0 without reading if `present` is given and is 0."""
-        element = I8 if dtype == "bool" else ELEMENT[dtype]
+        element = memory_type(dtype)
         if isinstance(step, int) and step == 0:
             if present is not None:
                 pointer = self.code.b.select(present, pointer, self.frame.table)  # there, something can be read
@@ -87,7 +88,7 @@ class BodyEmitter:
             value = self.code.masked_load(element, pointer, self._mask(present))
         else:
             value = self.code.gather(element, pointer, self._lanes_at(step), self._mask(present))
-        return self._truth(value) if dtype == "bool" else value
+        return from_memory(self.code, dtype, value)
 
     def _mask(self, present: Value | None) -> Value | None:
         """The point's mask, and no lane unless `present`."""
@@ -98,9 +99,6 @@ class BodyEmitter:
 
     def _nonzero(self, value: Value) -> Value:
         return self.code.b.icmp_signed("!=", value, self.code.constant(value.type, 0))
-
-    def _truth(self, value: Value) -> Value:
-        return self.code.b.icmp_unsigned("!=", value, self.code.constant(value.type, 0))
 
     def gather(self, node: Node) -> Value:
         _, _, places, wraps = node.attrs
@@ -118,10 +116,10 @@ class BodyEmitter:
             extra = self.code.b.add(extra, self.code.b.mul(index, scale))
         if not is_vector(extra):
             return self._read(node.dtype, self.code.at(pointer, extra), step, present)
-        element = I8 if node.dtype == "bool" else ELEMENT[node.dtype]
+        element = memory_type(node.dtype)
         offsets = self.code.b.add(extra, self._lanes_at(step))
         value = self.code.gather(element, pointer, offsets, self._mask(present))
-        return self._truth(value) if node.dtype == "bool" else value
+        return from_memory(self.code, node.dtype, value)
 
     def _present(self, bounds: Sequence[Size]) -> Value | None:
         """Whether there is an element 0, to read in place of one out of range; None where the sizes say so."""
@@ -198,13 +196,11 @@ class BodyEmitter:
     def store(self, store: Store) -> None:
         """Emits one of the body's stores."""
         code, strides, dtype = self.code, store.strides, self.body.nodes[store.node].dtype
-        value, pointer = self.node(store.node), self.place(store)
+        value, pointer = to_memory(code, dtype, self.node(store.node)), self.place(store)
         apart = self._computed_place(store)
         if apart is not None and not is_vector(apart):
             pointer, apart = code.at(pointer, apart), None
         _, step = self._offset(strides, DTYPES[dtype].size)
-        if dtype == "bool":
-            value = code.b.zext(value, vector(I8) if is_vector(value) else I8)
         if self.point.lane is None or self.point.lane >= len(strides):
             code.store(value, pointer)
             return

@@ -27,6 +27,11 @@ class Target:
     cpu: str
     features: str
 
+    @property
+    def has_bf16_dots(self) -> bool:
+        """Whether one instruction multiplies and adds 16 pairs of bf16."""
+        return self.level == "avx512_vnni" and "+avx512bf16" in self.features.split(",")
+
     @classmethod
     def host(cls, features: Mapping[str, bool] | None = None, level: str | None = None) -> Target:
         """The best level that this CPU has, or the one named; `features` stands in for the CPU's own list.

@@ -18,9 +18,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
+from ..program.dtypes import DTYPES
 from ..program.kernels import TILE_COLUMNS, Contraction
 from ..program.sizes import Size
-from .builder import F32, I8, I64, LANES, PTR, VOID, Code, Module, Value, Variable, vector
+from .builder import F32, I8, I16, I32, I64, LANES, PTR, VOID, Code, Module, Value, Variable, vector
+from .isa import Isa
+from .storage import load_everywhere, load_panel, load_vector
 
 LINE_BYTES = 64
 ROW_WORDS = 8
@@ -48,7 +51,17 @@ def is_spaced(kernel: Contraction) -> bool:
 
 def element_bytes(kernel: Contraction) -> int:
     """Bytes of an element of either operand."""
-    return 4 if kernel.kind == "f32" else 1
+    return DTYPES[kernel.kind].size if kernel.is_float else 1
+
+
+def k_of_word(kernel: Contraction, isa: Isa) -> int:
+    """How many k of a column lie side by side in the right matrix."""
+    return (2 if kernel.in_pairs else 1) if kernel.is_float else isa.word
+
+
+def word_bytes(kernel: Contraction, isa: Isa) -> int:
+    """Bytes from one column to the next in a row of the right matrix."""
+    return k_of_word(kernel, isa) * element_bytes(kernel)
 
 
 @dataclass(frozen=True)
@@ -118,7 +131,9 @@ def tile_sums(
     else:
         rows = [code.load(PTR, code.at(given.left, ROW_WORDS * row), align=8) for row in range(height)]
     walk = _Walk(rows, given.right, sizes, strides)
-    if kernel.kind == "f32":
+    if kernel.in_pairs:
+        return _pair_sums(code, walk, vectors)
+    if kernel.is_float:
         masks = [code.lanes_below(code.sub(given.columns, LANES * j)) if masked else None for j in range(vectors)]
         return _float_sums(code, kernel, walk, right_stride, masks)
     return _int8_sums(code, kernel, walk, given, vectors)
@@ -235,20 +250,58 @@ def rest_of_word(code: Code, count: int) -> Callable[[Value], Value]:
 def _float_sums(
     code: Code, kernel: Contraction, walk: _Walk, right_stride: Value | int, masks: Sequence[Value | None]
 ) -> list[Variable]:
-    height, vectors = len(walk.rows), len(masks)
+    height, vectors, size = len(walk.rows), len(masks), element_bytes(kernel)
     sums = [code.variable(code.constant(vector(F32), 0.0)) for _ in range(height * vectors)]
     with _taps(code, walk) as (number, offset), code.loop(0, walk.run) as i:
         here = code.add(code.mul(number, walk.run), i)
         if kernel.right.packed:
-            at = code.at(walk.right, code.mul(here, 4 * TILE_COLUMNS))
-            values = [code.load(vector(F32), code.at(at, 64 * j), align=64) for j in range(vectors)]
+            at = code.at(walk.right, code.mul(here, size * TILE_COLUMNS))
+            values = [load_panel(code, kernel.kind, code.at(at, size * LANES * j)) for j in range(vectors)]
         else:
             at = code.at(walk.right, code.mul(here, right_stride))
-            values = [code.masked_load(F32, code.at(at, 64 * j), masks[j]) for j in range(vectors)]
+            values = [
+                load_vector(code, kernel.kind, code.at(at, size * LANES * j), mask) for j, mask in enumerate(masks)
+            ]
         place = code.add(offset, code.mul(i, walk.strides[-1]))
         for row, pointer in enumerate(walk.rows):
-            broadcast = code.splat(code.load(F32, code.at(pointer, place)))
+            broadcast = load_everywhere(code, kernel.kind, code.at(pointer, place))
             for j in range(vectors):
                 total = sums[row * vectors + j]
                 total.set(code.intrinsic("fma", broadcast, values[j], total.get()))
+    return sums
+
+
+def _pair_sums(code: Code, walk: _Walk, vectors: int) -> list[Variable]:
+    """The sums of bf16, two k at a time; what is missing of a run's last pair is 0 on both sides."""
+    isa, run = code.module.isa, walk.run
+    sums = [code.variable(code.constant(vector(F32), 0.0)) for _ in range(len(walk.rows) * vectors)]
+    full, pairs_a_run = code.div(run, 2), code.div(code.add(run, 1), 2)
+
+    def step(tap: tuple[Value | int, Value | int], pair: Value | int, load: Callable[[Value], Value]) -> None:
+        number, offset = tap
+        here = code.add(code.mul(number, pairs_a_run), pair)
+        at = code.at(walk.right, code.mul(here, 4 * TILE_COLUMNS))
+        weights = [code.load(vector(I32), code.at(at, 64 * j), align=64) for j in range(vectors)]
+        place = code.add(offset, code.mul(pair, 4))
+        for row, pointer in enumerate(walk.rows):
+            x = code.splat(load(code.at(pointer, place)))
+            for j in range(vectors):
+                total = sums[row * vectors + j]
+                total.set(isa.add_pairs(code, total.get(), x, weights[j]))
+
+    def whole(pointer: Value) -> Value:
+        return code.load(I32, pointer)
+
+    def half(pointer: Value) -> Value:
+        return code.b.zext(code.load(I16, pointer), I32)
+
+    with _taps(code, walk) as tap:
+        with code.loop(0, full) as pair:
+            step(tap, pair, whole)
+        last = code.rem(run, 2)
+        if not isinstance(last, int):
+            with code.when(code.less(0, last)):
+                step(tap, full, half)
+        elif last:
+            step(tap, full, half)
     return sums

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 from torch.fx import GraphModule, Node
 
-from ..graph.arguments import arguments, is_call, is_float32
+from ..graph.arguments import arguments, is_call, is_float
 from . import torchao
 from .attention import ATTENTION
 from .configuration import Integers, QuantizationConfig
@@ -104,7 +104,7 @@ def _annotate_add(
     first, second = arguments(node)["self"], arguments(node)["other"]
     if not (isinstance(first, Node) and isinstance(second, Node) and first is not second):
         return
-    if not (is_float32(first) and is_float32(second) and first.meta["val"].shape == second.meta["val"].shape):
+    if not (is_float(first) and is_float(second) and first.meta["val"].shape == second.meta["val"].shape):
         return
     sources = {operand: contractions.get(_source_of(operand)) for operand in (first, second)}
     # The later of two contractions takes the addition in: the earlier one's result is there by then.
@@ -132,7 +132,7 @@ def _source_of(node: Node) -> Node:
 def _annotate_between(nodes: list[Node], config_of: ConfigOf, live: set[Node], memory: Memory) -> None:
     wanted: dict[Node, QuantizationConfig] = {}
     for node in reversed(nodes):
-        config = config_of(node) if is_call(node, *BETWEEN) and is_float32(node) else None
+        config = config_of(node) if is_call(node, *BETWEEN) and is_float(node) else None
         if config is None or config.mode == "dynamic":
             continue
         if _is_never_float(node, config.activations, wanted, live):
@@ -153,7 +153,7 @@ def _annotate_merge(
     node: Node, config: QuantizationConfig, wanted: dict[Node, QuantizationConfig], live: set[Node], memory: Memory
 ) -> None:
     operands = list(dict.fromkeys(node.all_input_nodes))
-    if not all(is_float32(operand) and memory.is_stable(operand) for operand in operands):
+    if not all(is_float(operand) and memory.is_stable(operand) for operand in operands):
         return
     first = operands[0]
     if is_call(node, *AVERAGES):

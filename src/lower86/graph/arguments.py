@@ -46,6 +46,12 @@ def is_float32(node: Node) -> bool:
     return isinstance(value, torch.Tensor) and value.dtype == torch.float32
 
 
+def is_float(node: Node) -> bool:
+    """Whether the node gives a tensor of floats that are computed in float32: those, bfloat16 or float16."""
+    value = value_of(node)
+    return isinstance(value, torch.Tensor) and value.dtype in (torch.float32, torch.bfloat16, torch.float16)
+
+
 def shape_of(node: Node) -> tuple[Any, ...]:
     """The (perhaps symbolic) shape of a node's tensor."""
     return tuple(tensor_of(node).shape)

@@ -36,11 +36,16 @@ def is_plain_quantize(node: object) -> bool:
     return is_call(node, *overloads("quantize_per_tensor.default"))
 
 
-def is_plain_dequantize(node: object) -> bool:
-    """Whether the node dequantizes a whole tensor to float32 with one scale and zero point, both numbers."""
+def is_whole_dequantize(node: object) -> bool:
+    """Whether the node dequantizes a whole tensor with one scale and zero point, both numbers; not to float64."""
     if not isinstance(node, Node) or not is_call(node, *overloads("dequantize_per_tensor.default")):
         return False
-    return node.kwargs.get("out_dtype") in (None, torch.float32)
+    return node.kwargs.get("out_dtype") in (None, torch.float32, torch.bfloat16, torch.float16)
+
+
+def is_plain_dequantize(node: object) -> bool:
+    """`is_whole_dequantize`, to float32."""
+    return isinstance(node, Node) and is_whole_dequantize(node) and tensor_of(node).dtype == torch.float32
 
 
 def is_row_dequantize(node: object) -> bool:

@@ -15,6 +15,7 @@ from ..graph.forms import INT8, check
 from ..normalize import fold_dequantized_weights, share_constants
 from .attention import keep_lowered_attention, lower_attention
 from .conv import keep_lowered_conv, lower_conv
+from .drop_roundings import drop_roundings
 from .fold_requantize import fold_requantize
 from .leftovers import spell_leftovers
 from .linear import keep_lowered, lower_linear
@@ -50,6 +51,8 @@ def to_int8(module: GraphModule) -> list[Record]:
     merge_siblings(module)
     fold_dequantized_weights(module)
     spell_leftovers(module)
+    drop_roundings(module)
+    remove_dead(module)
     fold_requantize(module)
     share_constants(module)
     remove_dead(module)

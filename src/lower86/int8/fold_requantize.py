@@ -18,7 +18,7 @@ from torch.fx import GraphModule, Node
 
 from ..graph.arguments import arguments, is_call, is_float32
 from ..graph.edit import constant_of, insert_constant
-from ..graph.qparams import is_plain_dequantize, is_plain_quantize
+from ..graph.qparams import is_plain_quantize, is_whole_dequantize
 from ..ops.conv import int8_conv
 from ..ops.linear import int8_linear
 
@@ -49,7 +49,7 @@ def _scaled_by(module: GraphModule, node: Any, factor: float) -> list[Node] | No
         given = arguments(node)
         constants = [constant_of(module, given[name]) for name in ("scale", "bias") if given[name] is not None]
         return [node] if all(c is not None and _keeps_its_digits(c, factor) for c in constants) else None
-    if is_plain_dequantize(node):
+    if is_whole_dequantize(node):
         return [node] if _keeps_its_digits(torch.tensor(arguments(node)["scale"]), factor) else None
     if is_call(node, _A.relu.default):
         return _scaled_by(module, node.args[0], factor)
@@ -84,7 +84,7 @@ def _scale(module: GraphModule, node: Node, factor: float) -> None:
 def _put_in_sum(dequantize: Node) -> None:
     """Has the sum that reads a dequantize multiply by its scale, as one operation."""
     (reader,) = dequantize.users
-    if is_plain_dequantize(dequantize) and is_call(reader, _A.add.Tensor) and arguments(reader)["alpha"] == 1:
+    if is_whole_dequantize(dequantize) and is_call(reader, _A.add.Tensor) and arguments(reader)["alpha"] == 1:
         (other,) = [operand for operand in reader.args[:2] if operand is not dequantize]
         reader.args = (other, dequantize)
         reader.kwargs = {"alpha": arguments(dequantize)["scale"]}

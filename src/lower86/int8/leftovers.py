@@ -16,7 +16,7 @@ from torch.fx import GraphModule, Node
 
 from ..graph.arguments import arguments, tensor_of
 from ..graph.edit import insert, replace
-from ..graph.qparams import is_dequantize, is_plain_dequantize, is_row_dequantize
+from ..graph.qparams import is_dequantize, is_row_dequantize, is_whole_dequantize
 
 _A = torch.ops.aten
 
@@ -24,7 +24,7 @@ _A = torch.ops.aten
 def spell_leftovers(module: GraphModule) -> None:
     """Rewrites every dequantize but the plain ones, which kernels compute as they are."""
     for node in list(module.graph.nodes):
-        if is_dequantize(node) and not is_plain_dequantize(node):
+        if is_dequantize(node) and not is_whole_dequantize(node):
             _spell(node)
 
 

@@ -4,7 +4,7 @@
     int8_linear(x, w2, b2)  -+->  y = int8_linear(x, [w1; w2])  -+-  slice(y, -1, n1, n1 + n2)
 
 Only where what follows is movement, attention, another product or a recurrence: a pointwise epilogue is worth more than
-the merge, and could no longer be part of the contraction.
+the merge, and could no longer be part of the contraction. A cast to a narrower float is part of it all the same.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch.fx import GraphModule, Node
 from ..graph.arguments import arguments, is_call, shape_of, tensor_of
 from ..graph.edit import constant_of, insert, insert_constant, replace
 from ..normalize.move_dequantize import MOVEMENT
+from ..normalize.precision import NARROW, as_dtype
 from ..ops.linear import int8_linear
 from ..ops.recurrent import RECURRENCES
 
@@ -24,11 +25,12 @@ _READERS = (*MOVEMENT, _A.scaled_dot_product_attention.default, _A.matmul.defaul
 
 def merge_siblings(module: GraphModule) -> None:
     """Merges int8 linears that read the same input with the same zero point."""
-    families: dict[tuple[Node, int], list[Node]] = {}
+    families: dict[tuple[Node, int, torch.dtype], list[Node]] = {}
     for node in module.graph.nodes:
         if is_call(node, int8_linear) and _can_merge(module, node):
             given = arguments(node)
-            families.setdefault((given["x"], given["x_zero_point"]), []).append(node)
+            key = given["x"], given["x_zero_point"], tensor_of(_result(node)).dtype
+            families.setdefault(key, []).append(node)
     for family in families.values():
         if len(family) > 1:
             _merge(module, family)
@@ -40,7 +42,14 @@ def _can_merge(module: GraphModule, node: Node) -> bool:
         return False
     operands = [given[name] for name in ("weight", "scale", "bias") if given[name] is not None]
     constant = all(constant_of(module, operand) is not None for operand in operands)
-    return constant and all(is_call(user, *_READERS) for user in node.users)
+    return constant and all(is_call(user, *_READERS) for user in _result(node).users)
+
+
+def _result(node: Node) -> Node:
+    """The linear, or the cast to a narrower float that alone reads it."""
+    (reader, *others) = list(node.users) or [node]
+    is_cast = is_call(reader, _A._to_copy.default) and tensor_of(reader).dtype in NARROW
+    return reader if is_cast and not others else node
 
 
 def _merge(module: GraphModule, family: list[Node]) -> None:
@@ -59,7 +68,7 @@ def _merge(module: GraphModule, family: list[Node]) -> None:
     if any(given["bias"] is not None for given in parts):
         operands.append(insert_constant(module, first, joined("bias"), "_merged_bias"))
     qparams = {"x_zero_point": parts[0]["x_zero_point"], "scale": scale}
-    whole = insert(first, int8_linear, operands, qparams, like=first)
+    whole = as_dtype(first, insert(first, int8_linear, operands, qparams, like=first), tensor_of(_result(first)).dtype)
     start, pieces = 0, []
     for node in family:
         size = shape_of(node)[-1]
@@ -67,6 +76,8 @@ def _merge(module: GraphModule, family: list[Node]) -> None:
         pieces.append(insert(first, _A.slice.Tensor, (whole, dim, start, start + size, 1), like=node))
         start += size
     for node, piece in zip(family, pieces, strict=True):
-        name = node.name
-        replace(node, piece)
+        name, result = node.name, _result(node)
+        replace(result, piece)
+        if result is not node:
+            node.graph.erase_node(node)
         piece.name = name  # reports look the linear up by its name

@@ -11,6 +11,7 @@ from ..graph.forms import NORMAL, check
 from .drop_guards import drop_guards
 from .drop_identities import drop_identities
 from .drop_round_trips import drop_round_trips
+from .fold_casts import fold_casts
 from .fold_constants import fold_constants, fold_dequantized_weights
 from .inline_regions import inline_regions
 from .lift_reshapes import lift_reshapes
@@ -68,6 +69,7 @@ PASSES: tuple[Pass, ...] = (
     spell_pieces,  # before the movements it is made of
     spell_movement,
     scalar_qparams,
+    fold_casts,
     unshare_dequantize,
     spell_products,  # after the movements have one spelling, before dequantize moves past the views it looks for
     merge_movement,
@@ -79,6 +81,7 @@ PASSES: tuple[Pass, ...] = (
     spell_written_functions,
     lift_reshapes,  # after the rows that linears read have been recognised
     move_dequantize,
+    fold_casts,  # of what was movement's before
     unshare_dequantize,
     spell_pools,  # what they pool may be integers, now that a dequantize stands beside them
     spell_upsamples,  # likewise

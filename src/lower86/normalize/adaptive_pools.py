@@ -18,7 +18,8 @@ from torch.fx import GraphModule, Node
 
 from ..graph.arguments import arguments, shape_of, tensor_of
 from ..graph.edit import insert
-from ..graph.qparams import is_plain_dequantize
+from ..graph.qparams import is_whole_dequantize
+from .precision import as_dtype, widened
 
 _A = torch.ops.aten
 _MOST_PARTS = 64
@@ -33,8 +34,8 @@ def _adaptive(dims: int, reduce: Any) -> Callable[[GraphModule, Node], Node | No
         x, wanted = given["self"], given["output_size"]
         wanted = [wanted] if isinstance(wanted, int) else list(wanted)
         if reduce is not _A.amax.default:
-            return _pooled(call, x, wanted, reduce) if tensor_of(x).is_floating_point() else None
-        if not is_plain_dequantize(x):
+            return _averaged(call, node, x, wanted) if tensor_of(x).is_floating_point() else None
+        if not is_whole_dequantize(x):
             return _pooled(call, x, wanted, reduce)
         integers = _pooled(call, x.args[0], wanted, reduce)
         if integers is None:
@@ -42,6 +43,15 @@ def _adaptive(dims: int, reduce: Any) -> Callable[[GraphModule, Node], Node | No
         return insert(node, x.target, (integers, *x.args[1:]), dict(x.kwargs), like=x)
 
     return spell
+
+
+def _averaged(call: Callable[..., Node], node: Node, x: Node, wanted: Sequence[Any]) -> Node | None:
+    """Rounded once, where means of means are taken."""
+    sizes = shape_of(x)[-len(wanted) :]
+    even = all(isinstance(size, int) and size % count == 0 for size, count in zip(sizes, wanted, strict=True))
+    at_once = even or all(count == 1 for count in wanted)
+    mean = _pooled(call, x if at_once else widened(node, x), wanted, _MEAN)
+    return None if mean is None else as_dtype(node, mean, tensor_of(x).dtype)
 
 
 def _pooled(call: Callable[..., Node], x: Node, wanted: Sequence[Any], reduce: Any) -> Node | None:

@@ -10,7 +10,7 @@ from torch.fx import GraphModule, Node
 
 from ..graph.arguments import is_call, source_of
 from ..graph.edit import replace
-from ..graph.qparams import QParams, is_plain_dequantize, is_plain_quantize, qparams_of, same
+from ..graph.qparams import QParams, is_plain_quantize, is_whole_dequantize, qparams_of, same
 from ..ops.windows import windows
 from .move_dequantize import MOVEMENT
 
@@ -22,7 +22,7 @@ _PICKING = (*MOVEMENT, windows, _A.amax.default)
 def drop_round_trips(module: GraphModule) -> None:
     """Erases quantizes of what has just been dequantized with the same parameters."""
     for node in list(module.graph.nodes):
-        if not is_plain_quantize(node) or not is_plain_dequantize(source_of(node)):
+        if not is_plain_quantize(node) or not is_whole_dequantize(source_of(node)):
             continue
         parameters, integers = qparams_of(module, node), source_of(source_of(node))
         if same(parameters, qparams_of(module, source_of(node))) and _are_within(module, integers, parameters):

@@ -20,10 +20,10 @@ from ..graph.arguments import arguments, is_call, same_shape, shape_of, source_o
 from ..graph.edit import insert, replace
 from ..graph.qparams import (
     is_dequantize,
-    is_plain_dequantize,
     is_plain_quantize,
     is_quantize,
     is_row_dequantize,
+    is_whole_dequantize,
     qparams_of,
     same,
 )
@@ -89,7 +89,7 @@ def _pads_zeros(node: Node) -> bool:
 
 def _zero(module: GraphModule, node: Node) -> int | None:
     """The integer that stands for 0.0 in a quantize or dequantize of a whole tensor, if there is one."""
-    if not (is_plain_quantize(node) or is_plain_dequantize(node)):
+    if not (is_plain_quantize(node) or is_whole_dequantize(node)):
         return None
     parameters = qparams_of(module, node)
     zero = parameters.zero_point
@@ -100,10 +100,12 @@ def _sink_all(module: GraphModule, cat: Node) -> None:
     """Joins integers in place of what they stand for, where all stand for it alike."""
     given = arguments(cat)
     parts = given["tensors"]
-    if not all(is_plain_dequantize(part) for part in parts) or len(set(parts)) < len(parts):
+    if not all(is_whole_dequantize(part) for part in parts) or len(set(parts)) < len(parts):
         return
     first = qparams_of(module, parts[0])
     if not all(same(first, qparams_of(module, part)) and len(part.users) == 1 for part in parts):
+        return
+    if any(tensor_of(part).dtype != tensor_of(cat).dtype for part in parts):
         return
     joined = insert(cat, cat.target, ([source_of(part) for part in parts], given["dim"]), like=cat)
     for user in list(cat.users):

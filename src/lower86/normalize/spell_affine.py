@@ -18,6 +18,7 @@ from ..graph.arguments import arguments, same_size, shape_of, tensor_of
 from ..graph.edit import constant_of, insert, replace
 from ..graph.qparams import operators
 from ..ops.quantize import quantize
+from .precision import NARROW
 from .shapes import size_at
 
 _A = torch.ops.aten
@@ -40,8 +41,10 @@ def _spell(module: GraphModule, node: Node, is_quantize: bool) -> None:
     separate = _separate_dims(given["block_size"], shape)
     if separate is None or dtype not in (torch.int8, torch.uint8) or tensor_of(source).dtype == torch.float64:
         return
-    if not is_quantize and tensor_of(node).dtype != torch.float32:
+    real = tensor_of(node).dtype
+    if not is_quantize and real not in (torch.float32, *NARROW):
         return
+    kwargs = {} if is_quantize or real == torch.float32 else {"out_dtype": real}
     limits = [_limit(given, name, dtype) for name in ("quant_min", "quant_max")]
     zero_point = given["zero_point"]
     if zero_point is None:
@@ -50,18 +53,18 @@ def _spell(module: GraphModule, node: Node, is_quantize: bool) -> None:
     def shaped(operand: Node, sizes: list[Any]) -> Node:
         return insert(node, _A.reshape.default, (operand, sizes), like=node)
 
-    def call(target: Any, parameters: list[Node], *rest: Any) -> None:
-        replace(node, insert(node, target, (source, *parameters, *rest), like=node, value=node.meta["val"]))
+    def call(target: Any, parameters: list[Node], *rest: Any, **kwargs: Any) -> None:
+        replace(node, insert(node, target, (source, *parameters, *rest), kwargs, like=node, value=node.meta["val"]))
 
     both = [given["scale"], zero_point]
     constant = constant_of(module, source) is not None
     if not separate:
         packet = operators().quantize_per_tensor if is_quantize else operators().dequantize_per_tensor
-        call(packet.tensor, [shaped(p, []) for p in both], *limits, dtype)
+        call(packet.tensor, [shaped(p, []) for p in both], *limits, dtype, **kwargs)
     elif len(separate) == 1 and constant and not is_quantize:
         (axis,) = separate
         parameters = [shaped(p, [size_at(node, source, axis)]) for p in both]
-        call(operators().dequantize_per_channel.default, parameters, axis, *limits, dtype)
+        call(operators().dequantize_per_channel.default, parameters, axis, *limits, dtype, **kwargs)
     elif separate == list(range(len(shape) - 1)):
         rows = [*(size_at(node, source, dim) for dim in separate), 1]
         scale, zero_point = (shaped(p, rows) for p in both)
@@ -73,7 +76,7 @@ def _spell(module: GraphModule, node: Node, is_quantize: bool) -> None:
             ]
             call(quantize, numbers, *limits, dtype)
         else:
-            call(operators().dequantize_per_token.default, [scale, zero_point], *limits, dtype, torch.float32)
+            call(operators().dequantize_per_token.default, [scale, zero_point], *limits, dtype, real)
 
 
 def _separate_dims(block: list[Any], shape: tuple[Any, ...]) -> list[int] | None:

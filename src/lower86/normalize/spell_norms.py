@@ -17,6 +17,7 @@ from torch.fx import GraphModule, Node
 
 from ..graph.arguments import arguments, is_call, shape_of, tensor_of
 from ..graph.edit import insert
+from .precision import as_dtype, widened
 from .shapes import sizes_of
 
 _A = torch.ops.aten
@@ -85,13 +86,16 @@ def _batch_norm(node: Node, given: dict[str, Any]) -> Node:
     def call(target: Any, *args: Any) -> Node:
         return insert(node, target, args, like=node)
 
-    x, mean = given["input"], given["running_mean"]
+    names = ("running_mean", "running_var", "weight", "bias")
+    mean, variance, weight, bias = (None if given[name] is None else widened(node, given[name]) for name in names)
+    x = given["input"]
     shape = [-1, *[1] * (len(shape_of(x)) - 2)]
-    scale = call(_A.reciprocal.default, call(_A.sqrt.default, call(_A.add.Tensor, given["running_var"], given["eps"])))
-    if given["weight"] is not None:
-        scale = call(_A.mul.Tensor, scale, given["weight"])
+    scale = call(_A.reciprocal.default, call(_A.sqrt.default, call(_A.add.Tensor, variance, given["eps"])))
+    if weight is not None:
+        scale = call(_A.mul.Tensor, scale, weight)
     shift = call(_A.neg.default, call(_A.mul.Tensor, mean, scale))
-    if given["bias"] is not None:
-        shift = call(_A.add.Tensor, shift, given["bias"])
+    if bias is not None:
+        shift = call(_A.add.Tensor, shift, bias)
     scaled = call(_A.mul.Tensor, x, call(_A.reshape.default, scale, shape))
-    return call(_A.add.Tensor, scaled, call(_A.reshape.default, shift, shape))
+    whole = call(_A.add.Tensor, scaled, call(_A.reshape.default, shift, shape))
+    return as_dtype(node, whole, tensor_of(x).dtype)

@@ -19,15 +19,16 @@ from torch.fx import GraphModule, Node
 
 from ..graph.arguments import arguments, shape_of, source_of, tensor_of
 from ..graph.edit import insert, insert_constant, replace
-from ..graph.qparams import is_plain_dequantize
+from ..graph.qparams import is_whole_dequantize
 from ..ops.windows import windows
 from .adaptive_pools import ADAPTIVE_POOLS
+from .precision import NARROW, as_dtype
 from .shapes import sizes_of
 
 _A = torch.ops.aten
 
 
-_DTYPES = (torch.float32, torch.float64, torch.uint8, torch.int8, torch.int32, torch.int64)
+_DTYPES = (torch.float32, torch.float64, *NARROW, torch.uint8, torch.int8, torch.int32, torch.int64)
 
 
 def spell_pools(module: GraphModule) -> None:
@@ -57,7 +58,7 @@ def spell_pools(module: GraphModule) -> None:
 def _batched(node: Node) -> Node:
     """The pool of an x with a batch dim of size 1; under a dequantize, as that is what moves with the pool."""
     x = source_of(node)
-    source = source_of(x) if is_plain_dequantize(x) else x
+    source = source_of(x) if is_whole_dequantize(x) else x
     batched = insert(node, _A.reshape.default, (source, [1, *sizes_of(node, source)]), like=node)
     if source is not x:
         batched = insert(node, x.target, (batched, *x.args[1:]), dict(x.kwargs), like=x)
@@ -135,7 +136,7 @@ def _max_pool(dims: int) -> Callable[[GraphModule, Node], Node | None]:
         def largest(x: Node, lowest: float) -> Node:
             return pool.call(_A.amax.default, pool.windows(x, high, lowest), pool.last)
 
-        if not is_plain_dequantize(x):
+        if not is_whole_dequantize(x):
             return largest(x, _lowest(tensor_of(x).dtype))
         integers = largest(x.args[0], _lowest(tensor_of(x.args[0]).dtype))
         return insert(node, x.target, (integers, *x.args[1:]), dict(x.kwargs), like=x)
@@ -165,7 +166,8 @@ def _avg_pool(dims: int) -> Callable[[GraphModule, Node], Node | None]:
         if not all(isinstance(size, int) for size in sizes):
             return None
         inside = _elements(pool, sizes[:dims], pool.counts())
-        return pool.call(_A.div.Tensor, total, insert_constant(module, node, inside, "_elements"))
+        mean = pool.call(_A.div.Tensor, total, insert_constant(module, node, inside, "_elements"))
+        return as_dtype(node, mean, tensor_of(x).dtype)
 
     return spell
 

@@ -145,7 +145,8 @@ def _take_bias(node: Node) -> None:
         if not is_call(product, _A.linear.default) or not isinstance(bias, Node) or bias.op != "get_attr":
             continue
         alone = len(product.users) == 1 and arguments(product)["bias"] is None
-        if alone and same_shape(shape_of(bias), shape_of(product)[-1:]) and tensor_of(bias).dtype == torch.float32:
+        alike = tensor_of(bias).dtype == tensor_of(product).dtype
+        if alone and alike and same_shape(shape_of(bias), shape_of(product)[-1:]):
             operands = (*product.args[:2], bias)
             replace(node, insert(node, product.target, operands, like=product, value=node.meta["val"]))
             return

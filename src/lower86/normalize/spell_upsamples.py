@@ -19,7 +19,8 @@ from torch.fx import GraphModule, Node
 
 from ..graph.arguments import arguments, shape_of, tensor_of
 from ..graph.edit import insert, insert_constant, replace
-from ..graph.qparams import is_plain_dequantize
+from ..graph.qparams import is_whole_dequantize
+from .precision import as_dtype
 
 _A = torch.ops.aten
 
@@ -58,7 +59,7 @@ def _nearest(module: GraphModule, node: Node) -> Node:
     for scale, size, out in zip(_scales(node), _sizes(node), shape_of(node)[2:], strict=True):
         places.append((torch.arange(out).to(torch.float32) * scale).to(torch.int64).clamp(max=size - 1))
     x: Any = node.args[0]
-    if not is_plain_dequantize(x):
+    if not is_whole_dequantize(x):
         return _read(module, node, x, places)
     integers = _read(module, node, x.args[0], places)
     return insert(node, x.target, (integers, *x.args[1:]), dict(x.kwargs), like=x)
@@ -82,12 +83,13 @@ def _linear(module: GraphModule, node: Node) -> Node:
         weight = torch.ones(())
         for _, part in corner:
             weight = weight.unsqueeze(-1) * part
-        factor = insert_constant(module, node, weight.to(tensor_of(x).dtype), "_weights")
+        exact = torch.float64 if tensor_of(x).dtype == torch.float64 else torch.float32
+        factor = insert_constant(module, node, weight.to(exact), "_weights")
         read = _read(module, node, x, [place for place, _ in corner])
         term = insert(node, _A.mul.Tensor, (read, factor), like=node)
         total = term if total is None else insert(node, _A.add.Tensor, (total, term), like=node)
     assert total is not None
-    return total
+    return as_dtype(node, total, tensor_of(x).dtype)
 
 
 def _read(module: GraphModule, node: Node, x: Node, places: Sequence[Tensor]) -> Node:

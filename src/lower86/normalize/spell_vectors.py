@@ -5,7 +5,7 @@
     dot(u, v), matmul(u, v)     ->  sum(mul(u, v))
     addmv(b, a, v, beta, alpha) ->  add(mul(b, beta), mul(mv(a, v), alpha))
 
-An integer sum of products stays one: kernels multiply matrices of float32 alone.
+An integer sum of products stays one: kernels multiply matrices of floats alone.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch.fx import GraphModule, Node
 
 from ..graph.arguments import arguments, is_call, shape_of, tensor_of
 from ..graph.edit import insert, replace
+from .precision import NARROW
 from .shapes import size_at
 
 _A = torch.ops.aten
@@ -26,7 +27,7 @@ VECTORS = (_A.mv.default, _A.dot.default, _A.vdot.default, _A.addmv.default, _A.
 def spell_vectors(module: GraphModule) -> None:
     """Rewrites products with an operand of one dim."""
     for node in list(module.graph.nodes):
-        if is_call(node, *VECTORS) and tensor_of(node).dtype == torch.float32:
+        if is_call(node, *VECTORS) and tensor_of(node).dtype in (torch.float32, *NARROW):
             by = _sum(node) if is_call(node, _A.addmv.default) else _product(node, *list(arguments(node).values())[:2])
             if by is not None:
                 replace(node, by)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .body import Body
+from .dtypes import DTYPES
 from .sizes import Size, ceil_div, product
 
 TILE_COLUMNS = 64
@@ -92,7 +93,8 @@ class Right:
     """How a contraction reads its right operand: `slot`, and element strides of its batch dims and of k; n has 1.
 
     Or, when `packed`, as panels of 64 columns, [n/64][k…/word][64][word] bytes for int8 with each run of the last k dim
-    in words of its own, [n/64][k][64] for float: then the batch strides count panels, and k has none.
+    in words of its own, [n/64][k/2][64][2] for bf16, where a run's left elements lie next to each other, [n/64][k][64]
+    for other floats: then the batch strides count panels, and k has none.
     """
 
     slot: int
@@ -107,9 +109,10 @@ class Contraction:
 
     m and k may be several dims: rows of a convolution are its output points, a sum runs over its taps and channels.
     `kind` is "u8s8" or "s8s8" (int8; slot `start` holds an int32 a column, for whole panels, that the sum starts with,
-    and the value is the exact sum, as float32 or, if the body asks for it, as the integer) or "f32". `wide`: 0, or
-    after how many k the int32 sums move to 64 bits, with an int64 `start`; k is one dim then. A unit is one panel of 64
-    columns by `tiles` register tiles; neighbours have the same rows or, with `columns_first`, the same columns.
+    and the value is the exact sum, as float32 or, if the body asks for it, as the integer) or the dtype of both
+    operands, "f32", "bf16" or "f16", whose products are summed in float32. `wide`: 0, or after how many k the int32
+    sums move to 64 bits, with an int64 `start`; k is one dim then. A unit is one panel of 64 columns by `tiles`
+    register tiles; neighbours have the same rows or, with `columns_first`, the same columns.
     """
 
     kind: str
@@ -124,6 +127,15 @@ class Contraction:
     body: Body
     tiles: int
     columns_first: bool = False
+
+    @property
+    def is_float(self) -> bool:
+        return self.kind in DTYPES
+
+    @property
+    def in_pairs(self) -> bool:
+        """Whether two k of a row and of a column are multiplied and added together, the second one first."""
+        return self.kind == "bf16" and self.right.packed
 
     def macs(self) -> Size:
         """Multiply-accumulates."""
@@ -160,8 +172,9 @@ class Depthwise:
     """`value 0` = Σ_t left[m…, t…, c]·weight[t…, c] for every point of `m` and channel c, then `body` over (m…, c).
 
     `left.k` are the strides of the taps' dims; its channels lie next to each other. Slot `weight` holds the weights as
-    `runtime.packing` lays them out for the CPU, slot `start` what the sums of int8 begin with, an int32 a channel, to
-    whole vectors. `kind` as in contractions. A unit is up to `rows` rows of the last m dim by 64 channels.
+    `runtime.packing` lays them out for the CPU, those of floats in float32, slot `start` what the sums of int8 begin
+    with, an int32 a channel, to whole vectors. `kind` as in contractions. A unit is up to `rows` rows of the last m dim
+    by 64 channels.
     """
 
     kind: str
@@ -173,6 +186,10 @@ class Depthwise:
     start: int
     body: Body
     rows: int
+
+    @property
+    def is_float(self) -> bool:
+        return self.kind in DTYPES
 
     def macs(self) -> Size:
         """Multiply-accumulates."""
@@ -208,7 +225,8 @@ class Attention:
     q, k, v are slots 0, 1, 2 with element strides (batch, head, row); their last dim is contiguous. `mask` is a body
     over (batch, heads, queries, keys) whose node `mask_node` is f32 (added) or bool (False: the key is left out), or
     None. `causal`: key j counts for query i only if j <= i. `scale` is param 0. `groups`: query heads that share one
-    key head. With `integers`, params 1 to 7 quantize (see `ATTENTION_PARAMS`). A unit is up to 64 queries of one head.
+    key head. `dtype` is that of q, k and v. With `integers`, params 1 to 7 quantize (see `ATTENTION_PARAMS`). A unit is
+    up to 64 queries of one head.
     """
 
     batch: Size
@@ -226,6 +244,7 @@ class Attention:
     mask_node: int
     body: Body
     integers: IntegerProducts | None = None
+    dtype: str = "f32"
 
     def macs(self) -> Size:
         """Multiply-accumulates."""

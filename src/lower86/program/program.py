@@ -102,7 +102,8 @@ class State:
 
 @dataclass(frozen=True)
 class Packing:
-    """How a constant is laid out for the CPU at load: "none", "int8_panels", "float_panels" or "depthwise".
+    """How a constant is laid out for the CPU at load: "none", "int8_panels", "float_panels", "bf16_panels" or
+    "depthwise".
 
     Of a depthwise weight, `run` is how many taps a row has, `shared` whether neighbouring outputs share columns.
     """

@@ -1,9 +1,9 @@
 """Constants in the order in which kernels read them.
 
 The right operand of a contraction is cut into panels of 64 columns, so that one register tile reads straight on:
-int8 as [n/64][k/word][64][word], float as [n/64][k][64]. What is missing at the edges is 0 and adds nothing. How many k
-make a word depends on the CPU's dot product (`codegen.isa`). Weights of a convolution are [groups, n, taps, run]: each
-group has panels of its own, and each run of k words of its own.
+int8 as [n/64][k/word][64][word], bf16 as [n/64][k/2][64][2], other floats as [n/64][k][64]. What is missing at the
+edges is 0 and adds nothing. How many k make a word of int8 depends on the CPU's dot product (`codegen.isa`). Weights of
+a convolution are [groups, n, taps, run]: each group has panels of its own, and each run of k words of its own.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def int8_panels(weight: npt.NDArray[np.int8], word: int = 4) -> npt.NDArray[np.i
     return _panels(weight, word)
 
 
-def float_panels(weight: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def float_panels(weight: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """[n, k] to [n/64][k][64]; [groups, n, taps, run] to [groups][n/64][taps][run][64]."""
     return _panels(weight, 1)[..., 0]
 
@@ -39,6 +39,11 @@ def _panels(weight: npt.NDArray[Any], word: int) -> npt.NDArray[Any]:
     padded[:, :n, :, :run] = weight.reshape(groups, n, taps, run)
     parted = padded.reshape(groups * panels, TILE_COLUMNS, taps * words, word)
     return np.ascontiguousarray(parted.transpose(0, 2, 1, 3))
+
+
+def bf16_panels(weight: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint16]:
+    """[n, k] to [n/64][k/2][64][2]; [groups, n, taps, run] to [groups][n/64][taps][run/2][64][2]."""
+    return _panels(weight, 2)
 
 
 def depthwise(weight: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -95,6 +100,8 @@ def _laid_out(constant: npt.NDArray[Any], packing: Packing, isa: Isa) -> npt.NDA
         constant = int8_panels(constant, isa.word)
     elif packing.kind == "float_panels":
         constant = float_panels(constant)
+    elif packing.kind == "bf16_panels":
+        constant = bf16_panels(constant)
     elif packing.kind == "depthwise":
         dots = isa.wide and constant.dtype == np.int8
         constant = depthwise_windows(constant, packing.run, packing.shared) if dots else depthwise(constant)

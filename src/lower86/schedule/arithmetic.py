@@ -83,7 +83,10 @@ def _logit(at: At) -> Scalar:
 
 
 def _cast(at: At) -> Scalar:
-    return at("self")
+    """Casts to a narrow float round, whether or not the result is stored: who writes one may want the difference."""
+    source = at.number("self")
+    is_cast = source.meta["val"].dtype != at.node.meta["val"].dtype
+    return at("self").rounded(at.stored) if is_cast else at("self")
 
 
 _NO_BOOL = When("", lambda node: kind(node) != "bool")

@@ -12,7 +12,9 @@ from torch.fx import Node
 
 from ..graph.arguments import arguments
 from ..ops.attention import MOST_DIMS, int8_attention
+from ..program.dtypes import DTYPES
 from ..program.kernels import ATTENTION_PARAMS, Attention, IntegerProducts
+from .conditions import in_float32
 from .emission import Emission, Finish, Space
 from .memory import Memory
 from .views import View
@@ -25,7 +27,7 @@ def is_native_attention(node: Node) -> bool:
     given = arguments(node)
     tensors = [given[name].meta["val"] for name in ("query", "key", "value")]
     mask = given["attn_mask"]
-    if any(t.dtype != torch.float32 or t.dim() not in (3, 4) for t in tensors) or given["dropout_p"] != 0:
+    if any(t.dtype != tensors[0].dtype or t.dim() not in (3, 4) for t in tensors) or given["dropout_p"] != 0:
         return False
     if len({t.dim() for t in tensors}) != 1 or tensors[1].shape[:-1] != tensors[2].shape[:-1]:
         return False
@@ -37,7 +39,7 @@ def is_native_attention(node: Node) -> bool:
         return False
     if q.shape[0] != k.shape[0]:
         return False
-    return mask is None or mask.meta["val"].dtype in (torch.bool, torch.float32)
+    return mask is None or (mask.meta["val"].dtype == torch.bool or in_float32(mask))
 
 
 def emit_attention(e: Emission, node: Node, memory: Memory, finish: Finish) -> Attention:
@@ -50,7 +52,7 @@ def emit_attention(e: Emission, node: Node, memory: Memory, finish: Finish) -> A
     q, k, v = views
     for view in views:
         # Not `slot`: the three have these numbers even where they are one buffer.
-        e.slots.append((view.value, view.offset * (1 if node.target is int8_attention else 4)))
+        e.slots.append((view.value, view.offset * DTYPES[view.dtype].size))
     head_dim, value_dim = q.shape[-1], v.shape[-1]
     assert isinstance(head_dim, int)
     assert isinstance(value_dim, int)
@@ -74,7 +76,7 @@ def emit_attention(e: Emission, node: Node, memory: Memory, finish: Finish) -> A
     q_strides, k_strides, v_strides = ((view.strides[0], view.strides[1], view.strides[2]) for view in views)
     return Attention(
         q.shape[0], q.shape[1], q.shape[2], k.shape[2], head_dim, value_dim, q_strides, k_strides, v_strides, groups,
-        bool(given["is_causal"]), mask_body, mask_place, e.body.build(), integers,
+        bool(given["is_causal"]), mask_body, mask_place, e.body.build(), integers, "f32" if integers else q.dtype,
     )  # fmt: skip
 
 

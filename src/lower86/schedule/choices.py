@@ -10,6 +10,7 @@ import torch
 from torch.fx import Node
 
 from ..graph.arguments import arguments
+from ..program.dtypes import computed
 from .arithmetic import binary
 from .conditions import ANY, FITTING, FLOATS, When, fits
 from .scalars import At, Elementwise, Scalar, formula, where
@@ -29,7 +30,10 @@ def _promoted(node: Node) -> str:
 def _compare(op: str) -> Formula:
     def emit(at: At) -> Scalar:
         dtype = _promoted(at.node)
-        return at("self", dtype).call(op, at("other", dtype), dtype="bool")
+        left, right = at("self", computed(dtype)), at("other", computed(dtype))
+        if not isinstance(at.number("other"), Node):
+            right = right.rounded(dtype)  # a number meets what it would be as an element
+        return left.call(op, right, dtype="bool")
 
     return emit
 

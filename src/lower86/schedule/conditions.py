@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch.fx import Node
 
-from ..graph.arguments import arguments, is_float32
-from ..program.dtypes import DTYPES
+from ..graph.arguments import arguments
+from ..program.dtypes import DTYPES, computed
 from .symbols import DTYPE_NAMES
 
 
@@ -33,6 +33,13 @@ def kind(node: Node) -> str:
     return DTYPES[name].kind if name else ""
 
 
+def in_float32(node: Node) -> bool:
+    """Whether the node's tensor is of a dtype that is computed in float32: that, or a narrow float."""
+    value = node.meta.get("val")
+    name = DTYPE_NAMES.get(value.dtype) if isinstance(value, torch.Tensor) else None
+    return name is not None and computed(name) == "f32"
+
+
 def fits(number: object, dtype: str) -> bool:
     """Whether a number is one of the dtype's; what is no number is not asked."""
     if not isinstance(number, (int, float)) or DTYPES[dtype].kind in ("float", "bool"):
@@ -50,5 +57,5 @@ def numbers_fit(node: Node) -> bool:
 
 ANY = When("", lambda node: True)
 FITTING = When("", numbers_fit)
-FLOAT32 = When("result in float32", is_float32)
+FLOAT32 = When("result in float32", in_float32)
 FLOATS = When("result in float32 or float64", lambda node: kind(node) == "float")

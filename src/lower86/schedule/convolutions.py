@@ -26,7 +26,7 @@ from .geometry import Convolution, Phase, convolution_of, phases
 from .layout import Halo
 from .memory import Memory
 from .symbols import to_sizes
-from .templates import column_start, register_tiles, scaled, takes_columns_first
+from .templates import column_start, float_packing, register_tiles, scaled, takes_columns_first
 from .views import View
 
 _MOST_TAPS = 512
@@ -105,7 +105,7 @@ def _emit(memory: Memory, part: _Part, e: Emission, finish: Finish) -> Contracti
     packed = taps_last.reshape(groups, columns, math.prod(k_sizes[:-1]), k_sizes[-1])
 
     kind, start_slot, wide, result = _value(e, memory, part, space, packed, x.dtype)
-    constant = e.plan.constant(packed, Packing("int8_panels" if integer else "float_panels"))
+    constant = e.plan.constant(packed, Packing("int8_panels" if integer else float_packing(packed)))
     right_slot = e.slot(constant)
     finish(result, space)
 
@@ -137,7 +137,7 @@ def _emit_depthwise(memory: Memory, part: _Part, e: Emission, finish: Finish) ->
     kind, start, wide, result = _value(e, memory, part, space, packed, x.dtype)
     assert not wide
     packing = Packing("depthwise", taps.shape[-1], shared=left.m[-1] == left.k[-1])
-    slot = e.slot(e.plan.constant(packed, packing))
+    slot = e.slot(e.plan.constant(packed if part.is_integer else packed.float(), packing))
     finish(result, space)
     rows = _depthwise_rows(product(m[:-1]), m[-1] * min(channels, DEPTHWISE_CHANNELS) * packed.shape[1])
     return Depthwise(kind, m, channels, tuple(taps.shape[2:]), left, slot, start, e.body.build(), rows)
@@ -193,7 +193,7 @@ def _value(
         along = replace(view, shape=(*view.shape, *[1] * rest), strides=(*view.strides, *[0] * rest))
         return e.load(along, space)
 
-    kind, start_slot, wide = "f32", 0, 0
+    kind, start_slot, wide = dtype, 0, 0
     result = e.body.add("value", (), "f32", (0,))
     bias = by_channel(given["bias"]) if given["bias"] is not None else None
     if part.is_integer:

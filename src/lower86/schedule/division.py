@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from ..graph.arguments import arguments, is_float32
+from ..graph.arguments import arguments
 from .arithmetic import binary
-from .conditions import FITTING, FLOAT32, FLOATS, When, kind, numbers_fit
+from .conditions import FITTING, FLOAT32, FLOATS, When, in_float32, kind, numbers_fit
 from .scalars import At, Elementwise, Scalar, formula, where
 
 _A = torch.ops.aten
@@ -107,7 +107,7 @@ def _divides(node: Node) -> bool:
     """Rounding down takes the exact remainder, which only float32 has."""
     if kind(node) != "float":
         return _divides_by_number(node)
-    return is_float32(node) or arguments(node).get("rounding_mode", "floor") != "floor"
+    return in_float32(node) or arguments(node).get("rounding_mode", "floor") != "floor"
 
 
 def _has_known_power(node: Node) -> bool:
@@ -115,7 +115,7 @@ def _has_known_power(node: Node) -> bool:
     if not isinstance(exponent, (int, float)):
         return False
     if kind(node) == "float":
-        return is_float32(node) or exponent in _PLAIN_POWERS
+        return in_float32(node) or exponent in _PLAIN_POWERS
     return isinstance(exponent, int) and 0 <= exponent <= 64
 
 

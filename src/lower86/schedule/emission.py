@@ -15,7 +15,7 @@ from torch.fx import Node
 
 from ..program.body import Attribute, Body, BodyBuilder
 from ..program.body import Node as BodyNode
-from ..program.dtypes import DTYPES
+from ..program.dtypes import DTYPES, computed, is_narrow
 from ..program.sizes import Size
 from .plan import Plan
 from .symbols import DTYPE_NAMES
@@ -118,11 +118,21 @@ class Emission:
 
     def cast(self, node: int, dtype: str) -> int:
         """`node` as `dtype`."""
-        return node if self.body.nodes[node].dtype == dtype else self.call("cast", node, dtype=dtype)
+        known = self.body.nodes[node]
+        if known.dtype == dtype:
+            return node
+        if is_narrow(dtype) and known.op == "cast" and self.body.nodes[known.args[0]].dtype == dtype:
+            return known.args[0]  # widened, and as it was again
+        return self.call("cast", node, dtype=dtype)
+
+    def rounded(self, node: int, dtype: str) -> int:
+        """`node` as memory of `dtype` would hold it, in the dtype that bodies compute in."""
+        return self.cast(self.cast(node, dtype), computed(dtype))
 
     def load(self, view: View, space: Space) -> int:
-        """The view's element at the body's index."""
-        return self.body.add("load", (), view.dtype, self.access(view, space))
+        """The view's element at the body's index, as bodies compute with it."""
+        loaded = self.body.add("load", (), view.dtype, self.access(view, space))
+        return self.cast(loaded, computed(view.dtype))
 
     def store(self, view: View, space: Space, node: int, dims: int | None = None) -> None:
         """Writes a body node to the view; with `dims`, along the body's first dims only."""
@@ -136,9 +146,14 @@ class Emission:
         self.body.store(slot, strides, self.cast(node, view.dtype), computed)
 
     def read(self, node: Node, space: Space) -> int:
-        """The body node for a graph node."""
+        """The body node for a graph node, in the dtype that bodies compute in."""
         if (node, space) not in self._done:
             self._done[node, space] = self._read(self, node, space)
+        return self._done[node, space]
+
+    def read_stored(self, node: Node, space: Space) -> int:
+        """`read` of a node that is stored: all who read it see what memory holds."""
+        self._done[node, space] = self.rounded(self.read(node, space), self.dtype_of(node))
         return self._done[node, space]
 
     def operand(self, argument: object, dtype: str, space: Space) -> int:
@@ -149,7 +164,7 @@ class Emission:
         return self.const(dtype, argument)
 
     def dtype_of(self, node: Node) -> str:
-        """The dtype of a graph node's tensor."""
+        """The dtype of a graph node's tensor in memory."""
         tensor = node.meta["val"]
         assert isinstance(tensor, torch.Tensor)
         return DTYPE_NAMES[tensor.dtype]

@@ -18,6 +18,7 @@ from ..graph.arguments import arguments, is_call, shape_of
 from ..graph.state import is_state
 from ..ops.conv import int8_conv
 from ..program.sizes import Size
+from .conditions import in_float32
 
 _A = torch.ops.aten
 
@@ -109,6 +110,5 @@ def is_native_convolution(node: Node) -> bool:
     convolution: Any = convolution_of(node)
     if convolution is None or convolution.weight.op != "get_attr" or is_state(convolution.weight):
         return False
-    return all(n.meta["val"].dtype == torch.float32 for n in node.all_input_nodes) and 0 not in shape_of(
-        convolution.weight
-    )
+    dtypes = {n.meta["val"].dtype for n in node.all_input_nodes}
+    return in_float32(node) and len(dtypes) == 1 and 0 not in shape_of(convolution.weight)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch.fx import Node
 
-from ..graph.qparams import is_plain_dequantize
+from ..graph.qparams import is_whole_dequantize
 from ..graph.state import is_write
 from ..program.sizes import Size
 from .cells import is_native_recurrence
@@ -67,7 +67,7 @@ def kind_of(node: Node) -> str:
 
 def _is_computed_by_its_reader(node: Node) -> bool:
     """Whether the node is a dequantize whose one reader is an elementwise operator, or a row operation over it."""
-    if not is_plain_dequantize(node) or len(node.users) != 1:
+    if not is_whole_dequantize(node) or len(node.users) != 1:
         return False
     (reader,) = node.users
     kind = kind_of(reader)

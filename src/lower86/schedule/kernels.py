@@ -11,6 +11,7 @@ from ..graph.source import describe
 from ..ops.attention import int8_attention
 from ..program.body import Body
 from ..program.body import Node as BodyNode
+from ..program.dtypes import computed
 from ..program.kernels import Rows
 from ..program.sizes import Size, product
 from .attention import emit_attention
@@ -67,9 +68,10 @@ def _store_results(
     """Stores every node that somebody outside the group reads; with `rank`, along the body's first dims only."""
     inside = set(group.nodes)
     for node in nodes:
-        result = e.read(node, space)
         if all(user in inside for user in node.users) and node not in memory.outputs:
+            e.read(node, space)
             continue
+        result = e.read_stored(node, space)
         dtype = e.dtype_of(node)
         view = memory.store_of(node, dtype, to_sizes(node.meta["val"].shape))
         e.store(view, space, result, rank)
@@ -125,7 +127,7 @@ def _emit_rows(memory: Memory, group: Group, node: Node, label: str) -> None:
     known: dict[Node, int] = {}
     e = _emission(memory, group, known)
     row = RowBody(e, node, full, after, reduced, product(x_shape[d] for d in reduced), [])
-    known[node] = operation.emit(row).cast(e.dtype_of(node)).node
+    known[node] = operation.emit(row).cast(computed(e.dtype_of(node))).node
     position = group.nodes.index(node)
     _store_results(memory, e, group, group.nodes[:position], full)
     _store_results(memory, e, group, group.nodes[position:], after, stored)

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..program.body import Node
 from ..program.dtypes import DTYPES
@@ -19,6 +21,7 @@ from .emission import Emission
 LARGEST_STEP = 2.0**30
 """Integers up to here are safe from overflow as int32, whatever rounding has done to the bound."""
 _LARGEST = 1e37
+_LARGEST_F16 = 65504.0
 
 
 def bound_of(e: Emission, node: int) -> float:
@@ -32,6 +35,8 @@ def _bound(e: Emission, position: int, known: dict[int, float]) -> float:
         node = e.body.nodes[position]
         limits = [_bound(e, a, known) for a in node.args] if node.op in _RULES else []
         known[position] = _RULES[node.op](limits) if node.op in _RULES else _leaf(e, position, node)
+        if node.dtype == "f16" and known[position] > _LARGEST_F16:
+            known[position] = math.inf
     return known[position]
 
 
@@ -49,8 +54,13 @@ def _leaf(e: Emission, position: int, node: Node) -> float:
     value = e.plan.values[e.slots[node.number][0]]
     if value.place != "constant" or DTYPES[node.dtype].kind != "float":
         return math.inf
-    numbers = np.abs(e.plan.constants[value.index])
+    numbers = np.abs(_numbers(e.plan.constants[value.index], node.dtype))
     return float(numbers.max(initial=0.0)) if np.isfinite(numbers).all() else math.inf
+
+
+def _numbers(elements: npt.NDArray[Any], dtype: str) -> npt.NDArray[Any]:
+    """A constant's elements as NumPy computes with them."""
+    return (elements.astype(np.uint32) << 16).view(np.float32) if dtype == "bf16" else elements
 
 
 _RULES: Mapping[str, Callable[[list[float]], float]] = {

@@ -14,6 +14,7 @@ from ..graph.arguments import arguments, is_call
 from ..graph.edit import constant_of
 from ..graph.source import describe
 from ..program.body import Body
+from ..program.dtypes import computed
 from ..program.kernels import Band, Fill, Interleave, Pointwise
 from ..program.sizes import Size, contiguous_strides, evaluate, names, product
 from .emission import Emission, Space, coalesced
@@ -91,7 +92,7 @@ class Memory:
         order = order or range(len(place.shape))
         e = Emission(self.plan, computes_nothing, self.view)
         space = Space.of(place.shape, order)
-        element = e.load(what, space) if isinstance(what, View) else constant(e, place.dtype, what).node
+        element = e.load(what, space) if isinstance(what, View) else constant(e, computed(place.dtype), what).node
         e.store(place, space, element)
         add_pointwise(e, tuple(place.shape[d] for d in order), label)
 
@@ -204,7 +205,7 @@ class Memory:
         for dim, (low, size) in enumerate(zip(before, shape, strict=True)):
             view = sliced(view, dim, low, 1, size)
         bands = borders(physical, [before[d] for d in order], [after[d] for d in order])
-        param = (dtype, halo.fill)
+        param = (computed(dtype), halo.fill)
         self.plan.step(Fill(0, dtype, product(physical), bands), [(whole.value, 0)], [param], "halo")
         self._halos[view.value] = (halo, view)
         return view

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from .conditions import When
+from .conditions import When, in_float32
 from .rowbody import RowBody, RowOperation
 from .scalars import Scalar, where
 
@@ -57,8 +57,8 @@ def _rms_norm(row: RowBody) -> Scalar:
 
 
 def _is_float32(node: Node) -> bool:
-    values = [node.meta["val"], node.args[0].meta["val"]]  # type: ignore[union-attr]
-    return all(value.dtype == torch.float32 for value in values)
+    source = node.args[0]
+    return isinstance(source, Node) and in_float32(node) and in_float32(source)
 
 
 _FLOAT32 = When("float32", _is_float32)

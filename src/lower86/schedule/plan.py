@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ..errors import GraphError
-from ..program.dtypes import DTYPES
+from ..program.dtypes import DTYPES, is_narrow
 from ..program.kernels import Kernel
 from ..program.program import Check, Foreign, Loop, Packing, Step, Value
 from ..program.sizes import Size, SizeExpr, dim_atom, is_nonnegative, names, product, rename
@@ -74,7 +74,7 @@ class Plan:
             self._tensors.append(tensor)
             storage = storage_of(tensor.dtype)
             assert storage is not None
-            self.constants.append(np.ascontiguousarray(tensor.contiguous().view(TORCH_DTYPES[storage]).numpy()))
+            self.constants.append(_array(tensor, storage))
             self.packings.append(packing)
             shape = tuple(int(s) for s in tensor.shape)
             number = self.value(storage, shape, "constant", len(self.constants) - 1)
@@ -112,6 +112,12 @@ class Plan:
         """Bytes that a value takes, slack included."""
         declared = self.values[value]
         return product(declared.shape) * DTYPES[declared.dtype].size + (SLACK_BYTES if value in self.slack else 0)
+
+
+def _array(tensor: torch.Tensor, storage: str) -> Any:
+    """The tensor's bits as NumPy's array of this dtype."""
+    bits = torch.int16 if is_narrow(storage) else TORCH_DTYPES[storage]
+    return np.ascontiguousarray(tensor.contiguous().view(bits).numpy()).view(DTYPES[storage].numpy)
 
 
 def _dim_names(part: object) -> list[str]:

@@ -13,7 +13,7 @@ import torch
 from torch.fx import Node
 
 from ..errors import GraphError
-from ..graph.qparams import is_plain_dequantize, is_plain_quantize
+from ..graph.qparams import is_plain_quantize, is_whole_dequantize
 from ..ops.quantize import quantize, quantize_static
 from .activations import ACTIVATIONS
 from .arithmetic import ARITHMETIC
@@ -40,7 +40,7 @@ def pointwise_of(node: Node) -> Emit | None:
         return _quantize
     if node.target is quantize:
         return _quantize_dynamic
-    if is_plain_dequantize(node):
+    if is_whole_dequantize(node):
         return _dequantize
     known = POINTWISE.get(node.target)
     return known.emit if known is not None and known.when.holds(node) else None

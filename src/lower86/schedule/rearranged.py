@@ -16,6 +16,7 @@ import torch
 from torch.fx import Node
 
 from ..graph.arguments import arguments
+from ..program.dtypes import computed
 from .conditions import When
 from .emission import Axis, Emission, Space
 from .scalars import At, Elementwise, Scalar, where
@@ -33,9 +34,9 @@ def read_at(
     wraps: bool = False,
 ) -> int:
     """The view's element: dim d is at own[d], or at the index node places[d]."""
-    computed = tuple((view.strides[dim], view.shape[dim]) for dim in places)
-    attrs = (*e.access(view, space, own), computed, wraps)
-    return e.body.add("gather", tuple(places.values()), view.dtype, attrs)
+    bounds = tuple((view.strides[dim], view.shape[dim]) for dim in places)
+    attrs = (*e.access(view, space, own), bounds, wraps)
+    return e.cast(e.body.add("gather", tuple(places.values()), view.dtype, attrs), computed(view.dtype))
 
 
 def _rearranged(name: str, source: Callable[[At, View], Mapping[int, Scalar]]) -> Callable[..., int]:

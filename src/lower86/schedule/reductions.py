@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from ..graph.arguments import arguments, is_float32
-from .conditions import FLOAT32, FLOATS, When, kind
+from ..graph.arguments import arguments
+from .conditions import FLOAT32, FLOATS, When, in_float32, kind
 from .rowbody import RowBody, RowOperation
 from .scalars import At, Scalar, where
 
@@ -137,7 +137,7 @@ def _has_known_order(node: Node) -> bool:
     plain = order in (0, 1, 2, math.inf, -math.inf)
     needs_elements = isinstance(order, (int, float)) and abs(order) == math.inf
     return (
-        isinstance(order, (int, float)) and (plain or is_float32(node)) and (not needs_elements or _has_elements(node))
+        isinstance(order, (int, float)) and (plain or in_float32(node)) and (not needs_elements or _has_elements(node))
     )
 
 

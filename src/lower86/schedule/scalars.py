@@ -18,7 +18,7 @@ import torch
 from torch.fx import Node
 
 from ..graph.arguments import arguments
-from ..program.dtypes import DTYPES
+from ..program.dtypes import DTYPES, computed
 from ..program.sizes import Size
 from .conditions import When
 from .emission import Emission, Space
@@ -54,6 +54,10 @@ class Scalar:
 
     def cast(self, dtype: str) -> Scalar:
         return Scalar(self.emission, self.emission.cast(self.node, dtype))
+
+    def rounded(self, dtype: str) -> Scalar:
+        """As memory of `dtype` would hold it."""
+        return Scalar(self.emission, self.emission.rounded(self.node, dtype))
 
     def __add__(self, other: Scalar | float) -> Scalar:
         return self.call("add", other)
@@ -152,7 +156,12 @@ class At:
 
     @property
     def dtype(self) -> str:
-        """The dtype of the node's result."""
+        """The dtype in which the node's result is computed."""
+        return computed(self.stored)
+
+    @property
+    def stored(self) -> str:
+        """The dtype of the node's result in memory."""
         return DTYPE_NAMES[self.node.meta["val"].dtype]
 
     def __call__(self, name: str, dtype: str = "") -> Scalar:

@@ -12,6 +12,8 @@ from ..program.sizes import FloorDiv, Size, SizeExpr, dim_atom
 DTYPE_NAMES = {
     torch.float32: "f32",
     torch.float64: "f64",
+    torch.bfloat16: "bf16",
+    torch.float16: "f16",
     torch.int64: "i64",
     torch.int32: "i32",
     torch.int16: "i16",
@@ -19,12 +21,10 @@ DTYPE_NAMES = {
     torch.uint8: "u8",
     torch.bool: "bool",
 }
-"""What kernels compute with."""
+"""What kernels load and store."""
 TORCH_DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items()}
 
 _CARRIERS = {
-    torch.float16: "i16",
-    torch.bfloat16: "i16",
     torch.uint16: "i16",
     torch.uint32: "i32",
     torch.uint64: "i64",

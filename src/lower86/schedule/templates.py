@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.fx import Node
@@ -17,6 +19,7 @@ from ..program.kernels import TILE_COLUMNS, TILE_ROWS, Contraction, Left, Right
 from ..program.program import Packing
 from ..program.sizes import Size, product
 from .attention import is_native_attention
+from .conditions import in_float32
 from .emission import Emission, Finish, Space, coalesced
 from .geometry import is_native_convolution
 from .memory import Memory
@@ -38,14 +41,13 @@ _LEAST_WORK = 400_000
 def is_native_anchor(node: Node) -> bool:
     """Whether a contraction or attention kernel computes this node."""
     value = node.meta.get("val")
-    if not isinstance(value, Tensor) or value.dtype != torch.float32:
+    if not isinstance(value, Tensor) or not in_float32(node):
         return False
     if node.target in (int8_linear, int8_attention) or is_native_convolution(node):
         return True
-    operands = [n.meta.get("val") for n in node.all_input_nodes]
     if node.target is _A.scaled_dot_product_attention.default:
         return is_native_attention(node)
-    if node.target not in _PRODUCTS or not all(isinstance(o, Tensor) and o.dtype == torch.float32 for o in operands):
+    if node.target not in _PRODUCTS or not have_dtype_of(node, node.all_input_nodes):
         return False
     left, right = node.args[0].meta["val"], node.args[1].meta["val"]  # type: ignore[union-attr]
     if node.target is _A.linear.default:
@@ -70,12 +72,14 @@ def emit_product(e: Emission, node: Node, memory: Memory, finish: Finish) -> Con
     if integer:
         kind, right, start, wide, result = _int8_operands(e, node, memory, left, result_space)
     else:
-        kind, start, wide = "f32", 0, 0
+        kind, start, wide = e.dtype_of(node), 0, 0
         right = _float_right(e, node, right_node, memory, rank)
         result = e.body.add("value", (), "f32", (0,))
         bias = given.get("bias")
         if bias is not None:
             result = e.call("add", result, e.operand(bias, "f32", result_space))
+    if kind == "bf16" and right.packed:
+        left = memory.rows_of(left)  # two neighbours make a word
     left_slot = e.view_slot(left)
     finish(result, result_space)
 
@@ -95,6 +99,17 @@ def emit_product(e: Emission, node: Node, memory: Memory, finish: Finish) -> Con
     by_columns = right.packed and takes_columns_first(n * k, product(left.shape), product(shape))
     tiles = register_tiles(product(m), n, k, 2 if wide else TILE_ROWS, by_columns, product(left.shape))
     return Contraction(kind, batch, m, n, (k,), operand, right, start, wide, body, tiles, by_columns)
+
+
+def have_dtype_of(node: Node, operands: Sequence[Node]) -> bool:
+    """Whether all operands are tensors of the result's dtype."""
+    values = [node.meta["val"], *(operand.meta.get("val") for operand in operands)]
+    return all(isinstance(value, Tensor) and value.dtype == values[0].dtype for value in values)
+
+
+def float_packing(weight: Tensor) -> str:
+    """How a float weight is laid out."""
+    return "bf16_panels" if weight.dtype == torch.bfloat16 else "float_panels"
 
 
 def with_row(view: View) -> View:
@@ -189,7 +204,8 @@ def _float_right(e: Emission, node: Node, right_node: Node, memory: Memory, rank
     transposed = node.target is _A.linear.default
     if constant is not None and constant.dim() == 2:
         weight = constant if transposed else constant.T
-        return Right(e.slot(e.plan.constant(weight, Packing("float_panels"))), (0,) * (rank - 2), packed=True)
+        packing = Packing(float_packing(weight))
+        return Right(e.slot(e.plan.constant(weight, packing)), (0,) * (rank - 2), packed=True)
     view = memory.view(right_node)
     view = memory.rows_of(permuted(view, [1, 0]) if transposed else view)
     view = expanded(view, (*to_sizes(node.meta["val"].shape)[: rank - 2], *view.shape[-2:]))
