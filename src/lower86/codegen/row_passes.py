@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from ..program.body import Body, Node
 from ..program.dtypes import DTYPES
-from ..program.kernels import Rows
+from ..program.kernels import ROW_BYTES, Rows
 from ..program.sizes import ceil_div, product
 from .builder import LANES
 from .mathematics import FLOAT32_FUNCTIONS
@@ -22,8 +22,6 @@ from .powers import FLOAT32_POWERS
 
 _COSTLY = frozenset((*FLOAT32_FUNCTIONS, *FLOAT32_POWERS)) - {"rsqrt"}
 """Operations that take longer than writing their result down and reading it back."""
-MOST_SAVED = 1 << 15
-"""Bytes of one row that may be written down: they lie on the stack, and should stay in a near cache level."""
 
 
 @dataclass
@@ -47,7 +45,7 @@ def passes_of(kernel: Rows) -> list[Pass]:
     varying = _varying(kernel.body, len(kernel.kept))
     costly = _costly(kernel.body, varying)
     first: dict[int, Pass] = {}
-    room = MOST_SAVED
+    room = ROW_BYTES
     for this in passes:
         stack, seen = [*this.wanted], set[int]()
         while stack:
@@ -84,7 +82,7 @@ def _row_bytes(kernel: Rows, node: Node) -> int:
     """Bytes of a row of the node's elements; more than there is room for where it cannot be written down."""
     dtype = DTYPES[node.dtype]
     count = row_elements(kernel) if dtype.kind == "float" else 0
-    return count * dtype.size or MOST_SAVED + 1
+    return count * dtype.size or ROW_BYTES + 1
 
 
 def _bare_passes(kernel: Rows) -> list[Pass]:

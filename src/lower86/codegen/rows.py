@@ -181,4 +181,6 @@ class _Row:
         return code.at(self._written[position], code.mul(elements, size))
 
     def _load(self, position: int, inner: Sequence[Value | int]) -> Value:
-        return self.frame.code.load(vector(ELEMENT[self.kernel.body.nodes[position].dtype]), self._place(position, inner))
+        return self.frame.code.load(
+            vector(ELEMENT[self.kernel.body.nodes[position].dtype]), self._place(position, inner)
+        )
