@@ -20,7 +20,7 @@ from .builder import LANES
 from .mathematics import FLOAT32_FUNCTIONS
 from .powers import FLOAT32_POWERS
 
-_COSTLY = frozenset((*FLOAT32_FUNCTIONS, *FLOAT32_POWERS)) - {"rsqrt"}
+COSTLY = frozenset((*FLOAT32_FUNCTIONS, *FLOAT32_POWERS)) - {"rsqrt"}
 """Operations that take longer than writing their result down and reading it back."""
 
 
@@ -132,6 +132,6 @@ def _costly(body: Body, varying: set[int]) -> set[int]:
     """Nodes that vary along the row and take a costly operation that does."""
     costly: set[int] = set()
     for position, node in enumerate(body.nodes):
-        if position in varying and (node.op in _COSTLY or any(a in costly for a in node.args)):
+        if position in varying and (node.op in COSTLY or any(a in costly for a in node.args)):
             costly.add(position)
     return costly

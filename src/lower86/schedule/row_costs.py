@@ -9,19 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import torch
 from torch.fx import Node
 
+from ..codegen.row_passes import COSTLY
+from ..errors import GraphError
+from ..graph.source import describe
 from ..program.kernels import ROW_BYTES
 from ..program.sizes import Size, product
+from .emission import Emission, Space
+from .gathers import GATHERS
+from .plan import Plan
+from .pointwise import pointwise_of
 from .row_shapes import RowShapes
 from .symbols import to_sizes
+from .views import View
 
-_COSTLY = frozenset(
-    ("exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "erf", "erfc", "tanh", "sigmoid", "log_sigmoid", "silu",
-     "gelu", "mish", "softplus", "elu", "celu", "selu", "logit", "pow", "sin", "cos", "tan", "sinh", "cosh", "asin",
-     "acos", "atan", "atan2", "asinh", "acosh", "atanh", "fmod", "remainder", "logaddexp", "softmax", "_safe_softmax",
-     "xlogy", "logaddexp2", "erfinv", "index", "embedding", "gather", "index_select")
-)  # fmt: skip
+_SOFTMAXES = (torch.ops.aten.softmax.int, torch.ops.aten._safe_softmax.default)
 _LANES = 16
 _ENOUGH = 16
 """Rows, or 16 rows side by side, that threads can share."""
@@ -33,8 +37,21 @@ _LONG = 64
 
 def is_costly(node: Node) -> bool:
     """Whether computing the node again in every pass over a row would cost more than writing it down."""
-    schema = getattr(node.target, "_schema", None)
-    return schema is not None and str(schema.name).split("::")[-1] in _COSTLY
+    emit = pointwise_of(node)
+    if emit is None or node.target in GATHERS:
+        return node.target in _SOFTMAXES or node.target in GATHERS
+    e = Emission(Plan(), _anything, _nowhere)
+    emit(e, node, Space.of(to_sizes(node.meta["val"].shape)))
+    return any(operation.op in COSTLY for operation in e.body.nodes)
+
+
+def _anything(e: Emission, node: Node, space: Space) -> int:
+    """An operand, wherever it comes from."""
+    return e.body.add("load", (), e.dtype_of(node), (0, (0,) * space.rank))
+
+
+def _nowhere(node: Node) -> View:
+    raise GraphError("an operand is read elsewhere than where the result is", where=describe(node), fix="report this")
 
 
 def can_write_down(shapes: RowShapes, order: Sequence[int], nodes: Iterable[Node]) -> bool:
