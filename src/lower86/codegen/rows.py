@@ -121,7 +121,8 @@ class _Row:
     def emit(self, kept: Sequence[Value | int], mask: Value | None) -> None:
         """The row at `kept`, or the rows there that `mask` tells."""
         code, body, values = self.frame.code, self.kernel.body, dict[int, Value]()
-        once = BodyEmitter(self.frame, body, Point(kept, self._lane if self.kernel.vertical else None, mask, values))
+        start = [*kept, *(0 for _ in self.kernel.reduced)]
+        once = BodyEmitter(self.frame, body, Point(start, self._lane if self.kernel.vertical else None, mask, values))
         stored = False
         for this in self.passes:
             if not this.reductions:

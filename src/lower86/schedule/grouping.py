@@ -5,7 +5,8 @@ as its epilogue, along whatever edges lead there. A node joins only if no other 
 Movement belongs to no group: it is how results are read. A dequantize belongs to its reader, whatever computes its
 integers: so those are what memory holds, a quarter the bytes.
 
-Row operations over the same dims of the same rows are one group, if one uses the other's result or both read one value:
+Row operations over the same dims of the same rows are one group, if one uses the other's result, or both read one
+value, or are read by one pointwise node:
 
     layer_norm(x), amin and amax of that, a scale a row, quantize
 
@@ -15,6 +16,7 @@ first one. What `row_costs` says decides where that would cost more than it save
 
 from __future__ import annotations
 
+import itertools
 import operator
 from dataclasses import dataclass, field
 
@@ -159,6 +161,7 @@ class Grouping:
 
     def _join(self, node: Node) -> bool:
         shape = to_sizes(node.meta["val"].shape)
+        self._unite_rows(node, shape)
         inputs = [n for n in self._inputs(node) if n not in tables_of(node)]
         floats = {self.of[n] for n in node.all_input_nodes if n in self.of and n not in tables_of(node)}
         integers = {self.of[n] for n in inputs if n in self.of} - floats
@@ -247,13 +250,35 @@ class Grouping:
         reads_only_source = all(n is source or origin(n) not in inside for n in self._inputs(node))
         if not reads_only_source or any(self.reaches(other, feeding.number) for other in others):
             return
-        group.nodes[:0] = feeding.nodes
-        group.needs = others | feeding.needs
-        self.of.update(dict.fromkeys(feeding.nodes, group.number))
-        del self.groups[feeding.number]
+        self._unite(feeding, group)
+
+    def _unite_rows(self, node: Node, shape: tuple[Size, ...]) -> None:
+        """Makes one group of those of the same rows that a pointwise node reads: it can be part of all of them."""
+        numbers = sorted(self._needs(node))
+        groups = [group for group in map(self.groups.__getitem__, numbers) if group.rows is not None]
+        groups = [group for group in groups if self._belongs(node, group, shape)]
+        for first, second in itertools.pairwise(groups):
+            if self._can_unite(first, second):
+                self._unite(first, second)
+
+    def _can_unite(self, first: Group, second: Group) -> bool:
+        rows, order = first.rows, self._order(first)
+        if rows is None or rows != second.rows or order != self._order(second):
+            return False
+        if self.reaches(first.number, second.number) or self.reaches(second.number, first.number):
+            return False
+        return can_write_down(rows, order, [*first.nodes, *second.nodes])
+
+    def _unite(self, first: Group, second: Group) -> None:
+        """Makes the first group's nodes those of the second, too."""
+        second.nodes[:0] = first.nodes
+        second.needs = (second.needs | first.needs) - {first.number, second.number}
+        self.of.update(dict.fromkeys(first.nodes, second.number))
+        del self.groups[first.number]
+        self._over = {over: second.number if n == first.number else n for over, n in self._over.items()}
         for other in self.groups.values():
-            if feeding.number in other.needs:
-                other.needs = (other.needs - {feeding.number}) | {group.number}
+            if first.number in other.needs:
+                other.needs = (other.needs - {first.number}) | {second.number}
 
     def reaches(self, start: int, goal: int) -> bool:
         """Whether group `start` needs group `goal`, however indirectly."""

@@ -35,6 +35,11 @@ class RowShapes:
         """The dims of the input that tell rows apart."""
         return tuple(d for d in range(len(self.full)) if d not in self.reduced)
 
+    @property
+    def _is_long(self) -> bool:
+        """Whether a row may have more than one element."""
+        return any(self.full[d] != 1 for d in self.reduced)
+
     def dims(self, shape: tuple[Size, ...]) -> Dims | None:
         """For each dim of `shape` the input's dim that it is, None if of size 1; None for no shape of these rows."""
         if shape == self.full:
@@ -63,7 +68,7 @@ class RowShapes:
                 return None
             if node.target is _EXPAND and not self.fits(before, after):
                 return None
-            if node.target is _RESHAPE and self.full in (shape, to_sizes(node.meta["val"].shape)):
+            if node.target is _RESHAPE and self._is_long and self.full in (shape, to_sizes(node.meta["val"].shape)):
                 return None
             node = before
         return node
