@@ -20,7 +20,7 @@ GRID = 300
 
 
 LN4 = 2 * log(2)
-BUMP = mpf(5)
+BUMP = mpf("5.4")
 MARGIN = mpf("1.0001")
 """Intervals are wider by this: the argument was rounded on its way there."""
 
@@ -92,8 +92,8 @@ FITS = (
     ),
     Fit(
         "GELU_BUMP",
-        "-t·Φ(-t) = p(t - 2.5) for 0 <= t <= 5, absolute",
-        15,
+        "-t·Φ(-t) = p(t - 2.7) for 0 <= t <= 5.4, absolute",
+        17,
         -BUMP / 2,
         BUMP / 2,
         lambda u: -(u + BUMP / 2) * erfc((u + BUMP / 2) / sqrt(2)) / 2,
@@ -101,8 +101,8 @@ FITS = (
     ),
     Fit(
         "GELU_TANH_BUMP",
-        "-t·(1 - tanh(√(2/π)·(t + 0.044715·t³)))/2 = p(t - 2.5) for 0 <= t <= 5, absolute",
-        15,
+        "-t·(1 - tanh(√(2/π)·(t + 0.044715·t³)))/2 = p(t - 2.7) for 0 <= t <= 5.4, absolute",
+        17,
         -BUMP / 2,
         BUMP / 2,
         lambda u: tanh_bump(u + BUMP / 2),

@@ -9,7 +9,7 @@ import pytest
 
 from lower86.codegen.compile import kernel_name, llvm_text
 from lower86.codegen.llvm import assembly
-from lower86.program.kernels import TILE_ROWS, Contraction, Kernel, Left, Right
+from lower86.program.kernels import TILE_ROWS, Contraction, Kernel, Left, Reduction, Right, Rows
 from lower86.program.sizes import Size
 from tests.codegen.expressions import Expression, stored
 from tests.codegen.test_contraction import D0, D1, D2, LEFT, RIGHT, START, int8_kernel, plain
@@ -134,3 +134,14 @@ def test_the_kernel_calls_nothing_outside() -> None:
     assert kernel_name(kernel) in found
     called = {line.split()[1].lstrip("*") for lines in found.values() for line in lines if line.startswith("call")}
     assert all(name in found or name.startswith("%r") for name in called)
+
+
+def test_a_maximum_waits_for_one_instruction_and_a_masked_one() -> None:
+    """And not for a comparison, two masks joined, and a move."""
+    e = Expression()
+    x = e.load(0, (0, 1))
+    e.store(1, (1,), e.value(0))
+    kernel = Rows((1,), (1600,), False, (Reduction("max", x),), e.build(), 1)
+    (loop,) = loops(functions(kernel)[kernel_name(kernel)])
+    assert sum(line.startswith("vmaxps") for line in loop) == 1
+    assert not any(line.startswith("kor") for line in loop)

@@ -10,6 +10,8 @@ from torch.fx import GraphModule
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
 import lower86
+from lower86 import QuantizationConfig, X86Quantizer
+from tests.models.quantized import quantize
 
 
 @pytest.fixture(scope="module")
@@ -39,3 +41,35 @@ def test_results_are_those_of_the_quantized_model(quantized: GraphModule, magnit
             expected = quantized(x * magnitude)
         scale = expected.abs().max().item() + 1e-30
         torch.testing.assert_close(lowered(x * magnitude), expected, rtol=1e-5, atol=1e-5 * scale)
+
+
+class Block(nn.Module):
+    """What a transformer has around its feed-forward layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.up, self.down = nn.LayerNorm(96), nn.Linear(96, 200), nn.Linear(200, 96)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + x.flip(0)
+        return x + self.down(nn.functional.gelu(self.up(self.norm(x))))
+
+
+@pytest.mark.parametrize(
+    ("per_token", "steps"),
+    [
+        # sum, norm, statistics, integers; linear with gelu; statistics, integers; linear with the residual
+        (True, 4),
+        # as above, but what is before the statistics of all rows, those, and the integers are a step each
+        (False, 8),
+    ],
+)
+def test_row_statistics_are_part_of_what_makes_the_rows(per_token: bool, steps: int) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(4, 32, 96)
+    quantizer = X86Quantizer().set_global(QuantizationConfig.dynamic(per_token=per_token))
+    model = quantize(Block(), (x,), quantizer=quantizer)
+    lowered = lower86.lower_pt2e_quantized_to_x86(model, (x,))
+    assert len(lowered.compiled().executable.program.steps) == steps
+    with torch.no_grad():
+        torch.testing.assert_close(lowered(x), model(x), rtol=1e-3, atol=1e-3)

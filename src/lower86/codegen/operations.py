@@ -45,13 +45,20 @@ def _compare(symbol: str, float_ordered: bool = True) -> Operation:
     return emit
 
 
+def _quiet(code: Code, dtype: str, nan: Value) -> Value:
+    """The NaN itself. LLVM does not see that, or it would join a maximum's two conditions: 9 cycles in place of 3."""
+    integers, quiet = (I64, 0x7FF8 << 48) if dtype == "f64" else (I32, 0x7FC0 << 16)
+    kind = vector(integers, nan.type.count) if is_vector(nan) else integers
+    return code.b.bitcast(code.b.or_(code.b.bitcast(nan, kind), code.constant(kind, quiet)), nan.type)
+
+
 def _extreme(symbol: str) -> Operation:
     def emit(code: Code, operand: str, result: str, a: Value, b: Value) -> Value:
         if not _is_float(operand):
             return code.b.select(_compare(symbol)(code, operand, "bool", a, b), a, b)
         # One max instruction keeps the second operand when either is NaN; `b` is then checked by itself.
         best = code.b.select(code.b.fcmp_ordered(symbol, b, a), b, a)
-        return code.b.select(code.b.fcmp_unordered("uno", b, b), b, best)
+        return code.b.select(code.b.fcmp_unordered("uno", b, b), _quiet(code, operand, b), best)
 
     return emit
 

@@ -8,16 +8,18 @@ additions one after another lose a digit that PyTorch, which adds in pairs, does
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
+from ..program.dtypes import DTYPES
 from ..program.kernels import Reduction, Rows
 from ..program.sizes import ceil_div, product
 from .builder import ELEMENT, LANES, Code, Value, vector
 from .frame import Frame
 from .operations import OPERATIONS
 from .pointwise import BodyEmitter, Point, lane_loop
+from .row_passes import Pass, passes_of, row_elements
 
 
 @dataclass(frozen=True)
@@ -48,22 +50,18 @@ REDUCTIONS: Mapping[str, Combine] = {
 def emit_rows(frame: Frame, kernel: Rows) -> None:
     """The whole kernel."""
     code = frame.code
+    row = _Row(frame, kernel)
     row_sizes = kernel.kept[:-1] if kernel.vertical else kernel.kept
     total: Value | int = 1
     for size in row_sizes:
         total = code.mul(total, frame.size(size))
     first = code.mul(frame.unit, kernel.rows)
-    with code.loop(first, code.minimum(total, code.add(first, kernel.rows))) as row:
-        kept = frame.split(row, row_sizes)
+    with code.loop(first, code.minimum(total, code.add(first, kernel.rows))) as number:
+        kept = frame.split(number, row_sizes)
         if kernel.vertical:
-            lane_loop(
-                frame,
-                frame.size(kernel.kept[-1]),
-                0,
-                lambda i, mask: _vertical(frame, kernel, [*kept, i], mask),
-            )
+            lane_loop(frame, frame.size(kernel.kept[-1]), 0, lambda i, mask: row.emit([*kept, i], mask))
         else:
-            _horizontal(frame, kernel, kept)
+            row.emit(kept, None)
     code.ret()
 
 
@@ -106,56 +104,84 @@ class _Total:
         return OPERATIONS["cast"](self.code, self.partial, self.dtype, total)
 
 
-def _reduced_loops(frame: Frame, kernel: Rows, count: int, stack: ExitStack) -> list[Value]:
-    return [stack.enter_context(frame.code.loop(0, frame.size(size))) for size in kernel.reduced[:count]]
+class _Row:
+    """One row, or with lanes along a kept dim 16 of them: its passes one after another."""
 
+    def __init__(self, frame: Frame, kernel: Rows) -> None:
+        self.frame, self.kernel, self.passes = frame, kernel, passes_of(kernel)
+        self._kept, self._dims = len(kernel.kept), len(kernel.kept) + len(kernel.reduced)
+        self._lane = self._kept - 1 if kernel.vertical else self._dims - 1
+        saved = [position for this in self.passes for position in this.saved]
+        self._written = {position: self._memory(position) for position in saved}
 
-def _per_row_stores(frame: Frame, kernel: Rows, point: Point) -> None:
-    BodyEmitter(frame, kernel.body, point).stores(len(kernel.kept))
+    def _memory(self, position: int) -> Value:
+        """Where a row of the node's elements is written down."""
+        return self.frame.code.stack(ELEMENT[self.kernel.body.nodes[position].dtype], row_elements(self.kernel))
 
+    def emit(self, kept: Sequence[Value | int], mask: Value | None) -> None:
+        """The row at `kept`, or the rows there that `mask` tells."""
+        code, body, values = self.frame.code, self.kernel.body, dict[int, Value]()
+        start = [*kept, *(0 for _ in self.kernel.reduced)]
+        once = BodyEmitter(self.frame, body, Point(start, self._lane if self.kernel.vertical else None, mask, values))
+        stored = False
+        for this in self.passes:
+            if not this.reductions:
+                once.stores(self._kept)
+                stored = True
+            known = {position: once.node(position) for position in this.steady}
+            totals = {number: _Total(code, self.kernel, self.kernel.reductions[number]) for number in this.reductions}
 
-def _vertical(frame: Frame, kernel: Rows, kept: Sequence[Value | int], mask: Value | None) -> None:
-    code, lane = frame.code, len(kernel.kept) - 1
-    values: dict[int, Value] = {}
-    for number, reduction in enumerate(kernel.reductions):
-        total = _Total(code, kernel, reduction)
+            def visit(
+                inner: Sequence[Value | int],
+                rest: Value | None,
+                this: Pass = this,
+                known: Mapping[int, Value] = known,
+                totals: Mapping[int, _Total] = totals,
+            ) -> None:
+                read = {position: self._load(position, inner) for position in this.read}
+                point = Point([*kept, *inner], self._lane, mask if self.kernel.vertical else rest, values)
+                emitter = BodyEmitter(self.frame, body, point, {**known, **read})
+                for total in totals.values():
+                    total.add(emitter.node(total.node), rest)
+                for position in this.saved:
+                    code.store(code.splat(emitter.node(position)), self._place(position, inner))
+                if not totals:
+                    emitter.stores(self._dims)
+
+            self._walk(visit)
+            values.update({number: self._result(total) for number, total in totals.items()})
+        if not stored:
+            once.stores(self._kept)
+
+    def _walk(self, visit: Callable[[Sequence[Value | int], Value | None], None]) -> None:
+        """`visit` with every index into the reduced dims; those along the lanes in whole vectors, and a masked rest."""
+        reduced = [self.frame.size(size) for size in self.kernel.reduced]
+        outer = reduced if self.kernel.vertical else reduced[:-1]
         with ExitStack() as stack:
-            inner = _reduced_loops(frame, kernel, len(kernel.reduced), stack)
-            emitter = BodyEmitter(frame, kernel.body, Point([*kept, *inner], lane, mask, values))
-            total.add(emitter.node(reduction.node), None)
-        values[number] = total.lanes()
-    _per_row_stores(frame, kernel, Point(kept, lane, mask, values))
-    dims = len(kernel.kept) + len(kernel.reduced)
-    if any(len(store.strides) == dims for store in kernel.body.stores):
-        with ExitStack() as stack:
-            inner = _reduced_loops(frame, kernel, len(kernel.reduced), stack)
-            BodyEmitter(frame, kernel.body, Point([*kept, *inner], lane, mask, values)).stores(dims)
+            inner = [stack.enter_context(self.frame.code.loop(0, size)) for size in outer]
+            if self.kernel.vertical:
+                visit(inner, None)
+            else:
+                lane_loop(self.frame, reduced[-1], 0, lambda i, mask: visit([*inner, i], mask))
 
+    def _result(self, total: _Total) -> Value:
+        return total.lanes() if self.kernel.vertical else total.joined()
 
-def _horizontal(frame: Frame, kernel: Rows, kept: Sequence[Value | int]) -> None:
-    code = frame.code
-    lane = len(kernel.kept) + len(kernel.reduced) - 1
-    extent = frame.size(kernel.reduced[-1])
-    values: dict[int, Value] = {}
-    for number, reduction in enumerate(kernel.reductions):
-        total = _Total(code, kernel, reduction)
-        with ExitStack() as stack:
-            outer = _reduced_loops(frame, kernel, len(kernel.reduced) - 1, stack)
+    def _place(self, position: int, inner: Sequence[Value | int]) -> Value:
+        """Where the vector of a node's elements at this index is written down."""
+        code, (*outer, last) = self.frame.code, self.kernel.reduced
+        *before, lane = inner
+        flat: Value | int = 0
+        for size, index in zip(outer, before, strict=True):
+            flat = code.add(code.mul(flat, self.frame.size(size)), index)
+        if self.kernel.vertical:
+            elements = code.mul(code.add(code.mul(flat, self.frame.size(last)), lane), LANES)
+        else:
+            elements = code.add(code.mul(flat, self.frame.size(ceil_div(last, LANES) * LANES)), lane)
+        size = DTYPES[self.kernel.body.nodes[position].dtype].size
+        return code.at(self._written[position], code.mul(elements, size))
 
-            def add(i: Value, mask: Value | None, outer: Sequence[Value] = outer, total: _Total = total) -> None:
-                emitter = BodyEmitter(frame, kernel.body, Point([*kept, *outer, i], lane, mask, values))
-                total.add(emitter.node(total.node), mask)
-
-            lane_loop(frame, extent, 0, add)
-        values[number] = total.joined()
-    _per_row_stores(frame, kernel, Point(kept, None, None, values))
-    dims = lane + 1
-    if any(len(store.strides) == dims for store in kernel.body.stores):
-        with ExitStack() as stack:
-            outer = _reduced_loops(frame, kernel, len(kernel.reduced) - 1, stack)
-
-            def write(i: Value, mask: Value | None) -> None:
-                point = Point([*kept, *outer, i], lane, mask, values)
-                BodyEmitter(frame, kernel.body, point).stores(dims)
-
-            lane_loop(frame, extent, 0, write)
+    def _load(self, position: int, inner: Sequence[Value | int]) -> Value:
+        return self.frame.code.load(
+            vector(ELEMENT[self.kernel.body.nodes[position].dtype]), self._place(position, inner)
+        )

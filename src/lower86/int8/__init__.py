@@ -23,6 +23,7 @@ from .record import Lowered, Record, Refusal
 from .recurrent import keep_lowered_recurrent, lower_recurrent
 from .refused import refuse_others
 from .siblings import merge_siblings
+from .split_extremes import split_extremes
 
 Rule = Callable[[GraphModule, Node], "Lowered | Refusal | None"]
 
@@ -54,6 +55,7 @@ def to_int8(module: GraphModule) -> list[Record]:
     drop_roundings(module)
     remove_dead(module)
     fold_requantize(module)
+    split_extremes(module)
     share_constants(module)
     remove_dead(module)
     check(module, INT8)

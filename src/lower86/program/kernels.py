@@ -54,6 +54,10 @@ class Reduction:
     node: int
 
 
+ROW_BYTES = 1 << 15
+"""Bytes of a row's intermediate results that a row kernel may write down, to read them back in a later pass."""
+
+
 @dataclass(frozen=True)
 class Rows:
     """Reductions over `reduced` for every point of `kept`, each free to use the earlier ones' results, then the stores.

@@ -15,7 +15,7 @@ from .scalars import At, Elementwise, Scalar, formula, where
 
 _A = torch.ops.aten
 _COARSE_STEP = 0.002
-"""At this scale one in two thousand results of a coarse function falls to another integer than the exact one's."""
+"""At this scale a coarse function moves no more roundings than another order of additions does."""
 _ANY_NUMBER = When("", lambda node: kind(node) != "bool")
 
 

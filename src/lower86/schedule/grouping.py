@@ -1,13 +1,22 @@
 """Which nodes become one kernel.
 
 An anchor (a contraction, a row operation, an attention) starts a group; pointwise nodes of its result's shape join it
-as its epilogue, along whatever edges lead there, and a row operation takes in the pointwise nodes that feed it alone. A
-node joins only if no other input of it waits for the group. Movement belongs to no group: it is how results are read.
-A dequantize belongs to its reader, whatever computes its integers: so those are what memory holds, a quarter the bytes.
+as its epilogue, along whatever edges lead there. A node joins only if no other input of it waits for the group.
+Movement belongs to no group: it is how results are read. A dequantize belongs to its reader, whatever computes its
+integers: so those are what memory holds, a quarter the bytes.
+
+Row operations over the same dims of the same rows are one group, if one uses the other's result, or both read one
+value, or are read by one pointwise node:
+
+    layer_norm(x), amin and amax of that, a scale a row, quantize
+
+with all pointwise nodes between and after them, of the rows' shape or of one number a row, and with those that feed the
+first one. What `row_costs` says decides where that would cost more than it saves.
 """
 
 from __future__ import annotations
 
+import itertools
 import operator
 from dataclasses import dataclass, field
 
@@ -18,20 +27,24 @@ from ..graph.qparams import is_whole_dequantize
 from ..graph.state import is_write
 from ..program.sizes import Size
 from .cells import is_native_recurrence
-from .gathers import tables_of
+from .gathers import GATHERS, tables_of
 from .joins import is_native_join
+from .layout import Layouts, have_same_shape
 from .pointwise import pointwise_of
+from .row_costs import can_share, can_write_down, is_costly
+from .row_shapes import Dims, RowShapes, row_shapes
 from .rows import is_native_row
 from .symbols import to_sizes
 from .templates import is_native_anchor
 from .views import MOVEMENT
 
-_COSTLY = ("exp", "erf", "tanh", "sigmoid", "silu", "gelu", "log", "expm1", "log1p")
-
 
 @dataclass
 class Group:
-    """Nodes computed by one kernel, in graph order. `anchor` is None for plain pointwise and for foreign nodes."""
+    """Nodes computed by one kernel, in graph order. `anchor` is None for plain pointwise and for foreign nodes.
+
+    `rows`: the shapes of a group of row operations, which other groups and those of a cumulative sum do not have.
+    """
 
     number: int
     kind: str
@@ -39,6 +52,7 @@ class Group:
     nodes: list[Node]
     shape: tuple[Size, ...] | None
     needs: set[int] = field(default_factory=set)
+    rows: RowShapes | None = None
 
 
 def kind_of(node: Node) -> str:
@@ -65,7 +79,7 @@ def kind_of(node: Node) -> str:
     return "foreign"
 
 
-def _is_computed_by_its_reader(node: Node) -> bool:
+def is_computed_by_its_reader(node: Node) -> bool:
     """Whether the node is a dequantize whose one reader is an elementwise operator, or a row operation over it."""
     if not is_whole_dequantize(node) or len(node.users) != 1:
         return False
@@ -86,19 +100,22 @@ def origin(node: Node) -> Node:
 class Grouping:
     """The groups of a graph, each after all that it needs."""
 
-    def __init__(self, graph: torch.fx.Graph) -> None:
+    def __init__(self, graph: torch.fx.Graph, layouts: Layouts | None = None) -> None:
         self.groups: dict[int, Group] = {}
         self.of: dict[Node, int] = {}
+        self._layouts = layouts or Layouts(graph)
+        self._over: dict[tuple[Node, RowShapes], int] = {}
+        """The group that has row operations over a node that it does not compute itself."""
         self._deferred: set[Node] = set()
         for node in graph.nodes:
             kind = kind_of(node)
-            if _is_computed_by_its_reader(node):
+            if is_computed_by_its_reader(node):
                 self._deferred.add(node)
             elif kind == "pointwise":
                 if not self._join(node):
                     self._start(node, kind, None)
             elif kind == "rows":
-                self._start_rows(node)
+                self._add_rows(node)
             elif kind in ("anchor", "join", "recurrence", "foreign"):
                 self._start(node, kind, node if kind == "anchor" else None)
 
@@ -144,43 +161,124 @@ class Grouping:
 
     def _join(self, node: Node) -> bool:
         shape = to_sizes(node.meta["val"].shape)
+        self._unite_rows(node, shape)
+        inputs = [n for n in self._inputs(node) if n not in tables_of(node)]
         floats = {self.of[n] for n in node.all_input_nodes if n in self.of and n not in tables_of(node)}
-        integers = {self.of[n] for n in self._inputs(node) if n in self.of and n not in tables_of(node)} - floats
+        integers = {self.of[n] for n in inputs if n in self.of} - floats
+        moved = {self.of[origin(n)] for n in inputs if origin(n) in self.of} - floats - integers
         # What is read as integers may as well come from memory; a float is better taken where it is computed.
-        for number in [*sorted(floats, reverse=True), *sorted(integers, reverse=True)]:
+        for number in (n for numbers in (floats, moved, integers) for n in sorted(numbers, reverse=True)):
             group = self.groups[number]
-            if group.shape != shape:
-                continue
-            inside = set(group.nodes)
-            read_whole = [n for n in self._inputs(node) if n not in inside and origin(n) in inside]
-            read_whole += [n for n in tables_of(node) if origin(n) in inside]
-            others = self._needs(node) - {number}
-            if read_whole or any(self.reaches(other, number) for other in others):
-                continue
-            added = self._with_dequantizes(node)
-            group.nodes += added
-            group.needs |= others
-            self.of.update(dict.fromkeys(added, number))
-            return True
+            if self._belongs(node, group, shape) and self._add(node, group):
+                return True
         return False
 
-    def _start_rows(self, node: Node) -> None:
+    def _belongs(self, node: Node, group: Group, shape: tuple[Size, ...]) -> bool:
+        """Whether the group's kernel can compute a pointwise node of this shape, by what it reads of the group."""
+        inside = set(group.nodes)
+        if any(origin(n) in inside for n in tables_of(node)):
+            return False
+        if group.rows is None:
+            return group.shape == shape and all(n in inside or origin(n) not in inside for n in self._inputs(node))
+        if shape == group.rows.full and group.shape != shape and not can_share(group.rows, self._order(group)):
+            return False
+        dims = group.rows.dims(shape)
+        return dims is not None and self._reads_rows(node, group, dims)
+
+    def _reads_rows(self, node: Node, group: Group, dims: Dims) -> bool:
+        """Whether all that the node, with these dims, reads of a group of rows is what belongs to its own element."""
+        assert group.rows is not None
+        inside = set(group.nodes)
+        read = [n for n in self._inputs(node) if origin(n) in inside]
+        if node.target in GATHERS and not all(have_same_shape(n, node) for n in read):
+            return False  # indices of some dims: they do not broadcast
+        return all(group.rows.source(n, inside) is not None and group.rows.fits(n, dims) for n in read)
+
+    def _add(self, node: Node, group: Group) -> bool:
+        """Has the group compute the node, too, unless another input of the node waits for the group."""
+        others = self._needs(node) - {group.number}
+        if any(self.reaches(other, group.number) for other in others):
+            return False
+        added = self._with_dequantizes(node)
+        group.nodes += added
+        group.needs |= others
+        self.of.update(dict.fromkeys(added, group.number))
+        return True
+
+    def _add_rows(self, node: Node) -> None:
+        """Adds a row operation to a group that has the same rows, or starts one."""
+        shapes, source = row_shapes(node), node.args[0]
+        assert isinstance(source, Node)
+        if shapes is not None:
+            known = (self.of.get(origin(source)), self._over.get((source, shapes)))
+            for number in dict.fromkeys(n for n in known if n is not None):
+                if self._belongs_to_rows(node, self.groups[number], shapes) and self._add(node, self.groups[number]):
+                    return
         group = self._start(node, "rows", node)
-        source = node.args[0]
-        if not isinstance(source, Node) or source not in self.of or source in self._deferred:
+        group.rows = shapes
+        if shapes is not None and source not in self._deferred:
+            self._over[source, shapes] = group.number
+        self._take_in_what_feeds(group, node, source)
+
+    def _belongs_to_rows(self, node: Node, group: Group, shapes: RowShapes) -> bool:
+        if group.rows != shapes or not self._reads_rows(node, group, tuple(range(len(shapes.full)))):
+            return False
+        return can_write_down(shapes, self._order(group), group.nodes)
+
+    def _order(self, group: Group) -> tuple[int, ...]:
+        """The order of the rows' dims in memory, as far as it is known."""
+        assert group.anchor is not None
+        source = group.anchor.args[0]
+        assert isinstance(source, Node)
+        return self._layouts.order(source) or tuple(range(source.meta["val"].dim()))
+
+    def _take_in_what_feeds(self, group: Group, node: Node, source: Node) -> None:
+        """Makes the pointwise group that computes `source` part of the row operation's own, if that pays."""
+        if source not in self.of or source in self._deferred:
             return
         feeding = self.groups[self.of[source]]
         if feeding.kind != "pointwise" or feeding.shape != to_sizes(source.meta["val"].shape):
             return
         inside = {*feeding.nodes, node}
         only_feeds = all(user in inside for n in feeding.nodes for user in n.users)
-        reads_only_source = all(n is source or origin(n) not in inside for n in node.all_input_nodes)
-        if only_feeds and reads_only_source and not any(_is_costly(n) for n in feeding.nodes):
-            group.nodes[:0] = feeding.nodes
-            group.needs = (group.needs | feeding.needs) - {feeding.number}
-            for n in feeding.nodes:
-                self.of[n] = group.number
-            del self.groups[feeding.number]
+        if not (only_feeds and not any(is_costly(n) for n in feeding.nodes)):
+            if group.rows is None or not can_share(group.rows, self._order(group)):
+                return
+            if not can_write_down(group.rows, self._order(group), feeding.nodes):
+                return
+        others = group.needs - {feeding.number}
+        reads_only_source = all(n is source or origin(n) not in inside for n in self._inputs(node))
+        if not reads_only_source or any(self.reaches(other, feeding.number) for other in others):
+            return
+        self._unite(feeding, group)
+
+    def _unite_rows(self, node: Node, shape: tuple[Size, ...]) -> None:
+        """Makes one group of those of the same rows that a pointwise node reads: it can be part of all of them."""
+        numbers = sorted(self._needs(node))
+        groups = [group for group in map(self.groups.__getitem__, numbers) if group.rows is not None]
+        groups = [group for group in groups if self._belongs(node, group, shape)]
+        for first, second in itertools.pairwise(groups):
+            if self._can_unite(first, second):
+                self._unite(first, second)
+
+    def _can_unite(self, first: Group, second: Group) -> bool:
+        rows, order = first.rows, self._order(first)
+        if rows is None or rows != second.rows or order != self._order(second):
+            return False
+        if self.reaches(first.number, second.number) or self.reaches(second.number, first.number):
+            return False
+        return can_write_down(rows, order, [*first.nodes, *second.nodes])
+
+    def _unite(self, first: Group, second: Group) -> None:
+        """Makes the first group's nodes those of the second, too."""
+        second.nodes[:0] = first.nodes
+        second.needs = (second.needs | first.needs) - {first.number, second.number}
+        self.of.update(dict.fromkeys(first.nodes, second.number))
+        del self.groups[first.number]
+        self._over = {over: second.number if n == first.number else n for over, n in self._over.items()}
+        for other in self.groups.values():
+            if first.number in other.needs:
+                other.needs = (other.needs - {first.number}) | {second.number}
 
     def reaches(self, start: int, goal: int) -> bool:
         """Whether group `start` needs group `goal`, however indirectly."""
@@ -193,9 +291,3 @@ class Grouping:
                 seen.add(number)
                 stack += self.groups[number].needs
         return False
-
-
-def _is_costly(node: Node) -> bool:
-    """Whether computing the node again in every pass over a row would cost more than writing it down."""
-    name = str(node.target._schema.name).removeprefix("aten::")  # type: ignore[union-attr]
-    return name in _COSTLY

@@ -46,9 +46,11 @@ class RowBody:
         return Scalar(self.emission, self.emission.read(source, self.full))
 
     def reduce(self, kind: str, element: Scalar) -> Scalar:
-        """The reduction of `element` over the row."""
-        self.reductions.append(Reduction(kind, element.node))
-        value = self.emission.body.add("value", (), element.dtype, (len(self.reductions) - 1,))
+        """The reduction of `element` over the row, which may be there already."""
+        reduction = Reduction(kind, element.node)
+        if reduction not in self.reductions:
+            self.reductions.append(reduction)
+        value = self.emission.body.add("value", (), element.dtype, (self.reductions.index(reduction),))
         return Scalar(self.emission, value)
 
     def mean(self, element: Scalar) -> Scalar:

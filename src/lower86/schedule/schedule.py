@@ -58,7 +58,7 @@ def schedule(module: GraphModule) -> Scheduled:
     _refuse_data_dependent_sizes(module, {dim.name for dim in dims})
     (output,) = [node for node in module.graph.nodes if node.op == "output"]
     results = pytree.tree_leaves(output.args[0], is_leaf=lambda leaf: leaf is None)
-    grouping = Grouping(module.graph)
+    grouping = Grouping(module.graph, memory.layouts)
     in_place = InPlace(grouping, module.graph)
     outputs = _place_outputs(memory, grouping, results)
     foreign: list[ForeignCall] = []
