@@ -207,7 +207,8 @@ def tables() -> Iterator[str]:
     for fit in FITS:
         coefficients, error = rounded(fit)
         yield f"# {fit.formula}; error {float(f'{float(error * 2**24):.1g}'):g}"
-        rows = [", ".join(map(shortest, coefficients[i : i + 8])) for i in range(0, len(coefficients), 8)]
+        width = 8 if len(coefficients) <= 8 else 6
+        rows = [", ".join(map(shortest, coefficients[i : i + width])) for i in range(0, len(coefficients), width)]
         yield from (
             [f"_{fit.name} = ({rows[0]})"]
             if len(rows) == 1

@@ -214,9 +214,9 @@ def test_coarse_functions_are_near_the_exact_ones(name: str) -> None:
     x = x[np.abs(x) < 1e30]
     exact = REFERENCES[name.removesuffix("_coarse")][0](torch.from_numpy(x.astype(np.float64))).numpy()
     off = np.abs(function(name)(x) - exact) - 2.0**-23 * np.abs(exact)
-    assert off.max() < 3e-7
+    assert off.max() < 5e-7
     np.testing.assert_array_equal(function(name)(np.array([NAN, INF], np.float32)), [NAN, INF])
-    assert abs(function(name)(np.array([-INF], np.float32))[0]) < 3e-7
+    assert abs(function(name)(np.array([-INF], np.float32))[0]) < 5e-7
 
 
 def test_gelu_keeps_digits_where_one_plus_erf_cancels() -> None:
