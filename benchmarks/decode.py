@@ -1,0 +1,82 @@
+"""GPT-2 small, one token at a time with a static cache: how near a step comes to reading its weights once.
+
+    python benchmarks/decode.py [--cache 256] [--steps 200]
+
+Prints milliseconds a step, and the bytes of int8 weights over that time beside what plain reading reaches.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+
+import cases  # noqa: F401  # finds the examples
+
+from minilm.quiet import silence
+
+silence()
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+
+import lower86  # noqa: E402
+
+
+def _lowered(cache: int) -> lower86.LoweredModule:
+    import transformers
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+    from transformers.integrations.executorch import TorchExportableModuleWithStaticCache
+
+    torch.manual_seed(0)
+    model = transformers.GPT2LMHeadModel(transformers.GPT2Config()).eval()
+    model.generation_config = transformers.GenerationConfig(
+        use_cache=True, cache_implementation="static", max_length=cache,
+        cache_config={"batch_size": 1, "max_cache_len": cache},
+    )  # fmt: skip
+    step = TorchExportableModuleWithStaticCache(model)
+    given = {"input_ids": torch.tensor([[7]]), "cache_position": torch.tensor([0])}
+    prepared = prepare_pt2e(torch.export.export(step, (), given, strict=True).module(), lower86.X86Quantizer())
+    with torch.no_grad():
+        prepared(**given)
+    return lower86.lower_pt2e_quantized_to_x86(convert_pt2e(prepared), (), example_kwargs=given)
+
+
+def _bandwidth() -> float:
+    """Bytes a second that summing up a gigabyte with all threads reads."""
+    data = torch.ones(1 << 28, dtype=torch.float32)
+    best = float("inf")
+    for _ in range(8):
+        start = time.perf_counter()
+        data.sum()
+        best = min(best, time.perf_counter() - start)
+    return data.numel() * 4 / best
+
+
+def main() -> None:
+    """Measures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cache", type=int, default=256)
+    parser.add_argument("--steps", type=int, default=200)
+    options = parser.parse_args()
+    reached = _bandwidth()
+    lowered = _lowered(options.cache)
+    explanation = lower86.explain(lowered)
+    weights = sum(
+        int(np.prod(c.shape)) for c, p in zip(lowered.program.constants, lowered.program.packings, strict=True)
+        if p.kind.startswith("int8")
+    )  # fmt: skip
+    times = []
+    for place in range(options.steps):
+        given = {"input_ids": torch.tensor([[7]]), "cache_position": torch.tensor([place % options.cache])}
+        start = time.perf_counter()
+        lowered(**given)
+        times.append(time.perf_counter() - start)
+    took = statistics.median(times[options.steps // 4 :])
+    print(f"  int8 share {explanation.int8_fraction:.3f}, foreign steps {len(explanation.foreign)}")
+    print(f"  a step {took * 1e3:.2f} ms; {weights / 1e6:.0f} MB of int8 weights at {weights / took / 1e9:.1f} GB/s")
+    print(f"  plain reading {reached / 1e9:.1f} GB/s: {weights / took / reached:.0%}")
+
+
+if __name__ == "__main__":
+    main()
