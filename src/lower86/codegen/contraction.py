@@ -104,8 +104,9 @@ def emit_contraction(frame: Frame, kernel: Contraction) -> None:
     column = code.mul(panel, TILE_COLUMNS)
     scratch = code.stack(vector(sum_type(kernel)), 1 if tiles.in_registers else rows * VECTORS)
     entries = None if is_spaced(kernel) else code.stack(I64, rows * entry_bytes(kernel) // 8)
-    first = code.mul(block, kernel.tiles)
-    with code.loop(first, code.minimum(count, code.add(first, kernel.tiles))) as t:
+    share = frame.size(kernel.tiles)
+    first = code.mul(block, share)
+    with code.loop(first, code.minimum(count, code.add(first, share))) as t:
         row, end = (code.div(code.mul(tile, m), count) for tile in (t, code.add(t, 1)))
         height = code.sub(end, row)
         if entries is None:

@@ -129,7 +129,7 @@ class Contraction:
     start: int
     wide: int
     body: Body
-    tiles: int
+    tiles: Size
     columns_first: bool = False
 
     @property
@@ -156,9 +156,9 @@ class Contraction:
     @property
     def tile_count(self) -> Size:
         """Register tiles of a panel: equally many for all units, except where m varies or is less."""
-        blocks, rows = self.blocks, product(self.m)
-        if isinstance(blocks, int) and isinstance(rows, int):
-            return min(blocks * self.tiles, rows)
+        blocks, tiles, rows = self.blocks, self.tiles, product(self.m)
+        if isinstance(blocks, int) and isinstance(tiles, int) and isinstance(rows, int):
+            return min(blocks * tiles, rows)
         return ceil_div(rows, self.tile_rows)
 
     @property

@@ -18,7 +18,7 @@ Size = Union[int, "SizeExpr"]
 class FloorDiv:
     """`numerator // denominator`, kept as an atom where it does not divide out."""
 
-    numerator: SizeExpr
+    numerator: Size
     denominator: Size
 
 
@@ -53,6 +53,9 @@ class SizeExpr:
             return _canonical([(m, c // other) for m, c in self.terms])
         quotient = _divide_monomial(self, other)
         return dim_atom(FloorDiv(self, other)) if quotient is None else quotient
+
+    def __rfloordiv__(self, other: int) -> Size:
+        return dim_atom(FloorDiv(other, self)) if other else 0
 
     __radd__ = __add__
     __rmul__ = __mul__
@@ -117,7 +120,7 @@ def product(sizes: Iterable[Size]) -> Size:
     return total
 
 
-def ceil_div(size: Size, by: int) -> Size:
+def ceil_div(size: Size, by: Size) -> Size:
     """`size / by`, rounded up."""
     return (size + (by - 1)) // by
 
@@ -177,9 +180,7 @@ def rename(size: Size, to: Mapping[str, str]) -> Size:
     def atom(a: Atom) -> Atom:
         if isinstance(a, str):
             return to.get(a, a)
-        numerator = rename(a.numerator, to)
-        assert isinstance(numerator, SizeExpr)
-        return FloorDiv(numerator, rename(a.denominator, to))
+        return FloorDiv(rename(a.numerator, to), rename(a.denominator, to))
 
     return _canonical([(tuple(atom(a) for a in m), c) for m, c in size.terms])
 
@@ -202,8 +203,6 @@ def from_json(data: Any) -> Size:
     def atom(a: Any) -> Atom:
         if isinstance(a, str):
             return a
-        numerator = from_json(a[0])
-        assert isinstance(numerator, SizeExpr)
-        return FloorDiv(numerator, from_json(a[1]))
+        return FloorDiv(from_json(a[0]), from_json(a[1]))
 
     return _canonical([(tuple(atom(a) for a in atoms), c) for c, atoms in data])

@@ -17,7 +17,7 @@ from ..ops.attention import int8_attention
 from ..ops.linear import int8_linear
 from ..program.kernels import TILE_COLUMNS, TILE_ROWS, Contraction, Left, Right
 from ..program.program import Packing
-from ..program.sizes import Size, product
+from ..program.sizes import Size, ceil_div, product
 from .attention import is_native_attention
 from .conditions import in_float32
 from .emission import Emission, Finish, Space, coalesced
@@ -117,15 +117,21 @@ def with_row(view: View) -> View:
     return View(view.value, view.dtype, (1, *view.shape), (0, *view.strides), view.offset)
 
 
-def register_tiles(m: Size, n: Size, k: Size, rows: int, by_columns: bool, left: Size) -> int:
+def register_tiles(m: Size, n: Size, k: Size, rows: int, by_columns: bool, left: Size) -> Size:
     """Register tiles a unit holds: enough units to share out, each long enough to be worth taking.
 
     The rows of a unit, of `left` bytes in all, stay in the second cache level while one panel after another meets them.
     Two threads should get the same: an even number of units or, where they part the rows, of blocks of rows.
     """
-    if not isinstance(m, int) or not isinstance(n, int):
+    if not isinstance(n, int):
         return 4
-    tiles, panels = max(1, -(-m // rows)), max(1, -(-n // TILE_COLUMNS))
+    panels = max(1, -(-n // TILE_COLUMNS))
+    if not isinstance(m, int):
+        blocks: Size = max(2, -(-_UNITS // panels) // 2 * 2)
+        if panels > 1:
+            blocks = blocks + left // _UNIT_BYTES
+        return ceil_div(m, rows) // blocks + 1
+    tiles = max(1, -(-m // rows))
     least = max(1, -(-_LEAST_WORK // (rows * TILE_COLUMNS * max(1, k)))) if isinstance(k, int) else 1
     wanted = max(1 if by_columns else 2, min(tiles // least, -(-_UNITS // panels)))
     if panels > 1 and isinstance(left, int):
