@@ -15,6 +15,7 @@ import lower86
 from lower86 import X86Quantizer
 from lower86.ops.attention import int8_attention
 from tests.models.checks import lower, lower_anyhow
+from tests.models.qdq import Q, Scale
 from tests.models.quantized import quantize
 
 A = torch.ops.aten
@@ -115,6 +116,27 @@ def compare(model: nn.Module, quantized: nn.Module, lowered: lower86.LoweredModu
     assert (lowered.run_reference(*inputs) - wanted).norm() <= 0.25 * (wanted - real).norm()
 
 
+class Known(nn.Module):
+    """Attention with a mask that the model holds."""
+
+    mask: Tensor
+
+    def __init__(self, mask: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mask", mask)
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(q, k, v, self.mask)
+
+
+@pytest.mark.parametrize("queries", [5, 7])
+def test_a_known_triangle_is_causal_and_the_first_key_for_all_is_not(queries: int) -> None:
+    for mask, causal in ((torch.ones(queries, 7).tril() > 0, True), (torch.arange(7)[None] < 1, False)):
+        lowered = check(Known(mask), operands(queries=queries))
+        (node,) = (node for node in lowered.graph.nodes if node.target is int8_attention)
+        assert node.kwargs.get("is_causal", False) == causal
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_attention_is_one_operator(name: str) -> None:
     model, inputs = CASES[name]
@@ -165,6 +187,44 @@ def test_what_is_no_attention_stays_as_it_is(change: Any, masks: Inputs) -> None
     lowered = lower_anyhow(quantized, *inputs)
     assert int8_attention not in [node.target for node in lowered.graph.nodes]
     compare(model, quantized, lowered, inputs)
+
+
+class Requantized(nn.Module):
+    """Attention quantized by hand: its weights as `quantize` says, read as `dequantize` does."""
+
+    def __init__(self, quantize: Scale, dequantize: Scale) -> None:
+        super().__init__()
+        self.weights = quantize, dequantize
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        q, k, v = (Scale(2.0**-5, 128)(t) for t in (q, k, v))
+        weights = torch.softmax(torch.matmul(q, k.transpose(-1, -2)), -1)
+        first, second = self.weights
+        integers = Q.quantize_per_tensor(weights, *first.all)
+        return torch.matmul(Q.dequantize_per_tensor(integers, *second.all), v)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "fused"),
+    [
+        (Scale(1 / 255, 0), Scale(1 / 255, 0), True),
+        (Scale(1 / 255, 0), Scale(1 / 128, 0), False),
+        (Scale(1 / 255, 0), Scale(1 / 255, 3), False),
+        (Scale(1e-9, 0), Scale(1e-9, 0), False),
+    ],
+    ids=[
+        "one scale",
+        "read with another scale",
+        "read with another zero point",
+        "a scale for which all weights are large",
+    ],
+)
+def test_weights_are_read_as_they_were_written(first: Scale, second: Scale, fused: bool) -> None:
+    model, inputs = Requantized(first, second), operands()
+    lowered = lower_anyhow(torch.export.export(model, inputs).module(), *inputs)
+    assert (int8_attention in [node.target for node in lowered.graph.nodes]) == fused
+    wanted = model(*inputs)
+    assert (lowered(*inputs) - wanted).norm() <= 0.01 * wanted.norm()
 
 
 def test_scores_that_somebody_else_reads_stay() -> None:

@@ -22,13 +22,15 @@ from torch.fx import GraphModule, Node
 
 from ..graph.arguments import arguments, is_call, is_float32, same_shape, same_size, shape_of, source_of
 from ..graph.edit import insert, replace
-from ..graph.qparams import QParams, is_plain_dequantize, is_plain_quantize, qparams_of
+from ..graph.qparams import QParams, is_plain_dequantize, is_plain_quantize, qparams_of, same
 from ..ops.attention import MOST_DIMS, int8_attention
 from .record import Lowered, record, size_hint
 from .scores import Term, is_only_read, mask_of, scores_of, through_reshapes
 
 _A = torch.ops.aten
 _BYTES = (torch.uint8, torch.int8)
+_LEAST_STEP = 2.0**-21
+"""The kernel counts a weight's steps in the 23 bits of a float32."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,9 @@ def _attention(module: GraphModule, node: Node) -> _Attention | None:
     quantize = through_reshapes(_source(weights))
     if not is_plain_quantize(quantize) or not qparams_of(module, quantize).is_static or not is_only_read(quantize):
         return None
+    written, read = qparams_of(module, quantize), qparams_of(module, weights)
+    if not same(written, read) or not isinstance(written.scale, float) or written.scale < _LEAST_STEP:
+        return None
     softmax = through_reshapes(_source(quantize))
     if not is_call(softmax, _A.softmax.int, _A._softmax.default, _A._safe_softmax.default) or not is_float32(softmax):
         return None
@@ -155,7 +160,7 @@ def _rewrite(module: GraphModule, node: Node, found: _Attention) -> Node:
         query, key, value = (_without_group(call, part) for part in (query, key, value))
     leading = shape_of(query)[:-2]
     operands = [query, key, value]
-    is_causal, mask = mask_of(module, node, found.terms, leading)
+    is_causal, mask = mask_of(module, node, found.scores, found.terms, leading)
     if mask is not None:
         operands.append(mask)
     result = insert(node, int8_attention, operands, _parameters(q, k, v, p, found.factor, is_causal), like=node)

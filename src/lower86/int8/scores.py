@@ -120,11 +120,11 @@ def _number(module: GraphModule, value: Any) -> float | None:
 
 
 def mask_of(
-    module: GraphModule, node: Node, terms: tuple[Term, ...], leading: tuple[Any, ...]
+    module: GraphModule, node: Node, scores: Node, terms: tuple[Term, ...], leading: tuple[Any, ...]
 ) -> tuple[bool, Node | None]:
-    """Whether attention is causal, and what else masks it."""
-    is_causal = any(_is_triangle(module, term) for term in terms)
-    terms = tuple(term for term in terms if not _is_triangle(module, term))
+    """Whether attention is causal, and what else masks it, made before `node`."""
+    triangles = [term for term in terms if _is_triangle(module, term, scores)]
+    is_causal, terms = bool(triangles), tuple(term for term in terms if term not in triangles)
 
     def call(target: Any, *args: Any) -> Node:
         return insert(node, target, args, like=node)
@@ -160,9 +160,11 @@ def _as_batches(call: Callable[..., Node], mask: Node, there: tuple[Any, ...], h
     return call(_A.reshape.default, wide, [*here[: len(here) - common], *shape[first:]])
 
 
-def _is_triangle(module: GraphModule, term: Term) -> bool:
+def _is_triangle(module: GraphModule, term: Term, scores: Node) -> bool:
     """Whether the term leaves each query the keys up to its own place."""
     if term.condition is None or term.where or term.fill != -math.inf:
+        return False
+    if not same_shape(shape_of(term.condition)[-2:], shape_of(scores)[-2:]):
         return False
     constant = constant_of(module, term.condition)
     if constant is not None:
