@@ -156,7 +156,7 @@ def test_ranges_of_weights(weights: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("causal", [False, True], ids=["full", "causal"])
 def test_more_keys_than_a_unit_holds(causal: bool) -> None:
-    for queries, keys in ((3, 1024), (2, 1025), (70, 2100)):
+    for queries, keys in ((3, 2048), (2, 2049), (70, 4200)):
         case = Case.random(queries, keys, 16, 18, heads=1, weight_scale=1 / 4096, weights=(0, 255))
         case.check(case.run(case.kernel(causal=causal)), causal=causal)
 
@@ -171,7 +171,7 @@ def test_sizes_known_only_when_it_runs(head_dim: int, value_dim: int, causal: bo
 
 
 def test_more_keys_than_a_unit_holds_by_sizes_known_only_when_it_runs() -> None:
-    for keys in (1023, 1024, 1040, 2049):
+    for keys in (2047, 2048, 2064, 4097):
         case = Case.random(5, keys, 8, 8, heads=1, weight_scale=1 / 4096)
         case.check(case.run(case.kernel(dynamic=True)))
 

@@ -7,7 +7,7 @@ register tile of contractions (`tile.py`), six rows by 32 queries:
     out[dim][query]    = Σ_t u8(v)[t, dim] · s8(p)[t][query]        values transposed, weights packed
 
 The weights are quantized after they have been divided by their sum, so a unit has two rounds: one over all scores, for
-the maximum and the sum, and one that quantizes and adds up values. It holds the scores of up to 1024 keys in between;
+the maximum and the sum, and one that quantizes and adds up values. It holds the scores of up to 2048 keys in between;
 of more, it computes them again for the second round.
 
 Zero points come off the sums: each product needs the sums of its operands' integers. Those of a query are part of what

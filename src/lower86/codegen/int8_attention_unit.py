@@ -13,7 +13,7 @@ from .builder import I8, I64, LANES, Value
 from .frame import Frame
 from .tile import emit_tile
 
-_KEYS = 1024
+_KEYS = 2048
 """Keys whose scores a unit holds."""
 COLUMNS = 32
 """Queries handled at once: with more, scores and weights of 128 keys would fall out of the first cache level."""

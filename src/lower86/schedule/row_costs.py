@@ -48,8 +48,7 @@ def is_costly(node: Node) -> bool:
 
 def _anything(e: Emission, node: Node, space: Space) -> int:
     """An operand, wherever it comes from."""
-    dtype = e.dtype_of(node)
-    return e.cast(e.body.add("load", (), dtype, (0, (0,) * space.rank)), computed(dtype))
+    return e.body.add("value", (), computed(e.dtype_of(node)), (0,))
 
 
 def _nowhere(node: Node) -> View:
