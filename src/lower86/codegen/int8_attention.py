@@ -35,11 +35,8 @@ def emit_int8_attention(frame: Frame, kernel: Attention) -> None:
     k = UnitCode(frame, kernel, kernel.integers)
     code, buffers, whole = frame.code, k.buffers, k.unit
     _fill_zero(code, buffers.zeros, VECTORS)
-    _fill_zero(code, buffers.value_sums, -(-kernel.value_dim // LANES))
-    if k.is_one_round:
-        padded = code.mul(code.div(code.add(whole.end, LANES - 1), LANES), LANES)
-        pack_values(k, code.i64(0), padded)
-        sum_keys(k, code.i64(0))
+    with code.when(k.holds_all):
+        _prepare_all(k)
     with code.loop(0, whole.count, COLUMNS) as first:
         batch, head, query = whole.where
         count = code.minimum(COLUMNS, code.sub(whole.count, first))
@@ -48,8 +45,16 @@ def emit_int8_attention(frame: Frame, kernel: Attention) -> None:
     code.ret()
 
 
+def _prepare_all(k: UnitCode) -> None:
+    """What all queries of the unit need of keys and values, where it holds the scores of all."""
+    code = k.code
+    _fill_zero(code, k.buffers.value_sums, -(-k.kernel.value_dim // LANES))
+    pack_values(k, code.i64(0), code.mul(code.div(code.add(k.unit.end, LANES - 1), LANES), LANES))
+    sum_keys(k, code.i64(0))
+
+
 def _emit_queries(k: UnitCode) -> None:
-    """A few queries: all that follows `pack_values`."""
+    """A few queries."""
     code, buffers, end = k.code, k.buffers, k.unit.end
     pack_queries(k)
     for value, buffer in ((float("-inf"), buffers.top), (0.0, buffers.total)):
@@ -57,7 +62,8 @@ def _emit_queries(k: UnitCode) -> None:
             code.store(code.constant(vector(F32), value), code.at(buffer, 64 * j), align=64)
     if not k.is_one_round:
         _fill_zero(code, buffers.out, k.groups * TILE_ROWS * VECTORS)
-        _fill_zero(code, buffers.value_sums, -(-k.kernel.value_dim // LANES))
+        with code.when(k.holds_some):
+            _fill_zero(code, buffers.value_sums, -(-k.kernel.value_dim // LANES))
     with code.loop(0, end, k.keys_held) as first:
         _scores(k, first)
     _scale_weights(k)
@@ -66,9 +72,9 @@ def _emit_queries(k: UnitCode) -> None:
         length = code.minimum(k.keys_held, code.sub(end, first))
         padded = code.mul(code.div(code.add(length, LANES - 1), LANES), LANES)
         if not k.is_one_round:
-            with code.when(code.less(k.keys_held, end)):
+            with code.when(k.holds_some):
                 _scores(k, first)
-            pack_values(k, first, padded)
+                pack_values(k, first, padded)
         quantize_weights(k, length, padded)
         _add_values(k, padded)
         added.set(code.i64(code.add(added.get(), padded)))
@@ -85,7 +91,8 @@ def _scores(k: UnitCode, first: Value) -> None:
     code, unit = k.code, k.unit
     length = code.minimum(k.keys_held, code.sub(unit.end, first))
     if not k.is_one_round:
-        sum_keys(k, first)
+        with code.when(k.holds_some):
+            sum_keys(k, first)
     k.for_vectors(lambda vectors: _scores_of(k, first, length, vectors))
 
 

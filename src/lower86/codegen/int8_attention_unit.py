@@ -58,6 +58,8 @@ class UnitCode:
         keys = kernel.keys if isinstance(kernel.keys, int) and kernel.keys else _KEYS + 1
         self.keys_held = min(_KEYS, -(-keys // LANES) * LANES)
         self.is_one_round = keys <= _KEYS
+        self.holds_some = self.code.less(self.keys_held, self.unit.end)
+        self.holds_all = self.code.b.not_(self.holds_some)
         self.groups = -(-(kernel.value_dim + 1) // TILE_ROWS)
         self.buffers = self._memory()
         self._tiles: dict[tuple[str, int], Value] = {}
