@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
-from ..graph.arguments import arguments, is_call, same_shape, shape_of, source_of, tensor_of
+from ..graph.arguments import arguments, is_call, order_of, same_shape, shape_of, source_of, tensor_of
 from ..graph.edit import insert, replace
 from ..graph.qparams import (
     is_dequantize,
@@ -63,10 +63,7 @@ def _sink(module: GraphModule, move: Node, dequantize: Node) -> None:
     if axis is not None:
         if not is_call(move, _A.permute.default):
             return
-        rank = len(tensor_of(move).shape)
-        moved = [d % rank for d in move.args[1]].index(axis)  # type: ignore[union-attr,operator]
-        names = [a.name for a in dequantize.target._schema.arguments]  # type: ignore[union-attr]
-        rest[names.index("axis") - 1] = moved
+        rest[list(arguments(dequantize)).index("axis") - 1] = order_of(move).index(axis)
     source = dequantize.args[0]
     quantized = insert(move, move.target, (source, *move.args[1:]), dict(move.kwargs), like=move)
     for user in list(move.users):  # a dequantize of its own for each, which may sink further

@@ -36,9 +36,8 @@ def spell_dynamic(module: GraphModule) -> None:
 
 
 def _spell_choose(node: Node) -> None:
-    given: dict[str, Any] = {}
-    for parameter, value in zip(node.target._schema.arguments, node.args, strict=True):  # type: ignore[union-attr]
-        given[parameter.name.replace("quant_min", "qmin").replace("quant_max", "qmax")] = value
+    names = {"quant_min": "qmin", "quant_max": "qmax"}
+    given = {names.get(name, name): value for name, value in arguments(node).items()}
     low, high = given["qmin"], given["qmax"]
 
     def call(target: Any, *args: Any, **kwargs: Any) -> Node:

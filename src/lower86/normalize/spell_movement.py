@@ -40,7 +40,8 @@ def spell_movement(module: GraphModule) -> None:
 def _reshape(node: Node, source: Node) -> None:
     """The node as a reshape of `source`: dynamic sizes are read off the source where it has them, one may be -1."""
     if is_call(node, _A.view.default, _A._unsafe_view.default):
-        shape = list(node.args[1])  # type: ignore[arg-type]
+        given: Any = node.args[1]
+        shape = list(given)
     else:
         shape = [_size(node, source, size) for size in shape_of(node)]
     if shape.count(-1) <= 1:

@@ -120,7 +120,8 @@ def foreign_call(memory: Memory, node: Node, number: int) -> tuple[ForeignCall, 
         memory.views[node] = outputs[0][0]
     for user in node.users:
         if user.target is operator.getitem and not isinstance(value, Tensor):
-            memory.views[user] = outputs[user.args[1]][0]  # type: ignore[index]
+            place: Any = user.args[1]
+            memory.views[user] = outputs[place][0]
     name = str(getattr(node.target, "_schema", node.target)).split("(")[0]
     call = ForeignCall(node.name, name, describe(node), node.target, args, kwargs, tuple(inputs), tuple(outputs))
     step = Foreign(number, tuple(v.value for v, _ in inputs), tuple(v.value for v, _ in outputs), node.name)
