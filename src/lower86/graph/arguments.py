@@ -69,6 +69,14 @@ def same_shape(a: Sequence[Any], b: Sequence[Any]) -> bool:
     return len(a) == len(b) and all(map(same_size, a, b))
 
 
+def broadcasts_to(shape: Sequence[Any], whole: Sequence[Any]) -> bool:
+    """Whether a tensor of `shape` can be read as one of the shape `whole`, in every call."""
+    if len(shape) > len(whole):
+        return False
+    pairs = zip(reversed(shape), reversed(whole), strict=False)
+    return all(same_size(size, 1) or same_size(size, wanted) for size, wanted in pairs)
+
+
 def source_of(node: Node) -> Node:
     """The first operand, a node: what a movement moves, a quantize quantizes."""
     source = node.args[0]

@@ -18,7 +18,7 @@ from ..ops.linear import int8_linear
 from ..program.kernels import TILE_COLUMNS, TILE_ROWS, Contraction, Left, Right
 from ..program.program import Packing
 from ..program.sizes import Size, ceil_div, product
-from .attention import is_native_attention
+from .attention import is_native_attention, is_of_its_scores
 from .conditions import in_float32
 from .emission import Emission, Finish, Space, coalesced
 from .geometry import is_native_convolution
@@ -43,8 +43,10 @@ def is_native_anchor(node: Node) -> bool:
     value = node.meta.get("val")
     if not isinstance(value, Tensor) or not in_float32(node):
         return False
-    if node.target in (int8_linear, int8_attention) or is_native_convolution(node):
+    if node.target is int8_linear or is_native_convolution(node):
         return True
+    if node.target is int8_attention:
+        return is_of_its_scores(node)
     if node.target is _A.scaled_dot_product_attention.default:
         return is_native_attention(node)
     if node.target not in _PRODUCTS or not have_dtype_of(node, node.all_input_nodes):
