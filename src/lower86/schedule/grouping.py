@@ -27,6 +27,7 @@ from ..graph.qparams import is_whole_dequantize
 from ..graph.state import is_write
 from ..program.sizes import Size
 from .cells import is_native_recurrence
+from .early import Early
 from .gathers import GATHERS, tables_of
 from .joins import is_native_join
 from .layout import Layouts, have_same_shape
@@ -104,6 +105,7 @@ class Grouping:
         self.groups: dict[int, Group] = {}
         self.of: dict[Node, int] = {}
         self._layouts = layouts or Layouts(graph)
+        self._early = Early(graph)
         self._over: dict[tuple[Node, RowShapes], int] = {}
         """The group that has row operations over a node that it does not compute itself."""
         self._deferred: set[Node] = set()
@@ -197,7 +199,7 @@ class Grouping:
     def _add(self, node: Node, group: Group) -> bool:
         """Has the group compute the node, too, unless another input of the node waits for the group."""
         others = self._needs(node) - {group.number}
-        if any(self.reaches(other, group.number) for other in others):
+        if any(self.reaches(other, group.number) for other in others) or not self._early.allows([node], group.nodes):
             return False
         added = self._with_dequantizes(node)
         group.nodes += added
@@ -250,6 +252,8 @@ class Grouping:
         reads_only_source = all(n is source or origin(n) not in inside for n in self._inputs(node))
         if not reads_only_source or any(self.reaches(other, feeding.number) for other in others):
             return
+        if not self._early.allows(feeding.nodes, group.nodes):
+            return
         self._unite(feeding, group)
 
     def _unite_rows(self, node: Node, shape: tuple[Size, ...]) -> None:
@@ -266,6 +270,8 @@ class Grouping:
         if rows is None or rows != second.rows or order != self._order(second):
             return False
         if self.reaches(first.number, second.number) or self.reaches(second.number, first.number):
+            return False
+        if not self._early.allows(first.nodes, second.nodes):
             return False
         return can_write_down(rows, order, [*first.nodes, *second.nodes])
 
