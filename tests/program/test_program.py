@@ -155,7 +155,7 @@ def test_other_versions_are_refused() -> None:
         ("pointwise", 2 * 1),  # 10 rows by 8, one chunk
         ("rows", 3),
         ("vertical", 3),
-        ("int8", 10 * 2 * 1),  # 10 of the batch, 2 panels, 1 block of 4 tiles
+        ("int8", 10 * 2 * 4),  # 10 of the batch, 2 panels, 4 blocks of a tile
         ("wide", 1),
         ("attention", 10 * 12),
         ("unmasked", 1),

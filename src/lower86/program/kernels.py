@@ -115,8 +115,9 @@ class Contraction:
     `kind` is "u8s8" or "s8s8" (int8; slot `start` holds an int32 a column, for whole panels, that the sum starts with,
     and the value is the exact sum, as float32 or, if the body asks for it, as the integer) or the dtype of both
     operands, "f32", "bf16" or "f16", whose products are summed in float32. `wide`: 0, or after how many k the int32
-    sums move to 64 bits, with an int64 `start`; k is one dim then. A unit is one panel of 64 columns by `tiles`
-    register tiles; neighbours have the same rows or, with `columns_first`, the same columns.
+    sums move to 64 bits, with an int64 `start`; k is one dim then. A unit is one panel of 64 columns by one of `blocks`
+    blocks of rows, each of equally many register tiles. Neighbours have the same rows or, where there are fewer rows
+    than `columns_below`, the same columns.
     """
 
     kind: str
@@ -129,8 +130,8 @@ class Contraction:
     start: int
     wide: int
     body: Body
-    tiles: Size
-    columns_first: bool = False
+    blocks: Size
+    columns_below: int = 0
 
     @property
     def is_float(self) -> bool:
@@ -149,17 +150,15 @@ class Contraction:
         return product(self.batch) * self.blocks * ceil_div(self.n, TILE_COLUMNS)
 
     @property
-    def blocks(self) -> Size:
-        """Units that share a panel."""
-        return ceil_div(ceil_div(product(self.m), self.tile_rows), self.tiles)
+    def tiles(self) -> Size:
+        """Register tiles of a block."""
+        return ceil_div(ceil_div(product(self.m), self.tile_rows), self.blocks)
 
     @property
     def tile_count(self) -> Size:
-        """Register tiles of a panel: equally many for all units, except where m varies or is less."""
-        blocks, tiles, rows = self.blocks, self.tiles, product(self.m)
-        if isinstance(blocks, int) and isinstance(tiles, int) and isinstance(rows, int):
-            return min(blocks * tiles, rows)
-        return ceil_div(rows, self.tile_rows)
+        """Register tiles of a panel; where m varies, some may have no row."""
+        tiles, rows = self.blocks * self.tiles, product(self.m)
+        return min(tiles, rows) if isinstance(tiles, int) and isinstance(rows, int) else tiles
 
     @property
     def tile_rows(self) -> int:

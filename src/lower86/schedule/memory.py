@@ -138,9 +138,11 @@ class Memory:
         view = self.view(node)
         if len(view.shape) < 2 or view.strides[-2] in (0, 1) or view.shape[-2] == 1:
             return view
-        # Only the dims that the mask really has are copied; what is broadcast stays so.
-        real = tuple(1 if stride == 0 else size for size, stride in zip(view.shape, view.strides, strict=True))
-        return transposed(self.packed(transposed(replace(view, shape=real)), "mask by query"))
+        if node not in self._turned:  # once for all that read it
+            # Only the dims that the mask really has are copied; what is broadcast stays so.
+            real = tuple(1 if stride == 0 else size for size, stride in zip(view.shape, view.strides, strict=True))
+            self._turned[node] = transposed(self.packed(transposed(replace(view, shape=real)), "mask by query"))
+        return self._turned[node]
 
     def store_of(self, node: Node, dtype: str, shape: tuple[Size, ...]) -> View:
         """The node's buffer: a new one the first time it is asked for.

@@ -96,9 +96,9 @@ def emit_product(e: Emission, node: Node, memory: Memory, finish: Finish) -> Con
     batch, m = sizes[:first], sizes[first:-1]
     operand = Left(left_slot, left_strides[:first], left_strides[first:], (left.strides[-1],))
     right = Right(right.slot, right_strides[:first], right.k, right.packed)
-    by_columns = right.packed and takes_columns_first(n * k, product(left.shape), product(shape))
-    tiles = register_tiles(product(m), n, k, 2 if wide else TILE_ROWS, by_columns, product(left.shape))
-    return Contraction(kind, batch, m, n, (k,), operand, right, start, wide, body, tiles, by_columns)
+    below = columns_below(n, k) if right.packed else 0
+    blocks = row_blocks(product(m), n, k, 2 if wide else TILE_ROWS, below, product(left.shape))
+    return Contraction(kind, batch, m, n, (k,), operand, right, start, wide, body, blocks, below)
 
 
 def have_dtype_of(node: Node, operands: Sequence[Node]) -> bool:
@@ -117,39 +117,41 @@ def with_row(view: View) -> View:
     return View(view.value, view.dtype, (1, *view.shape), (0, *view.strides), view.offset)
 
 
-def register_tiles(m: Size, n: Size, k: Size, rows: int, by_columns: bool, left: Size) -> Size:
-    """Register tiles a unit holds: enough units to share out, each long enough to be worth taking.
+def row_blocks(m: Size, n: Size, k: Size, rows: int, below: int, left: Size) -> Size:
+    """Blocks of rows: enough units to share out, each long enough to be worth taking.
 
     The rows of a unit, of `left` bytes in all, stay in the second cache level while one panel after another meets them.
-    Two threads should get the same: an even number of units or, where they part the rows, of blocks of rows.
+    Two threads should get the same: an even number of units or, where they part the rows, of blocks of rows. They part
+    the columns where there are fewer rows than `below`.
     """
     if not isinstance(n, int):
-        return 4
+        return ceil_div(m, rows) // 4 + 1
     panels = max(1, -(-n // TILE_COLUMNS))
     if not isinstance(m, int):
-        blocks: Size = max(2, -(-_UNITS // panels) // 2 * 2)
-        if panels > 1:
-            blocks = blocks + left // _UNIT_BYTES
-        return ceil_div(m, rows) // blocks + 1
+        if panels > 1 and below:
+            return 1 + m // below
+        more = 2 * (left // (2 * _UNIT_BYTES)) if panels > 1 else 0
+        return max(2, -(-_UNITS // panels) // 2 * 2) + more
     tiles = max(1, -(-m // rows))
     least = max(1, -(-_LEAST_WORK // (rows * TILE_COLUMNS * max(1, k)))) if isinstance(k, int) else 1
-    wanted = max(1 if by_columns else 2, min(tiles // least, -(-_UNITS // panels)))
+    wanted = max(1 if m < below else 2, min(tiles // least, -(-_UNITS // panels)))
     if panels > 1 and isinstance(left, int):
         wanted = max(wanted, min(tiles, -(-left // _UNIT_BYTES)))
     near = [b for b in (wanted, wanted + 1, wanted - 1, wanted - 2) if 0 < b <= tiles]
-    even = [b for b in near if b * (panels if by_columns else 1) % 2 == 0]
+    even = [b for b in near if b * (panels if m < below else 1) % 2 == 0]
     exact = [b for b in even if -(-tiles // -(-tiles // b)) == b]
-    return -(-tiles // (exact or even or near or [1])[0])
+    chosen = (exact or even or near or [1])[0]
+    return -(-tiles // -(-tiles // chosen))
 
 
-def takes_columns_first(right: Size, left: Size, result: Size) -> bool:
-    """Whether a thread's part of a contraction is some columns of all rows, and not all columns of some rows.
+def columns_below(n: Size, k: Size) -> int:
+    """With how many rows a thread's part of a contraction ceases to be some columns of all rows.
 
     Parts of columns read each weight on one core only, but meet rows that other cores wrote, and leave their results in
-    pieces of rows. That is worth it where weights are by far the most of the elements; ResNet-50 is fastest at 2.
+    pieces of rows. That is worth it where weights are by far the most of the elements, twice as many as the rest;
+    ResNet-50 is fastest at that.
     """
-    rest = left + result
-    return isinstance(right, int) and isinstance(rest, int) and right > 2 * rest
+    return -(-n * k // (2 * (n + k))) if isinstance(n, int) and isinstance(k, int) and n + k else 0
 
 
 def _int8_operands(
