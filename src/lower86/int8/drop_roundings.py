@@ -20,13 +20,14 @@ from ..normalize.precision import NARROW
 from ..ops.attention import int8_attention
 from ..ops.conv import int8_conv
 from ..ops.linear import int8_linear
+from ..ops.matmul import int8_matmul
 
 _A = torch.ops.aten
-_CONTRACTIONS = (int8_linear, int8_conv, int8_attention)
+_CONTRACTIONS = (int8_linear, int8_conv, int8_matmul, int8_attention)
 _THROUGH = (
     _A.relu.default, _A.relu6.default, _A.hardtanh.default, _A.clamp.default, _A.gelu.default, _A.silu.default,
     _A.sigmoid.default, _A.tanh.default, _A.hardswish.default, _A.hardsigmoid.default, _A.leaky_relu.default,
-    _A.add.Tensor, _A.sub.Tensor, _A.mul.Tensor,
+    _A.add.Tensor, _A.sub.Tensor, _A.mul.Tensor, _A.div.Tensor,
 )  # fmt: skip
 
 

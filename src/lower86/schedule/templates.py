@@ -1,7 +1,7 @@
 """Contractions: which graph nodes they compute, and how their operands have to lie.
 
-`linear`, `matmul`, `mm`, `bmm` and `lower86::int8_linear` are one contraction kernel. Everything after the product
-(scale, bias, what joined the group) is the kernel's body.
+`linear`, `matmul`, `mm`, `bmm`, `lower86::int8_linear` and `lower86::int8_matmul` are one contraction kernel.
+Everything after the product (scale, bias, what joined the group) is the kernel's body.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch.fx import Node
 from ..graph.arguments import arguments
 from ..ops.attention import int8_attention
 from ..ops.linear import int8_linear
+from ..ops.matmul import int8_matmul
 from ..program.kernels import TILE_COLUMNS, TILE_ROWS, Contraction, Left, Right
 from ..program.program import Packing
 from ..program.sizes import Size, ceil_div, product
@@ -23,6 +24,7 @@ from .conditions import in_float32
 from .emission import Emission, Finish, Space, coalesced
 from .geometry import is_native_convolution
 from .memory import Memory
+from .products import int8_operands
 from .symbols import TORCH_DTYPES, to_sizes
 from .views import View, contiguous, expanded, permuted
 
@@ -43,7 +45,7 @@ def is_native_anchor(node: Node) -> bool:
     value = node.meta.get("val")
     if not isinstance(value, Tensor) or not in_float32(node):
         return False
-    if node.target in (int8_linear, int8_attention) or is_native_convolution(node):
+    if node.target in (int8_linear, int8_matmul, int8_attention) or is_native_convolution(node):
         return True
     if node.target is _A.scaled_dot_product_attention.default:
         return is_native_attention(node)
@@ -57,11 +59,11 @@ def is_native_anchor(node: Node) -> bool:
 
 def emit_product(e: Emission, node: Node, memory: Memory, finish: Finish) -> Contraction:
     """The contraction kernel of a product node."""
-    integer = node.target is int8_linear
+    integer = node.target in (int8_linear, int8_matmul)
     given = arguments(node)
     names = [name for name in ("x", "input", "self") if name in given]
     left = memory.rows_of(given[names[0]]) if integer else memory.view(given[names[0]])
-    right_node: Node = next(given[name] for name in ("weight", "mat2", "other") if name in given)
+    right_node: Node = next(given[name] for name in ("weight", "mat2", "other", "y") if name in given)
     shape = to_sizes(node.meta["val"].shape)
     if len(shape) == 1:
         left, shape = with_row(left), (1, *shape)
@@ -70,7 +72,8 @@ def emit_product(e: Emission, node: Node, memory: Memory, finish: Finish) -> Con
 
     result_space = space if len(node.meta["val"].shape) == rank else Space.of(shape[1:], rank=rank)
     if integer:
-        kind, right, start, wide, result = _int8_operands(e, node, memory, left, result_space)
+        operands = int8_operands if node.target is int8_matmul else _int8_linear_operands
+        kind, right, start, wide, result = operands(e, node, memory, left, result_space)
     else:
         kind, start, wide = e.dtype_of(node), 0, 0
         right = _float_right(e, node, right_node, memory, rank)
@@ -152,7 +155,7 @@ def takes_columns_first(right: Size, left: Size, result: Size) -> bool:
     return isinstance(right, int) and isinstance(rest, int) and right > 2 * rest
 
 
-def _int8_operands(
+def _int8_linear_operands(
     e: Emission, node: Node, memory: Memory, left: View, space: Space
 ) -> tuple[str, Right, int, int, int]:
     given = arguments(node)
