@@ -7,6 +7,7 @@ Everything after the product (scale, bias, what joined the group) is the kernel'
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,7 +52,8 @@ def is_native_anchor(node: Node) -> bool:
         return is_native_attention(node)
     if node.target not in _PRODUCTS or not have_dtype_of(node, node.all_input_nodes):
         return False
-    left, right = node.args[0].meta["val"], node.args[1].meta["val"]  # type: ignore[union-attr]
+    operands: Any = node.args
+    left, right = (operand.meta["val"] for operand in operands[:2])
     if node.target is _A.linear.default:
         return bool(right.dim() == 2 and left.dim() >= 1)
     return bool(left.dim() >= 2 and right.dim() >= 2)
