@@ -8,10 +8,12 @@ and(what is surely True, mask)   ->  expand(mask)
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch.fx import GraphModule, Node
 
-from ..graph.arguments import arguments, is_call, same_shape, shape_of, tensor_of
+from ..graph.arguments import arguments, function_of, is_call, same_shape, shape_of, tensor_of
 from ..graph.edit import constant_of, insert, insert_constant, replace
 from ..graph.qparams import is_dequantize
 from .bounds import AND, OR, bounds
@@ -45,9 +47,10 @@ def fold_constants(module: GraphModule) -> None:
         fake = tensor_of(node)
         if not all(isinstance(s, int) for s in fake.shape) or fake.numel() * fake.element_size() > _LIMIT:
             continue
-        args, kwargs = (torch.fx.node.map_arg(part, constants.__getitem__) for part in (node.args, node.kwargs))
+        args: Any = torch.fx.node.map_arg(node.args, constants.__getitem__)
+        kwargs: Any = torch.fx.node.map_arg(node.kwargs, constants.__getitem__)
         with torch.no_grad():
-            result = node.target(*args, **kwargs)  # type: ignore[operator,misc,unused-ignore]
+            result = function_of(node)(*args, **kwargs)
         constant = insert_constant(module, node, result, "_folded")
         constant.meta.update({k: v for k, v in node.meta.items() if k != "val"})
         constant.meta["computed_by"] = str(node.target)  # for whoever wonders what this was

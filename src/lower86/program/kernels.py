@@ -274,6 +274,48 @@ Zero points are those of s8 queries and weights, of u8 keys and values, whatever
 
 
 @dataclass(frozen=True)
+class RowSums:
+    """Rows of `k` elements that lie next to each other, at every point of `sizes`, to be added up; "u8" or "i8"."""
+
+    sizes: tuple[Size, ...]
+    strides: tuple[Size, ...]
+    dtype: str
+
+
+PACKED_ROWS = 32
+"""Rows that a unit of `Pack` adds up."""
+
+
+@dataclass(frozen=True)
+class Pack:
+    """An activation as the right operand of int8 contractions: panels, and what their columns' sums begin with.
+
+    Slot 0 holds elements (batch…, k, n) of `dtype`, "u8" or "i8", with these strides, of which k's or n's is 1. Slot 1
+    gets panels [batch…][n/64][k/word][64][word] of i8, where a u8 is 128 lower, slot 2 the start of each panel's
+    columns, i32 or, if `wide`, i64. With `rows`, slot 3 holds the left operand, and slot 4 gets what comes off the sums
+    of each of its rows. Params 0 and 1 are the zero points, of the left operand as u8, of the right one as i8. A unit
+    is a panel, or some rows.
+    """
+
+    batch: tuple[Size, ...]
+    k: Size
+    n: Size
+    strides: tuple[Size, ...]
+    dtype: str
+    wide: bool
+    rows: RowSums | None = None
+
+    def units(self) -> Size:
+        rows = ceil_div(product(self.rows.sizes), PACKED_ROWS) if self.rows is not None else 0
+        return self.panels + rows
+
+    @property
+    def panels(self) -> Size:
+        """All panels of all batches."""
+        return product(self.batch) * ceil_div(self.n, TILE_COLUMNS)
+
+
+@dataclass(frozen=True)
 class Band:
     """Elements `offset` + Σ index·stride of a buffer, and as many after each as the last size says."""
 
@@ -295,5 +337,5 @@ class Fill:
         return 1
 
 
-Kernel = Pointwise | Interleave | Rows | Contraction | Depthwise | Attention | Fill
-KINDS = (Pointwise, Interleave, Rows, Contraction, Depthwise, Attention, Fill)
+Kernel = Pointwise | Interleave | Rows | Contraction | Depthwise | Attention | Pack | Fill
+KINDS = (Pointwise, Interleave, Rows, Contraction, Depthwise, Attention, Pack, Fill)

@@ -1,12 +1,13 @@
 """Contractions: which graph nodes they compute, and how their operands have to lie.
 
-`linear`, `matmul`, `mm`, `bmm` and `lower86::int8_linear` are one contraction kernel. Everything after the product
-(scale, bias, what joined the group) is the kernel's body.
+`linear`, `matmul`, `mm`, `bmm`, `lower86::int8_linear` and `lower86::int8_matmul` are one contraction kernel.
+Everything after the product (scale, bias, what joined the group) is the kernel's body.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from torch.fx import Node
 from ..graph.arguments import arguments
 from ..ops.attention import int8_attention
 from ..ops.linear import int8_linear
+from ..ops.matmul import int8_matmul
 from ..program.kernels import TILE_COLUMNS, TILE_ROWS, Contraction, Left, Right
 from ..program.program import Packing
 from ..program.sizes import Size, ceil_div, product
@@ -23,6 +25,7 @@ from .conditions import in_float32
 from .emission import Emission, Finish, Space, coalesced
 from .geometry import is_native_convolution
 from .memory import Memory
+from .products import int8_operands
 from .symbols import TORCH_DTYPES, to_sizes
 from .views import View, contiguous, expanded, permuted
 
@@ -43,13 +46,14 @@ def is_native_anchor(node: Node) -> bool:
     value = node.meta.get("val")
     if not isinstance(value, Tensor) or not in_float32(node):
         return False
-    if node.target in (int8_linear, int8_attention) or is_native_convolution(node):
+    if node.target in (int8_linear, int8_matmul, int8_attention) or is_native_convolution(node):
         return True
     if node.target is _A.scaled_dot_product_attention.default:
         return is_native_attention(node)
     if node.target not in _PRODUCTS or not have_dtype_of(node, node.all_input_nodes):
         return False
-    left, right = node.args[0].meta["val"], node.args[1].meta["val"]  # type: ignore[union-attr]
+    operands: Any = node.args
+    left, right = (operand.meta["val"] for operand in operands[:2])
     if node.target is _A.linear.default:
         return bool(right.dim() == 2 and left.dim() >= 1)
     return bool(left.dim() >= 2 and right.dim() >= 2)
@@ -57,11 +61,11 @@ def is_native_anchor(node: Node) -> bool:
 
 def emit_product(e: Emission, node: Node, memory: Memory, finish: Finish) -> Contraction:
     """The contraction kernel of a product node."""
-    integer = node.target is int8_linear
+    integer = node.target in (int8_linear, int8_matmul)
     given = arguments(node)
     names = [name for name in ("x", "input", "self") if name in given]
     left = memory.rows_of(given[names[0]]) if integer else memory.view(given[names[0]])
-    right_node: Node = next(given[name] for name in ("weight", "mat2", "other") if name in given)
+    right_node: Node = next(given[name] for name in ("weight", "mat2", "other", "y") if name in given)
     shape = to_sizes(node.meta["val"].shape)
     if len(shape) == 1:
         left, shape = with_row(left), (1, *shape)
@@ -70,7 +74,8 @@ def emit_product(e: Emission, node: Node, memory: Memory, finish: Finish) -> Con
 
     result_space = space if len(node.meta["val"].shape) == rank else Space.of(shape[1:], rank=rank)
     if integer:
-        kind, right, start, wide, result = _int8_operands(e, node, memory, left, result_space)
+        operands = int8_operands if node.target is int8_matmul else _int8_linear_operands
+        kind, right, start, wide, result = operands(e, node, memory, left, result_space)
     else:
         kind, start, wide = e.dtype_of(node), 0, 0
         right = _float_right(e, node, right_node, memory, rank)
@@ -154,7 +159,7 @@ def columns_below(n: Size, k: Size) -> int:
     return -(-n * k // (2 * (n + k))) if isinstance(n, int) and isinstance(k, int) and n + k else 0
 
 
-def _int8_operands(
+def _int8_linear_operands(
     e: Emission, node: Node, memory: Memory, left: View, space: Space
 ) -> tuple[str, Right, int, int, int]:
     given = arguments(node)
