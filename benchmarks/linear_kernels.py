@@ -23,7 +23,7 @@ from lower86.program.program import Packing, Program, Step, Value
 from lower86.report.peak import measured_peak
 from lower86.runtime.executable import Executable
 from lower86.runtime.threads import default_threads
-from lower86.schedule.templates import register_tiles
+from lower86.schedule.templates import row_blocks
 
 
 def linear_program(m: int, n: int, k: int, repeats: int) -> Program:
@@ -36,7 +36,7 @@ def linear_program(m: int, n: int, k: int, repeats: int) -> Program:
     body.store(5, (n, 1), body.add("quantize", (real, *numbers), "u8"))
     kernel = Contraction(
         "u8s8", (), (m,), n, (k,), Left(0, (), (k,), (1,)), Right(1, (), packed=True), 2, 0, body.build(),
-        register_tiles(m, n, k, 6, by_columns=False, left=m * k),
+        row_blocks(m, n, k, 6, below=0, left=m * k),
     )  # fmt: skip
     random = np.random.default_rng(0)
     padded = -(-n // 64) * 64

@@ -20,7 +20,7 @@ GRID = 300
 
 
 LN4 = 2 * log(2)
-BUMP = mpf("5.4")
+BUMP, STEPS = mpf("5.4"), mpf("2.87")
 MARGIN = mpf("1.0001")
 """Intervals are wider by this: the argument was rounded on its way there."""
 
@@ -43,6 +43,20 @@ class Fit:
     weight: Callable[[mpf], mpf]
 
 
+def piecewise(name: str, formula: str, function: Callable[[mpf], mpf]) -> tuple[Fit, ...]:
+    """Σ cᵢ·tⁱ for x = (k + t)/2.87 with |t| <= 1/2, a polynomial for each k from 0 to 15; absolute."""
+    half = mpf(1) / 2
+    ends = [(mpf(0), half), *[(-half, half)] * 14, (-half, BUMP * STEPS - 15)]
+    return tuple(
+        Fit(f"{name} {k}", formula, 5, low * MARGIN, high, lambda t, k=k: function((k + t) / STEPS), lambda t: mpf(1))
+        for k, (low, high) in enumerate(ends)
+    )
+
+
+PIECES = {
+    "GELU_BUMP": piecewise("GELU_BUMP", "-x·Φ(-x)", lambda x: -x * erfc(x / sqrt(2)) / 2),
+    "GELU_TANH_BUMP": piecewise("GELU_TANH_BUMP", "-x·(1 - tanh(√(2/π)·(x + 0.044715·x³)))/2", tanh_bump),
+}
 FITS = (
     Fit(
         "EXP",
@@ -89,24 +103,6 @@ FITS = (
         mpf(0),
         lambda c: (-log(erfc(-c / sqrt(2)) / 2) / LN4 - mpf(1) / 2) / c,
         lambda c: LN4 * c * erfc(-c / sqrt(2)),
-    ),
-    Fit(
-        "GELU_BUMP",
-        "-t·Φ(-t) = p(t - 2.7) for 0 <= t <= 5.4, absolute",
-        17,
-        -BUMP / 2,
-        BUMP / 2,
-        lambda u: -(u + BUMP / 2) * erfc((u + BUMP / 2) / sqrt(2)) / 2,
-        lambda u: mpf(1),
-    ),
-    Fit(
-        "GELU_TANH_BUMP",
-        "-t·(1 - tanh(√(2/π)·(t + 0.044715·t³)))/2 = p(t - 2.7) for 0 <= t <= 5.4, absolute",
-        17,
-        -BUMP / 2,
-        BUMP / 2,
-        lambda u: tanh_bump(u + BUMP / 2),
-        lambda u: mpf(1),
     ),
     Fit(
         "LOG",
@@ -214,6 +210,19 @@ def tables() -> Iterator[str]:
             if len(rows) == 1
             else [f"_{fit.name} = (", *(f"    {row}," for row in rows), ")  # fmt: skip"]
         )
+    for name, pieces in PIECES.items():
+        fitted = [rounded(piece) for piece in pieces]
+        error = max(error for _, error in fitted)
+        left = float(f"{float(error * 2**24):.1g}")
+        yield f"# {pieces[0].formula} for x = (k + t)/2.87 up to 5.4, |t| <= 1/2: cᵢ of every k; error {left:g}"
+        yield f"_{name} = ("
+        for power in zip(*(coefficients for coefficients, _ in fitted), strict=True):
+            texts = list(map(shortest, power))
+            rows = [", ".join(texts[i : i + 6]) for i in range(0, len(texts), 6)]
+            yield f"    ({rows[0]},"
+            yield from (f"     {row}," for row in rows[1:-1])
+            yield f"     {rows[-1]}),"
+        yield ")  # fmt: skip"
     yield "# each a number and what it lacks of the exact one"
     for name, value in (("LN2", log(2)), ("LOG2_E", 1 / log(2)), ("LOG4_E", 1 / LN4)):
         high = float32(value)

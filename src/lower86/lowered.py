@@ -196,7 +196,7 @@ def _native_forward(interpreted: Callable[..., Any]) -> Callable[..., Any]:
         return self._run(args, kwargs)
 
     # The arguments' names, which torch.export reads.
-    forward.__signature__ = inspect.signature(interpreted)  # type: ignore[attr-defined]
+    vars(forward)["__signature__"] = inspect.signature(interpreted)
     return forward
 
 

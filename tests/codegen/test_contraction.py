@@ -36,10 +36,10 @@ def plain(shape: Sequence[Size]) -> Body:
 
 
 def int8_kernel(
-    kind: str, m: Size, n: Size, k: Size, body: Body | None = None, *, wide: int = 0, tiles: int = 2
+    kind: str, m: Size, n: Size, k: Size, body: Body | None = None, *, wide: int = 0, blocks: int = 2
 ) -> Contraction:
     left, right = Left(LEFT, (), (k,), (1,)), Right(RIGHT, (), packed=True)
-    return Contraction(kind, (), (m,), n, (k,), left, right, START, wide, body or plain((m, n)), tiles)
+    return Contraction(kind, (), (m,), n, (k,), left, right, START, wide, body or plain((m, n)), blocks)
 
 
 def operands(kind: str, m: int, n: int, k: int, extreme: bool = False) -> tuple[Array, Array]:
@@ -79,7 +79,7 @@ STATIC = sorted({(m, N[i % 9], K[(i + shift) % 9]) for i, m in enumerate((*M, 33
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("m", "n", "k"), STATIC)
 def test_int8_of_every_tile_shape(kind: str, m: int, n: int, k: int) -> None:
-    kernel = int8_kernel(kind, m, n, k, tiles=1 + m % 3)
+    kernel = int8_kernel(kind, m, n, k, blocks=1 + m % 3)
     for extreme, zero_point in ((False, 0), (False, 113), (True, 255 if kind == "u8s8" else -128)):
         check_int8(kernel, *operands(kind, m, n, k, extreme), zero_point)
 

@@ -53,12 +53,12 @@ class Case:
         return (*self.groups, *self.m, self.n)
 
     def kernel(
-        self, kind: str, *, slack: bool = False, wide: int = 0, tiles: int = 2, body: Body | None = None
+        self, kind: str, *, slack: bool = False, wide: int = 0, blocks: int = 2, body: Body | None = None
     ) -> Contraction:
         left = Left(LEFT, self.batch_strides, self.m_strides, self.k_strides, slack)
         right = Right(RIGHT, tuple(-(-self.n // 64) for _ in self.groups), packed=True)
         body = body or plain(self.shape)
-        return Contraction(kind, self.groups, self.m, self.n, self.k, left, right, START, wide, body, tiles)
+        return Contraction(kind, self.groups, self.m, self.n, self.k, left, right, START, wide, body, blocks)
 
 
 def conv(
@@ -158,7 +158,7 @@ def check(case: Case, kernel: Contraction, dims: dict[str, int], extreme: bool =
 @pytest.mark.parametrize("kind", INTEGERS)
 @pytest.mark.parametrize("name", CASES)
 def test_int8(name: str, kind: str, slack: bool) -> None:
-    kernel = CASES[name].kernel(kind, slack=slack, tiles=1 + len(name) % 3)
+    kernel = CASES[name].kernel(kind, slack=slack, blocks=1 + len(name) % 3)
     for extreme, zero_point in ((False, 113), (True, 255 if kind == "u8s8" else 127)):
         check(CASES[name], kernel, {}, extreme, zero_point)
 

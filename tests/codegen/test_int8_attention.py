@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -174,6 +175,31 @@ def test_more_keys_than_a_unit_holds_by_sizes_known_only_when_it_runs() -> None:
     for keys in (2047, 2048, 2064, 4097):
         case = Case.random(5, keys, 8, 8, heads=1, weight_scale=1 / 4096)
         case.check(case.run(case.kernel(dynamic=True)))
+
+
+@pytest.mark.parametrize("zeros", [(255, 137, 126), (3, 20, 200)], ids=str)
+@pytest.mark.parametrize("keys", [2050, 3000])
+def test_tiles_that_reach_beyond_what_a_unit_holds(keys: int, zeros: tuple[int, int, int]) -> None:
+    larger = Case.random(40, 2100, 256, 256, heads=1)
+    larger.run(larger.kernel(dynamic=True))  # leaves its numbers on the stack
+    case = Case.random(40, keys, 16, 16, heads=1, zeros=zeros, weight_scale=1 / 4096)
+    case.k[:] //= 32
+    case.check(case.run(case.kernel(dynamic=True)))
+
+
+@pytest.mark.parametrize("sizes", [(1, 2050, 512, 512), (40, 3000, 512, 512), (40, 2048, 32, 32)], ids=str)
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_a_small_stack_is_enough(sizes: tuple[int, int, int, int], dynamic: bool) -> None:
+    case = Case.random(*sizes, heads=1, weight_scale=1 / 4096)
+    results: list[Array] = []
+    before = threading.stack_size(512 << 10)
+    try:
+        thread = threading.Thread(target=lambda: results.append(case.run(case.kernel(dynamic=dynamic))))
+        thread.start()
+    finally:
+        threading.stack_size(before)
+    thread.join()
+    case.check(*results)
 
 
 @pytest.mark.parametrize("dynamic", [False, True])

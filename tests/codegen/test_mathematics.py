@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from lower86.codegen import mathematics
 from lower86.codegen.builder import F32, I64, LANES, PTR, VOID, Module, vector
+from lower86.codegen.isa import ISAS
 from lower86.codegen.llvm import LoadedCode, assembly, object_code
 from lower86.codegen.mathematics import FLOAT32_FUNCTIONS
 from lower86.codegen.target import Target
@@ -29,9 +30,9 @@ INF, NAN = math.inf, math.nan
 Array = np.ndarray
 
 
-def kernel(name: str, lanes: int) -> str:
+def kernel(name: str, lanes: int, level: str) -> str:
     """`void kernel(const float *x, float *y, int64_t n)`, n a multiple of 16, as LLVM assembly."""
-    module = Module("kernel")
+    module = Module("kernel", ISAS[level])
     code = module.function("kernel", VOID, PTR, PTR, I64)
     x, y, n = code.arguments
     with code.loop(0, n, lanes) as i:
@@ -44,7 +45,7 @@ def kernel(name: str, lanes: int) -> str:
 @cache
 def function(name: str, lanes: int = LANES, target: Target | None = None) -> Callable[[Array], Array]:
     chosen = target or Target.host()
-    loaded = LoadedCode([object_code(kernel(name, lanes), chosen.cpu, chosen.features)])
+    loaded = LoadedCode([object_code(kernel(name, lanes, chosen.level), chosen.cpu, chosen.features)])
     native = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)(loaded.address("kernel"))
 
     def call(x: Array, loaded: LoadedCode = loaded) -> Array:
@@ -247,7 +248,7 @@ def test_softplus_takes_beta_and_threshold(beta: float, threshold: float, monkey
 @pytest.mark.parametrize("name", FUNCTIONS)
 @pytest.mark.parametrize(("target", "wide"), [(Target.host(), True), (AVX2, False)], ids=["host", "avx2"])
 def test_no_branch_and_no_call(name: str, target: Target, wide: bool) -> None:
-    text = assembly(kernel(name, LANES), target.cpu, target.features)
+    text = assembly(kernel(name, LANES, target.level), target.cpu, target.features)
     jumps = [line for line in text.splitlines() if line.startswith(("\tj", "\tcall"))]
     assert len(jumps) <= 2  # the loop's own: whether to begin, whether to go on
     assert ("zmm" in text) == wide

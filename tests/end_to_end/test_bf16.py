@@ -16,8 +16,11 @@ from torch.fx import GraphModule
 
 import lower86
 from lower86.lowered import LoweredModule
+from lower86.ops.attention import int8_attention
+from tests.models import transformer
 from tests.models.checks import lower, lower_anyhow
-from tests.models.quantized import quantize
+from tests.models.counting import int8_macs
+from tests.models.quantized import in_float64, quantize
 
 pytestmark = pytest.mark.filterwarnings("ignore:The input of maxpool2d is not quantized:UserWarning")
 BF16 = torch.bfloat16
@@ -63,30 +66,18 @@ class Blocks(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
-def in_float64(quantized: GraphModule) -> GraphModule:
-    """The same integers and scales, everything else in float64."""
-    wide = copy.deepcopy(quantized)
-    for node in wide.graph.nodes:
-        if "decomposed.dequantize" in str(node.target):
-            node.kwargs = {**node.kwargs, "out_dtype": torch.float64}
-        if "decomposed.quantize" in str(node.target) or "choose_qparams" in str(node.target):
-            with wide.graph.inserting_before(node):
-                single = wide.graph.call_method("float", (node.args[0],))
-            node.update_arg(0, single)
-    wide.recompile()
-    return wide.double()
-
-
 def check(
     quantized: GraphModule,
     lowered: LoweredModule,
-    x: Tensor,
-    theirs: Callable[[Tensor], Tensor],
+    inputs: Tensor | tuple[Tensor, ...],
+    theirs: Callable[..., Tensor],
     factor: float = FACTOR,
 ) -> None:
+    inputs = inputs if isinstance(inputs, tuple) else (inputs,)
+    wide = (x.double() if x.is_floating_point() else x for x in inputs)
     with torch.no_grad():
-        exact, original = in_float64(quantized)(x.double()), theirs(x)
-    got = lowered(x)
+        exact, original = in_float64(quantized)(*wide), theirs(*inputs)
+    got = lowered(*inputs)
     assert got.dtype == original.dtype
     ours, bound = ((y.double() - exact).abs() for y in (got, original))
     assert ours.mean() <= factor * bound.mean(), (ours.mean(), bound.mean())
@@ -116,9 +107,26 @@ def test_encoder(quantizer: str) -> None:
     x = torch.randn(2, 33, 32).to(BF16)
     quantized = quantize(Encoder().to(BF16), (x,), quantizer=QUANTIZERS[quantizer])
     lowered = lower(quantized, x)
-    is_native(lowered, 6)
+    is_native(lowered, 8 if quantizer == "own" else 6)
     check(quantized, lowered, x, quantized)
     is_the_same_on_avx2(quantized, lowered, x)
+
+
+@pytest.mark.parametrize(
+    ("name", "attention", "dtype"),
+    [("bert-base", "eager", BF16), ("vit-s16", "sdpa", BF16), ("whisper-tiny", "sdpa", torch.float16)],
+)
+def test_transformers_with_int8_attention(name: str, attention: str, dtype: torch.dtype) -> None:
+    model = transformer.load(name, small=True, attention=attention).to(dtype)
+    (inputs,) = transformer.inputs(name, 1, small=True)
+    inputs = tuple(x.to(dtype) if x.is_floating_point() else x for x in inputs)
+    quantized = quantize(model, inputs, quantizer=lower86.X86Quantizer())
+    lowered = lower(quantized, *inputs)
+    explanation = lower86.explain(lowered)
+    assert (explanation.foreign, explanation.int8_fraction) == ((), 1.0)
+    assert sum(record.macs for record in explanation.operators) == sum(int8_macs(quantized, *inputs).values())
+    assert [node.target for node in lowered.graph.nodes].count(int8_attention) == 2
+    check(quantized, lowered, inputs, quantized)
 
 
 @pytest.mark.parametrize("quantizer", ["torchao", "own"])
@@ -131,10 +139,12 @@ def test_residual_blocks(quantizer: str) -> None:
     is_the_same_on_avx2(quantized, lowered, x)
 
 
-@pytest.mark.parametrize("model", [Encoder, Blocks])
-def test_lowered_under_autocast(model: type[nn.Module]) -> None:
+@pytest.mark.parametrize(
+    ("model", "quantizer", "contractions"), [(Encoder, "torchao", 6), (Encoder, "own", 8), (Blocks, "torchao", 6)]
+)
+def test_lowered_under_autocast(model: type[nn.Module], quantizer: str, contractions: int) -> None:
     x = torch.randn(2, 33, 32) if model is Encoder else torch.randn(2, 3, 16, 16)
-    quantized = quantize(model(), (x,))
+    quantized = quantize(model(), (x,), quantizer=QUANTIZERS[quantizer])
 
     def autocast(*inputs: Tensor) -> Any:
         with torch.autocast("cpu", BF16):
@@ -142,16 +152,17 @@ def test_lowered_under_autocast(model: type[nn.Module]) -> None:
 
     with torch.autocast("cpu", BF16):
         lowered = lower(quantized, x)
-    is_native(lowered, 6)
+    is_native(lowered, contractions)
     check(quantized, lowered, x, autocast)
 
 
-def test_dynamic_shapes() -> None:
+@pytest.mark.parametrize(("quantizer", "contractions"), [("torchao", 6), ("own", 8)])
+def test_dynamic_shapes(quantizer: str, contractions: int) -> None:
     x = torch.randn(2, 33, 32).to(BF16)
     shapes = {"x": {0: torch.export.Dim("b", max=64), 1: torch.export.Dim("n", max=128)}}
-    quantized = quantize(Encoder().to(BF16), (x,), dynamic_shapes=shapes)
+    quantized = quantize(Encoder().to(BF16), (x,), dynamic_shapes=shapes, quantizer=QUANTIZERS[quantizer])
     lowered = lower(quantized, x)
-    is_native(lowered, 6)
+    is_native(lowered, contractions)
     for b, n in ((1, 1), (3, 64), (2, 33)):
         given = torch.randn(b, n, 32).to(BF16)
         check(quantized, lowered, given, quantized)

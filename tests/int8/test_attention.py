@@ -16,7 +16,7 @@ from lower86 import X86Quantizer
 from lower86.ops.attention import int8_attention
 from tests.models.checks import lower, lower_anyhow
 from tests.models.qdq import Q, Scale
-from tests.models.quantized import quantize
+from tests.models.quantized import in_float64, quantize
 
 A = torch.ops.aten
 Inputs = tuple[Tensor, ...]
@@ -143,6 +143,51 @@ def test_attention_is_one_operator(name: str) -> None:
     lowered = check(model.eval(), inputs)
     (node,) = (node for node in lowered.graph.nodes if node.target is int8_attention)
     assert ("causal" in name) == node.kwargs.get("is_causal", False)
+
+
+BF16 = torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        *((name, BF16) for name in ("additive", "grouped, causal", "spelled out, filled", "windows")),
+        *((name, torch.float16) for name in ("boolean", "spelled out, bias and mask")),
+    ],
+)
+def test_attention_in_narrow_floats(name: str, dtype: torch.dtype) -> None:
+    model, inputs = CASES[name]
+    inputs = tuple(t.to(dtype) if t.is_floating_point() else t for t in inputs)
+    quantized = quantize(model.eval(), inputs, quantizer=X86Quantizer())
+    lowered = lower(quantized, *inputs)
+    assert [node.target for node in lowered.graph.nodes].count(int8_attention) == 1
+    with torch.no_grad():
+        wide = tuple(t.double() if t.is_floating_point() else t for t in inputs)
+        exact, wanted = in_float64(quantized)(*wide), quantized(*inputs)
+    got = lowered(*inputs)
+    assert got.dtype == dtype
+    assert (got.double() - exact).norm() <= 0.75 * (wanted.double() - exact).norm()  # which is rounded at every node
+    torch.testing.assert_close(lowered.run_reference(*inputs), got, rtol=2 * torch.finfo(dtype).eps, atol=1e-3)
+
+
+class RoundedWeights(nn.Module):
+    """As models in bf16 write it: a softmax in float32, of scores in bf16, cast back."""
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+        scores = torch.matmul(q, k.transpose(-1, -2)) * 0.35 + mask
+        return torch.matmul(F.softmax(scores, dim=-1, dtype=torch.float32).to(q.dtype), v)
+
+
+def test_a_softmax_in_float32_of_scores_in_bf16() -> None:
+    inputs = tuple(t.bfloat16() for t in (*operands(), torch.randn(2, 1, 5, 7)))
+    quantized = quantize(RoundedWeights(), inputs, quantizer=X86Quantizer())
+    lowered = lower(quantized, *inputs)
+    assert [node.target for node in lowered.graph.nodes].count(int8_attention) == 1
+    (node,) = (node for node in lowered.graph.nodes if node.target is int8_attention)
+    assert node.kwargs["weight_zero_point"] == 0  # the quantizer has seen the softmax behind the cast
+    with torch.no_grad():
+        exact, wanted = in_float64(quantized)(*(t.double() for t in inputs)), quantized(*inputs)
+    assert (lowered(*inputs).double() - exact).norm() <= 0.75 * (wanted.double() - exact).norm()
 
 
 def test_both_products_are_counted() -> None:

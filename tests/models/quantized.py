@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -33,3 +34,19 @@ def quantize(
     with torch.no_grad():
         prepared(*inputs, **(kwargs or {}))
     return convert_pt2e(prepared, fold_quantize=fold_quantize)
+
+
+def in_float64(quantized: GraphModule) -> GraphModule:
+    """The same integers and scales, everything else in float64."""
+    wide = copy.deepcopy(quantized)
+    for node in wide.graph.nodes:
+        if "decomposed.dequantize" in str(node.target):
+            node.kwargs = {**node.kwargs, "out_dtype": torch.float64}
+        if "decomposed.quantize" in str(node.target) or "choose_qparams" in str(node.target):
+            with wide.graph.inserting_before(node):
+                single = wide.graph.call_method("float", (node.args[0],))
+            node.update_arg(0, single)
+        if node.target is torch.ops.aten.to.dtype and node.args[1] in (torch.bfloat16, torch.float16):
+            node.update_arg(1, torch.float64)
+    wide.recompile()
+    return wide.double()

@@ -21,10 +21,12 @@ from lower86.program.kernels import (
     Fill,
     Interleave,
     Left,
+    Pack,
     Pointwise,
     Reduction,
     Right,
     Rows,
+    RowSums,
 )  # fmt: skip
 from lower86.program.program import Dim, Foreign, Loop, Packing, Program, Step, Value, constant_bytes, native_steps
 from lower86.program.sizes import Size, ceil_div, dim_atom, evaluate, names
@@ -65,6 +67,7 @@ KERNELS = {
         "u8s8", (D0, 7, D1), 33, (3, 5), Left(0, (), (D1 * 900, 99, 66), (99, 33)), 1, 2, body(), 2
     ),
     "fill": Fill(0, "u8", D0 * 48, (Band(D1, (D0, 2, 48), (64, 16)), Band(0, (3,), ()))),
+    "pack": Pack((D0, 3), 64, D1, (D1 * 192, 64, 1, 192), "u8", False, RowSums((D0, 5), (D1, 64), "i8")),
     "interleave": Interleave((D0, D1, 3), body(), 9),
     "attention": Attention(
         D0, 12, D1, (D1 + 5) // 6, 64, 32, (768 * D1, 64, 768), (768 * D1, 64, 768), (0, 32, 384), 3, True,
@@ -155,7 +158,7 @@ def test_other_versions_are_refused() -> None:
         ("pointwise", 2 * 1),  # 10 rows by 8, one chunk
         ("rows", 3),
         ("vertical", 3),
-        ("int8", 10 * 2 * 1),  # 10 of the batch, 2 panels, 1 block of 4 tiles
+        ("int8", 10 * 2 * 4),  # 10 of the batch, 2 panels, 4 blocks of a tile
         ("wide", 1),
         ("attention", 10 * 12),
         ("unmasked", 1),

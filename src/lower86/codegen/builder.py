@@ -135,8 +135,8 @@ class Code:
         number: object = float(value) if kind in (F32, F64) else int(value)
         return ir.Constant(kind, number)
 
-    def vector_of(self, element: Type, values: Sequence[int]) -> Value:
-        """A vector of integer constants."""
+    def vector_of(self, element: Type, values: Sequence[float]) -> Value:
+        """A vector of constants."""
         return ir.Constant(vector(element, len(values)), list(values))
 
     def bits_of(self, value: float) -> Value:

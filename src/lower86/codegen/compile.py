@@ -18,6 +18,7 @@ from ..program.kernels import (
     Interleave,
     Kernel,
     Left,
+    Pack,
     Pointwise,
     Right,
     Rows,
@@ -33,6 +34,7 @@ from .frame import Frame, Layout
 from .int8_attention import emit_int8_attention
 from .interleave import emit_interleave
 from .isa import ISAS
+from .pack import emit_pack
 from .pointwise import emit_pointwise
 from .rows import emit_rows
 from .target import Target
@@ -49,6 +51,7 @@ _EMITTERS: Mapping[type[Any], Callable[..., None]] = {
     Contraction: emit_contraction,
     Attention: _emit_attention,
     Depthwise: emit_depthwise,
+    Pack: emit_pack,
     Fill: emit_fill,
 }
 
@@ -77,6 +80,9 @@ def layout_of(kernel: Kernel) -> Layout:
             elif isinstance(part, Fill):
                 slots.append(part.slot + 1)
                 params.append(1)
+            elif isinstance(part, Pack):
+                slots.append(5 if part.rows is not None else 3)
+                params.append(2)
             elif isinstance(part, Attention):
                 slots.append(3)
                 params.append(len(ATTENTION_PARAMS) if part.integers else 1)

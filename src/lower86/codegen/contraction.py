@@ -38,7 +38,7 @@ class _Tiles:
 
     def __init__(self, frame: Frame, kernel: Contraction) -> None:
         self.module, self.layout, self.kernel = frame.code.module, frame.layout, kernel
-        self.in_registers = stays_in_registers(kernel, len(_heights(kernel)), self.module.isa.wide)
+        self.in_registers = stays_in_registers(kernel, self.module.isa.wide)
         self._made: dict[tuple[object, ...], Value] = {}
 
     def tile(self, height: int, vectors: int, masked: bool) -> Value:
@@ -90,12 +90,9 @@ def emit_contraction(frame: Frame, kernel: Contraction) -> None:
     m, n = frame.size(product(kernel.m)), frame.size(kernel.n)
     rows, blocks, count = kernel.tile_rows, frame.size(kernel.blocks), frame.size(kernel.tile_count)
     panels = code.div(code.add(n, TILE_COLUMNS - 1), TILE_COLUMNS)
-    if kernel.columns_first:
-        block, rest = code.rem(frame.unit, blocks), code.div(frame.unit, blocks)
-        panel, rest = code.rem(rest, panels), code.div(rest, panels)
-    else:
-        panel, rest = code.rem(frame.unit, panels), code.div(frame.unit, panels)
-        block, rest = code.rem(rest, blocks), code.div(rest, blocks)
+    together = code.mul(panels, blocks)
+    unit, rest = code.rem(frame.unit, together), code.div(frame.unit, together)
+    panel, block = _panel_and_block(code, unit, panels, blocks, _is_below(code, m, kernel.columns_below))
     batch = frame.split(rest, kernel.batch)
 
     left, right = kernel.left, kernel.right
@@ -124,6 +121,25 @@ def emit_contraction(frame: Frame, kernel: Contraction) -> None:
             run = partial(_through_buffer, frame, tiles, place, scratch, entries or scratch)
         _by_width(code, kernel, panel, panels, run)
     code.ret()
+
+
+def _is_below(code: Code, m: Value | int, bound: int) -> Value | bool:
+    return m < bound if isinstance(m, int) else bound > 0 and code.less(m, bound)
+
+
+def _panel_and_block(
+    code: Code, unit: Value | int, panels: Value | int, blocks: Value | int, columns_first: Value | bool
+) -> tuple[Value | int, Value | int]:
+    """Which panel and which block of rows a unit is."""
+    by_rows = code.rem(unit, panels), code.div(unit, panels)
+    by_columns = code.div(unit, blocks), code.rem(unit, blocks)
+    if isinstance(columns_first, bool):
+        return by_columns if columns_first else by_rows
+    panel, block = (
+        code.b.select(columns_first, code.i64(one), code.i64(other))
+        for one, other in zip(by_columns, by_rows, strict=True)
+    )
+    return panel, block
 
 
 @dataclass(frozen=True)

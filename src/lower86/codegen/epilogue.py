@@ -22,14 +22,13 @@ _SIMPLE = frozenset(
      "lt", "le", "gt", "ge", "quantize", "quantize_bounded", "dequantize")
 )  # fmt: skip
 _MOST_NODES = 24
-_MOST_HEIGHTS = 2
 
 
-def stays_in_registers(kernel: Contraction, heights: int, isa_is_wide: bool) -> bool:
-    """Whether tiles, of so many heights, compute the body themselves."""
+def stays_in_registers(kernel: Contraction, isa_is_wide: bool) -> bool:
+    """Whether tiles compute the body themselves."""
     nodes = kernel.body.nodes
     small = len(nodes) <= _MOST_NODES and all(node.op in _SIMPLE for node in nodes)
-    return isa_is_wide and small and heights <= _MOST_HEIGHTS and not kernel.wide
+    return isa_is_wide and small and not kernel.wide
 
 
 def sum_type(kernel: Contraction) -> Type:

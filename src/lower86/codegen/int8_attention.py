@@ -7,8 +7,8 @@ register tile of contractions (`tile.py`), six rows by 32 queries:
     out[dim][query]    = Σ_t u8(v)[t, dim] · s8(p)[t][query]        values transposed, weights packed
 
 The weights are quantized after they have been divided by their sum, so a unit has two rounds: one over all scores, for
-the maximum and the sum, and one that quantizes and adds up values. It holds the scores of up to 2048 keys in between;
-of more, it computes them again for the second round.
+the maximum and the sum, and one that quantizes and adds up values. It holds the scores of up to 2048 keys in between,
+fewer where heads are wide; of more, it computes them again for the second round.
 
 Zero points come off the sums: each product needs the sums of its operands' integers. Those of a query are part of what
 its scores begin with; those of keys and values are taken by themselves; those of the weights are the output of one more
@@ -61,8 +61,8 @@ def _emit_queries(k: UnitCode) -> None:
         for j in range(VECTORS):
             code.store(code.constant(vector(F32), value), code.at(buffer, 64 * j), align=64)
     if not k.is_one_round:
-        _fill_zero(code, buffers.out, k.groups * TILE_ROWS * VECTORS)
-        with code.when(k.holds_some):
+        with code.when(code.b.or_(k.holds_some, code.less(end, 1))):
+            _fill_zero(code, buffers.out, k.groups * TILE_ROWS * VECTORS)
             _fill_zero(code, buffers.value_sums, -(-k.kernel.value_dim // LANES))
     with code.loop(0, end, k.keys_held) as first:
         _scores(k, first)
@@ -181,7 +181,7 @@ def _add_values(k: UnitCode, padded: Value | int) -> None:
     k.for_vectors(add)
     if k.is_one_round:
         return
-    with code.loop(0, code.mul(k.groups * TILE_ROWS, VECTORS)) as i:
+    with code.when(k.holds_some), code.loop(0, code.mul(k.groups * TILE_ROWS, VECTORS)) as i:
         at = code.at(buffers.out, code.mul(i, 64))
         some = code.load(vector(I32), code.at(buffers.sums, code.mul(i, 64)), align=64)
         code.store(code.b.add(code.load(vector(I32), at, align=64), some), at, align=64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..program.kernels import TILE_ROWS
 from .builder import F32, I8, I32, LANES, Value, vector
 from .int8_attention_unit import COLUMNS, LINE, UnitCode
 from .pointwise import lane_loop
@@ -70,9 +71,9 @@ def _start_of_scores(k: UnitCode, words: int) -> None:
 
 
 def sum_keys(k: UnitCode, first: Value) -> None:
-    """The sums of the keys from `first` on."""
+    """The sums of the keys from `first` on, those of the last tile's rows beyond what is held among them."""
     code, row_bytes = k.code, k.frame.size(k.kernel.k[2])
-    with code.loop(0, code.minimum(k.keys_held, code.sub(k.unit.end, first))) as t:
+    with code.loop(0, code.minimum(k.keys_held + TILE_ROWS - 1, code.sub(k.unit.end, first))) as t:
         row = code.at(k.unit.k, code.mul(code.add(first, t), row_bytes))
         code.store(_sum_of_key(k, row), code.at(k.buffers.key_sums, code.mul(t, 4)))
 

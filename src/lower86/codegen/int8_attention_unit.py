@@ -14,7 +14,9 @@ from .frame import Frame
 from .tile import emit_tile
 
 _KEYS = 2048
-"""Keys whose scores a unit holds."""
+"""Keys whose scores a unit holds at most."""
+_STACK_BYTES = 400 << 10
+"""A unit's memory, which is on the stack: threads may have one of 512 KB."""
 COLUMNS = 32
 """Queries handled at once: with more, scores and weights of 128 keys would fall out of the first cache level."""
 VECTORS = COLUMNS // LANES
@@ -28,8 +30,8 @@ class Buffers:
 
     queries: [d/word][32][word] s8; start: 32 i32 that scores begin with; scores: [key][32] f32, with a tile's rows
     more; weights: [key/word][32][word] s8; values: [key/word][`dims`][word] u8, the dim after the last all ones;
-    value_sums: an i32 a dim; key_sums: one a key; sums: [dim][32] i32; out: the same, of all keys; top, total, scale:
-    32 f32.
+    value_sums: an i32 a dim; key_sums: one a key; sums: [dim][32] i32; out: the same, of all keys, which are those of
+    `sums` if a unit holds all keys; top, total, scale: 32 f32.
     """
 
     queries: Value
@@ -55,29 +57,38 @@ class UnitCode:
     def __init__(self, frame: Frame, kernel: Attention, integers: IntegerProducts) -> None:
         self.frame, self.kernel, self.integers, self.code = frame, kernel, integers, frame.code
         self.isa, self.unit = frame.code.module.isa, unit_of(frame, kernel)
+        self.groups = -(-(kernel.value_dim + 1) // TILE_ROWS)
+        self.value_rows = max(self.groups * TILE_ROWS, -(-kernel.value_dim // LANES) * LANES)
         keys = kernel.keys if isinstance(kernel.keys, int) and kernel.keys else _KEYS + 1
-        self.keys_held = min(_KEYS, -(-keys // LANES) * LANES)
-        self.is_one_round = keys <= _KEYS
+        most = min(_KEYS, self._most_keys())
+        self.keys_held = min(most, -(-keys // LANES) * LANES)
+        self.is_one_round = keys <= most
         self.holds_some = self.code.less(self.keys_held, self.unit.end)
         self.holds_all = self.code.b.not_(self.holds_some)
-        self.groups = -(-(kernel.value_dim + 1) // TILE_ROWS)
         self.buffers = self._memory()
         self._tiles: dict[tuple[str, int], Value] = {}
 
+    def _most_keys(self) -> int:
+        """As many as fit the stack beside results of this size."""
+        a_key = LINE + COLUMNS + self.value_rows + 4
+        rest = 2 * self.value_rows * LINE + self.kernel.head_dim * COLUMNS + 16 * LINE
+        return (_STACK_BYTES - rest) // a_key // LANES * LANES
+
     def _memory(self) -> Buffers:
-        code, kernel, held = self.code, self.kernel, self.keys_held
+        code, kernel, held, rows = self.code, self.kernel, self.keys_held, self.value_rows
         words = -(-kernel.head_dim // self.isa.word)
-        rows = max(self.groups * TILE_ROWS, -(-kernel.value_dim // LANES) * LANES)
 
         def bytes_of(count: int) -> Value:
             return code.stack(I8, count)
 
-        sums = bytes_of(rows * LINE)
+        sums = out = bytes_of(rows * LINE)
+        if not self.is_one_round:
+            out = code.b.select(self.holds_all, sums, bytes_of(rows * LINE))
         return Buffers(
             queries=bytes_of(words * self.isa.word * COLUMNS), start=bytes_of(LINE),
             scores=bytes_of((held + TILE_ROWS) * LINE), weights=bytes_of(held * COLUMNS),
             values=bytes_of(held * rows), value_sums=bytes_of(4 * rows), key_sums=bytes_of(4 * held + 64), sums=sums,
-            out=sums if self.is_one_round else bytes_of(rows * LINE), top=bytes_of(LINE), total=bytes_of(LINE),
+            out=out, top=bytes_of(LINE), total=bytes_of(LINE),
             scale=bytes_of(LINE), entries=code.stack(I64, TILE_ROWS), zeros=bytes_of(LINE), dims=rows,
         )  # fmt: skip
 

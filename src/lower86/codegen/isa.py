@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .builder import BF16, I8, I16, I32, LANES, Code, Type, Value, vector
+from .builder import BF16, F32, I8, I16, I32, LANES, Code, Type, Value, is_vector, vector
 from .storage import lower_halves, upper_halves
 
 
@@ -122,6 +122,25 @@ class Isa:
         # Each quarter of the result holds a word of four bytes of every vector.
         order = [16 * quarter + 4 * i + lane for quarter in range(4) for lane in range(4) for i in range(4)]
         return code.shuffled(narrow, order)
+
+    def sixteenth(self, code: Code, table: Sequence[float], index: Value) -> Value:
+        """Of 16 float32, for each i32, a lane or a scalar, the one that its lowest four bits count to."""
+        values = code.vector_of(F32, table)
+        if not is_vector(index):
+            return code.b.extract_element(values, code.b.and_(index, code.i32(15)))
+        if self.wide:
+            permute = code.module.declare("llvm.x86.avx512.permvar.sf.512", values.type, values.type, index.type)
+            return code.call(permute, [values, index])
+        half = vector(F32, LANES // 2)
+        permute = code.module.declare("llvm.x86.avx2.permps", half, half, vector(I32, LANES // 2))
+        low, high = (code.vector_of(F32, table[first : first + LANES // 2]) for first in (0, LANES // 2))
+        pieces = []
+        for first in (0, LANES // 2):
+            part = code.part(index, first, LANES // 2)
+            # The fourth bit, as the sign that a blend chooses by.
+            upper = code.b.icmp_signed("<", code.b.shl(part, code.constant(part.type, 28)), code.constant(part.type, 0))
+            pieces.append(code.b.select(upper, code.call(permute, [high, part]), code.call(permute, [low, part])))
+        return code.joined(*pieces)
 
     def _narrowed(self, code: Code, name: str, element: Type, low: Value, high: Value) -> Value:
         kind = vector(element, 2 * low.type.count)

@@ -42,6 +42,7 @@ AVERAGES = (
 )  # fmt: skip
 """What has a smaller range than its operand: its result gets parameters of its own."""
 ADDS = (_A.add.Tensor,)
+_CASTS = (_A.to.dtype, _A.to.dtype_layout, _A._to_copy.default)
 BETWEEN = (*MOVEMENT, *CLAMPS, *SELECTIONS, *AVERAGES)
 
 OPERATORS = (*LINEARS, *PRODUCTS, *CONVOLUTIONS, ATTENTION, *RECURRENT, *BETWEEN, *ADDS)
@@ -85,8 +86,8 @@ def _annotate_contraction(contraction: Contraction, config: QuantizationConfig) 
 
 
 def _is_probability(node: Node) -> bool:
-    """Whether the value is a softmax, perhaps moved."""
-    while is_call(node, *MOVEMENT) or _is_idle_dropout(node):
+    """Whether the value is a softmax, perhaps moved or cast, as from a float32 one in a model in bf16."""
+    while is_call(node, *MOVEMENT, *_CASTS) or _is_idle_dropout(node):
         node = node.all_input_nodes[0]
     return is_call(node, _A.softmax.int, _A._softmax.default, _A._safe_softmax.default)
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
-from ..graph.arguments import arguments, is_call, is_float32, tensor_of
+from ..graph.arguments import arguments, is_call, is_float, tensor_of
 from ..graph.edit import insert, insert_constant, replace
 
 _A = torch.ops.aten
@@ -39,7 +39,7 @@ def spell_attention(module: GraphModule, is_wanted: Callable[[Node], bool]) -> N
 def _can_spell(node: Node) -> bool:
     given = arguments(node)
     operands = [given[name] for name in ("query", "key", "value")]
-    if not all(is_float32(operand) for operand in operands):
+    if not all(is_float(operand) for operand in operands):
         return False
     query, key, value = (tensor_of(operand) for operand in operands)
     heads = [tensor.shape[-3] for tensor in (query, key, value)] if given["enable_gqa"] else []

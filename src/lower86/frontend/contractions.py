@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch.fx import Node
 
-from ..graph.arguments import is_float, is_float32
+from ..graph.arguments import is_float
 from .memory import Memory
 
 _A = torch.ops.aten
@@ -55,8 +55,7 @@ class Contraction:
 def contraction_of(node: Node, memory: Memory) -> Contraction | None:
     """The contraction that `node` computes; None if it is none, or one that cannot be quantized.
 
-    That is one whose operands are empty, not floats, all constant or written in place later, or vectors of a product;
-    or a product of activations in less than float32, which int8 attention does not take in.
+    That is one whose operands are empty, not floats, all constant or written in place later, or vectors of a product.
     """
     if node.op != "call_function":
         return None
@@ -82,7 +81,7 @@ def contraction_of(node: Node, memory: Memory) -> Contraction | None:
     if node.target in CONVOLUTIONS:
         return Contraction(node, "convolution", (first,), second, axis) if constant[1] else None
     if constant == (False, False):
-        return Contraction(node, "product", (first, second)) if is_float32(first) and is_float32(second) else None
+        return Contraction(node, "product", (first, second))
     if constant[1]:
         axis = 0 if node.target in LINEARS else rank(second) - 1
         return Contraction(node, "linear", (first,), second, axis)

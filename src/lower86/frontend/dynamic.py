@@ -76,7 +76,8 @@ def _larger(value: Any, spec: Any) -> Any:
             value = _resized(value, axis, _wanted(dim, value.shape[axis]))
         return value
     if isinstance(value, Mapping) and isinstance(spec, Mapping):
-        return type(value)({key: _larger(item, spec.get(key)) for key, item in value.items()})  # type: ignore[call-arg]
+        kind: Any = type(value)
+        return kind({key: _larger(item, spec.get(key)) for key, item in value.items()})
     children, structure = pytree.tree_flatten(value, is_leaf=lambda part: part is not value)
     parts = spec if isinstance(spec, (list, tuple)) else pytree.tree_leaves(spec, is_leaf=lambda part: part is not spec)
     if len(parts) != len(children):

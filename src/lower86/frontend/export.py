@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -32,7 +32,8 @@ def export_module(
     args, kwargs = tuple(example_inputs), dict(example_kwargs or {})
     collection: Any = dynamic_shapes
     if isinstance(collection, torch.export.ShapesCollection):
-        dynamic_shapes = collection.dynamic_shapes(model, args, kwargs)  # type: ignore[no-untyped-call]
+        shapes_of: Callable[..., Any] = collection.dynamic_shapes
+        dynamic_shapes = shapes_of(model, args, kwargs)
     with torch.no_grad(), specs_copied_quietly():
         if dynamic_shapes is None:
             dynamic_shapes = kept_dims(model, args, kwargs)

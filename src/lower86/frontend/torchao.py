@@ -64,17 +64,20 @@ Spec = Any
 
 def prepare(model: GraphModule, quantizer: Quantizer) -> GraphModule:
     """An exported model with observers where `quantizer` wants values quantized."""
-    return prepare_pt2e(model, quantizer)  # type: ignore[no-any-return]
+    prepared: GraphModule = prepare_pt2e(model, quantizer)
+    return prepared
 
 
 def prepare_qat(model: GraphModule, quantizer: Quantizer) -> GraphModule:
     """An exported model that rounds in training as it will when it is quantized."""
-    return prepare_qat_pt2e(model, quantizer)  # type: ignore[no-any-return]
+    prepared: GraphModule = prepare_qat_pt2e(model, quantizer)
+    return prepared
 
 
 def convert(model: GraphModule, *, fold_quantize: bool = True) -> GraphModule:
     """The quantized model: quantize/dequantize pairs in place of observers, weights as integers."""
-    return convert_pt2e(model, fold_quantize=fold_quantize)  # type: ignore[no-any-return]
+    converted: GraphModule = convert_pt2e(model, fold_quantize=fold_quantize)
+    return converted
 
 
 def annotate_input(node: Node, operand: Node, spec: Spec) -> None:
@@ -144,7 +147,7 @@ def activation_spec(config: QuantizationConfig) -> Spec:
 
 
 @dataclass(frozen=True)
-class StateSpec(QuantizationSpec):  # type: ignore[misc]
+class StateSpec(QuantizationSpec):  # type: ignore[misc]  # torchao has no types
     """Watched, but quantized by the recurrent layer itself, inside: its readers get floats."""
 
 
@@ -192,7 +195,7 @@ def weight_spec(config: QuantizationConfig, axis: int) -> Spec:
     )
 
 
-class StateObserver(AffineQuantizedObserverBase):  # type: ignore[misc]
+class StateObserver(AffineQuantizedObserverBase):  # type: ignore[misc]  # torchao has no types
     """Watches the states of a recurrent layer; `convert` tells that layer their parameters, and writes nothing else."""
 
     def __init__(
@@ -221,7 +224,7 @@ class StateObserver(AffineQuantizedObserverBase):  # type: ignore[misc]
         model.graph.erase_node(observer_node)
 
 
-class PerTokenObserver(AffineQuantizedObserverBase):  # type: ignore[misc]
+class PerTokenObserver(AffineQuantizedObserverBase):  # type: ignore[misc]  # torchao has no types
     """Stands where `convert` writes a quantization with one run-time scale for each row of the last dim."""
 
     def __init__(

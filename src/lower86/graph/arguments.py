@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,12 @@ from torch.fx import Node
 def is_call(node: object, *targets: Any) -> bool:
     """Whether `node` is an FX node that calls one of `targets`."""
     return isinstance(node, Node) and node.op == "call_function" and node.target in targets
+
+
+def function_of(node: Node) -> Callable[..., Any]:
+    """What a call calls."""
+    assert callable(node.target), f"{node} is no call of a function"
+    return node.target
 
 
 def arguments(node: Node) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from torch._dispatch.python import enable_python_dispatcher
 from torch.fx import GraphModule, Node
 
 from ..errors import GraphError, first_line
+from .arguments import function_of
 from .source import describe
 from .state import is_state, is_write
 
@@ -56,14 +57,15 @@ def example(node: Node) -> Any:
     def value(argument: Any) -> Any:
         return argument.meta["val"] if isinstance(argument, Node) else argument
 
-    args = torch.fx.node.map_arg(node.args, value)
-    kwargs = torch.fx.node.map_arg(node.kwargs, value)
+    args: Any = torch.fx.node.map_arg(node.args, value)
+    kwargs: Any = torch.fx.node.map_arg(node.kwargs, value)
+    function = function_of(node)
     mode = next((v.fake_mode for v in _tensors((args, kwargs)) if hasattr(v, "fake_mode")), None)
     if mode is None:
-        return node.target(*args, **kwargs)  # type: ignore[operator,misc,unused-ignore]
+        return function(*args, **kwargs)
     # Python's own shape functions where PyTorch has two: the ones in C++ would fix sizes that vary.
     with mode, enable_python_dispatcher():
-        return node.target(*args, **kwargs)  # type: ignore[operator,misc,unused-ignore]
+        return function(*args, **kwargs)
 
 
 def add_examples(module: GraphModule) -> None:

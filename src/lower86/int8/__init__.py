@@ -19,6 +19,7 @@ from .drop_roundings import drop_roundings
 from .fold_requantize import fold_requantize
 from .leftovers import spell_leftovers
 from .linear import keep_lowered, lower_linear
+from .matmul import keep_lowered_matmul, lower_matmul
 from .record import Lowered, Record, Refusal
 from .recurrent import keep_lowered_recurrent, lower_recurrent
 from .refused import refuse_others
@@ -28,8 +29,8 @@ from .split_extremes import split_extremes
 Rule = Callable[[GraphModule, Node], "Lowered | Refusal | None"]
 
 RULES: tuple[Rule, ...] = (
-    lower_linear, lower_conv, lower_attention, lower_recurrent,
-    keep_lowered, keep_lowered_conv, keep_lowered_attention, keep_lowered_recurrent, refuse_others,
+    lower_attention, lower_matmul, lower_linear, lower_conv, lower_recurrent,
+    keep_lowered, keep_lowered_conv, keep_lowered_attention, keep_lowered_matmul, keep_lowered_recurrent, refuse_others,
 )  # fmt: skip
 
 

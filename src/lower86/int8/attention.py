@@ -6,7 +6,8 @@
 
 The mask is what is added to the scores, or what `where` puts in their place, which must be -inf or as good as that;
 several become one that is added. Scores and weights may be reshaped on their way, as long as their rows and columns
-stay: windows are batches for a while, and a group of heads that share one key head is a dim of its own.
+stay: windows are batches for a while, and a group of heads that share one key head is a dim of its own. Where the model
+rounds them to bf16 or f16, nothing is rounded, as between other integers (`drop_roundings.py`).
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
-from ..graph.arguments import arguments, is_call, is_float32, same_shape, same_size, shape_of, source_of
-from ..graph.edit import insert, replace
-from ..graph.qparams import QParams, is_plain_dequantize, is_plain_quantize, qparams_of, same
+from ..graph.arguments import arguments, is_call, is_float, same_shape, same_size, shape_of, source_of
+from ..graph.edit import insert
+from ..graph.qparams import QParams, is_plain_quantize, is_whole_dequantize, qparams_of, same
 from ..ops.attention import MOST_DIMS, int8_attention
+from .operands import finish
 from .record import Lowered, record, size_hint
-from .scores import Term, is_only_read, mask_of, scores_of, through_reshapes
+from .scores import Term, is_only_read, mask_of, scores_of, through_changes
 
 _A = torch.ops.aten
 _BYTES = (torch.uint8, torch.int8)
@@ -54,9 +56,7 @@ def lower_attention(module: GraphModule, node: Node) -> Lowered | None:
     found = _attention(module, node)
     if found is not None:
         made = record(node, _macs(node))
-        result = _rewrite(module, node, found)
-        replace(node, result)
-        result.name = made.node
+        finish(node, _rewrite(module, node, found), made.node)
         return Lowered(made)
     last = _last_product(node)
     found = _attention(module, last) if last is not None else None
@@ -99,14 +99,14 @@ def _attention(module: GraphModule, node: Node) -> _Attention | None:
     weights, value = node.args[:2]
     if not (_is_static_dequantize(module, weights) and _is_static_dequantize(module, value)):
         return None
-    quantize = through_reshapes(_source(weights))
+    quantize = through_changes(_source(weights))
     if not is_plain_quantize(quantize) or not qparams_of(module, quantize).is_static or not is_only_read(quantize):
         return None
     written, read = qparams_of(module, quantize), qparams_of(module, weights)
     if not same(written, read) or not isinstance(written.scale, float) or written.scale < _LEAST_STEP:
         return None
-    softmax = through_reshapes(_source(quantize))
-    if not is_call(softmax, _A.softmax.int, _A._softmax.default, _A._safe_softmax.default) or not is_float32(softmax):
+    softmax = through_changes(_source(quantize))
+    if not is_call(softmax, _A.softmax.int, _A._softmax.default, _A._safe_softmax.default) or not is_float(softmax):
         return None
     rank = len(shape_of(softmax))
     if arguments(softmax)["dim"] % rank != rank - 1 or not is_only_read(softmax):
@@ -123,7 +123,7 @@ def _attention(module: GraphModule, node: Node) -> _Attention | None:
 
 
 def _is_static_dequantize(module: GraphModule, node: Any) -> bool:
-    if not is_plain_dequantize(node):
+    if not is_whole_dequantize(node):
         return False
     qparams = qparams_of(module, node)
     return qparams.is_static and qparams.dtype in _BYTES

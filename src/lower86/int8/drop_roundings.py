@@ -17,14 +17,17 @@ from ..graph.arguments import is_call, tensor_of
 from ..graph.edit import insert
 from ..graph.qparams import is_plain_quantize, is_whole_dequantize
 from ..normalize.precision import NARROW
+from ..ops.attention import int8_attention
 from ..ops.conv import int8_conv
 from ..ops.linear import int8_linear
+from ..ops.matmul import int8_matmul
 
 _A = torch.ops.aten
+_CONTRACTIONS = (int8_linear, int8_conv, int8_matmul, int8_attention)
 _THROUGH = (
     _A.relu.default, _A.relu6.default, _A.hardtanh.default, _A.clamp.default, _A.gelu.default, _A.silu.default,
     _A.sigmoid.default, _A.tanh.default, _A.hardswish.default, _A.hardsigmoid.default, _A.leaky_relu.default,
-    _A.add.Tensor, _A.sub.Tensor, _A.mul.Tensor,
+    _A.add.Tensor, _A.sub.Tensor, _A.mul.Tensor, _A.div.Tensor,
 )  # fmt: skip
 
 
@@ -40,7 +43,7 @@ def _is_wide_inside(node: Any) -> bool:
     if not isinstance(node, Node) or len(node.users) != 1 or tensor_of(node).dtype not in NARROW:
         return False
     if is_call(node, _A._to_copy.default):
-        return is_call(node.args[0], int8_linear, int8_conv)
+        return is_call(node.args[0], *_CONTRACTIONS)
     return is_call(node, *_THROUGH) and any(_is_wide_inside(operand) for operand in node.all_input_nodes)
 
 

@@ -21,9 +21,10 @@ from ..graph.edit import constant_of, insert_constant
 from ..graph.qparams import is_plain_quantize, is_whole_dequantize
 from ..ops.conv import int8_conv
 from ..ops.linear import int8_linear
+from ..ops.matmul import int8_matmul
 
 _A = torch.ops.aten
-_CONTRACTIONS = (int8_conv, int8_linear)
+_CONTRACTIONS = (int8_conv, int8_linear, int8_matmul)
 _BOUNDS = ("min", "max")
 
 
@@ -47,7 +48,7 @@ def _scaled_by(module: GraphModule, node: Any, factor: float) -> list[Node] | No
         return None
     if is_call(node, *_CONTRACTIONS):
         given = arguments(node)
-        constants = [constant_of(module, given[name]) for name in ("scale", "bias") if given[name] is not None]
+        constants = [constant_of(module, given[name]) for name in ("scale", "bias") if given.get(name) is not None]
         return [node] if all(c is not None and _keeps_its_digits(c, factor) for c in constants) else None
     if is_whole_dequantize(node):
         return [node] if _keeps_its_digits(torch.tensor(arguments(node)["scale"]), factor) else None

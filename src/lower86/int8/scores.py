@@ -1,4 +1,4 @@
-"""What stands between an attention's two products: scaling, masks, reshapes that keep rows and columns.
+"""What stands between an attention's two products: scaling, masks, casts, reshapes that keep rows and columns.
 
     softmax(where(m, product · c, -inf) + b)   ->   the product, c, and the masks
 
@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
-from ..graph.arguments import arguments, is_call, is_float32, same_shape, same_size, shape_of, source_of
+from ..graph.arguments import arguments, is_call, is_float, same_shape, same_size, shape_of, source_of
 from ..graph.edit import constant_of, insert
+from ..normalize.precision import widened
 
 _A = torch.ops.aten
 _AS_GOOD_AS_INFINITE = -1e30
@@ -44,11 +45,17 @@ def is_only_read(node: Node) -> bool:
     return len(node.users) == 1
 
 
-def through_reshapes(node: Node) -> Node:
-    """What single readers only reshape, rows and columns as they are."""
-    while is_call(node, _A.reshape.default) and is_only_read(node) and _keeps_rows(node):
+def through_changes(node: Node) -> Node:
+    """What single readers only reshape, rows and columns as they are, or round to another float."""
+    while is_only_read(node) and _changes_no_element(node):
         node = source_of(node)
     return node
+
+
+def _changes_no_element(node: Node) -> bool:
+    if is_call(node, _A._to_copy.default):
+        return is_float(node) and is_float(source_of(node))
+    return is_call(node, _A.reshape.default) and _keeps_rows(node)
 
 
 def _keeps_rows(reshape: Node) -> bool:
@@ -60,10 +67,10 @@ def scores_of(module: GraphModule, node: Node) -> tuple[Node, float, tuple[Term,
     """The product under a chain of scaling and masking, the scale of it all, and the masks."""
     factor, terms = 1.0, list[Term]()
     while not is_call(node, _A.matmul.default):
-        if not is_float32(node) or not is_only_read(node) or len(shape_of(node)) < 2:
+        if not is_float(node) or not is_only_read(node) or len(shape_of(node)) < 2:
             return None
         leading = shape_of(node)[:-2]
-        if is_call(node, _A.reshape.default) and _keeps_rows(node):
+        if _changes_no_element(node):
             node = source_of(node)
             continue
         first, second = node.args[0], node.args[1] if len(node.args) > 1 else None
@@ -72,7 +79,7 @@ def scores_of(module: GraphModule, node: Node) -> tuple[Node, float, tuple[Term,
             inner = first
         elif is_call(node, _A.add.Tensor) and arguments(node)["alpha"] == 1:
             inner, added = (first, second) if _leads_to_product(first) else (second, first)
-            if not isinstance(added, Node) or not is_float32(added):
+            if not isinstance(added, Node) or not is_float(added):
                 return None
             terms.append(Term(leading, added=added, factor=factor))
         else:
@@ -88,8 +95,8 @@ def scores_of(module: GraphModule, node: Node) -> tuple[Node, float, tuple[Term,
 
 
 def _leads_to_product(node: Any) -> bool:
-    """Whether a product is under the node, by first operands of what `_scores` follows."""
-    passed = (_A.reshape.default, _A.mul.Tensor, _A.div.Tensor, _A.add.Tensor)
+    """Whether a product is under the node, by first operands of what `scores_of` follows."""
+    passed = (_A.reshape.default, _A._to_copy.default, _A.mul.Tensor, _A.div.Tensor, _A.add.Tensor)
     while is_call(node, *passed) and isinstance(node.args[0], Node):
         node = node.args[0]
     return is_call(node, _A.matmul.default)
@@ -138,7 +145,8 @@ def mask_of(
             added = call(_A.where.Scalar, term.condition, *values)
         else:
             assert term.added is not None
-            added = term.added if term.factor == 1 else call(_A.mul.Tensor, term.added, term.factor)
+            added = widened(node, term.added)
+            added = added if term.factor == 1 else call(_A.mul.Tensor, added, term.factor)
         added = _as_batches(call, added, term.leading, leading)
         total = added if total is None else call(_A.add.Tensor, total, added)
     return is_causal, total

@@ -34,6 +34,7 @@ from .spell_movement import spell_movement
 from .spell_norms import spell_norms
 from .spell_pieces import spell_pieces
 from .spell_pools import spell_pools
+from .spell_positions import spell_positions
 from .spell_products import spell_products
 from .spell_results import spell_results
 from .spell_rows import spell_rows
@@ -91,7 +92,8 @@ PASSES: tuple[Pass, ...] = (
     unshare_dequantize,
     keep_old_state,
     fold_constants,  # the weights' own movements have come to stand before their dequantize
-    spell_masks,  # now that they are constants
+    spell_positions,  # of which some have become constants
+    spell_masks,  # likewise
     share_constants,
     share_results,  # equal constants are one by now
 )

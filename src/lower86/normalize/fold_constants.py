@@ -3,17 +3,21 @@
 add(arange(128), 0)              ->  constant
 dequantize(constant, …)          stays: folding stops at a weight's dequantize
 ones_like(x)                     ->  constant        if it is small
-and(all-true constant, mask)     ->  expand(mask)
+and(what is surely True, mask)   ->  expand(mask)
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch.fx import GraphModule, Node
 
-from ..graph.arguments import arguments, is_call, same_shape, shape_of, tensor_of
+from ..graph.arguments import arguments, function_of, is_call, same_shape, shape_of, tensor_of
 from ..graph.edit import constant_of, insert, insert_constant, replace
 from ..graph.qparams import is_dequantize
+from .bounds import AND, OR, bounds
+from .shapes import broadcast_sizes
 
 _A = torch.ops.aten
 _LIMIT = 1 << 26
@@ -29,7 +33,7 @@ _SMALL = 1 << 12
 
 
 def fold_constants(module: GraphModule) -> None:
-    """Replaces nodes whose inputs are all constants; then simplifies `and`/`or` with a constant of one value."""
+    """Replaces nodes whose inputs are all constants; then simplifies `and`/`or` with what has one value only."""
     for node in list(module.graph.nodes):
         if node.op != "call_function" or is_dequantize(node) or not _is_pure(node):
             continue
@@ -43,9 +47,10 @@ def fold_constants(module: GraphModule) -> None:
         fake = tensor_of(node)
         if not all(isinstance(s, int) for s in fake.shape) or fake.numel() * fake.element_size() > _LIMIT:
             continue
-        args, kwargs = (torch.fx.node.map_arg(part, constants.__getitem__) for part in (node.args, node.kwargs))
+        args: Any = torch.fx.node.map_arg(node.args, constants.__getitem__)
+        kwargs: Any = torch.fx.node.map_arg(node.kwargs, constants.__getitem__)
         with torch.no_grad():
-            result = node.target(*args, **kwargs)  # type: ignore[operator,misc,unused-ignore]
+            result = function_of(node)(*args, **kwargs)
         constant = insert_constant(module, node, result, "_folded")
         constant.meta.update({k: v for k, v in node.meta.items() if k != "val"})
         constant.meta["computed_by"] = str(node.target)  # for whoever wonders what this was
@@ -69,28 +74,19 @@ def _is_pure(node: Node) -> bool:
     return torch.Tag.nondeterministic_seeded not in target.tags
 
 
-_AND = (_A.bitwise_and.Tensor, _A.logical_and.default, _A.__and__.Tensor)
-_OR = (_A.bitwise_or.Tensor, _A.logical_or.default, _A.__or__.Tensor)
-
-
 def _simplify_logic(module: GraphModule, node: Node) -> None:
-    """x & True, x | False  ->  x, expanded to the result's shape."""
-    if not is_call(node, *_AND, *_OR) or tensor_of(node).dtype != torch.bool:
+    """x & y, where all of y is surely True, and x | y, where none is  ->  x, expanded to the result's shape."""
+    if not is_call(node, *AND, *OR) or tensor_of(node).dtype != torch.bool:
         return
-    neutral = is_call(node, *_AND)
+    neutral = (1.0, 1.0) if is_call(node, *AND) else (0.0, 0.0)
     given = list(arguments(node).values())
-    for constant, other in (given, given[::-1]):
-        tensor = constant_of(module, constant)
-        if tensor is None or tensor.dtype != torch.bool or not isinstance(other, Node):
+    for certain, other in (given, given[::-1]):
+        if not isinstance(other, Node) or tensor_of(other).dtype != torch.bool or bounds(module, certain) != neutral:
             continue
-        if bool((tensor == neutral).all()) and tensor_of(other).dtype == torch.bool:
-            shape = shape_of(node)
-            if not same_shape(shape_of(other), shape):
-                if not all(isinstance(size, int) for size in shape):
-                    return
-                other = insert(node, _A.expand.default, (other, list(shape)), like=node)
-            replace(node, other)
-            return
+        if not same_shape(shape_of(other), shape_of(node)):
+            other = insert(node, _A.expand.default, (other, broadcast_sizes(node, [other, certain])), like=node)
+        replace(node, other)
+        return
 
 
 def fold_dequantized_weights(module: GraphModule) -> None:

@@ -1,9 +1,10 @@
 """What is computed twice is computed once.
 
     where(m, bias, -3.4e38)  in every layer   ->   once, for all of them
+    size(mask[n, n], 1)                       ->   size(ids[b, n], 1), an earlier one
 
 Only calls of the same operator with the same arguments; none that draws random numbers, and no dequantize: each of
-those belongs to its one user.
+those belongs to its one user. Sizes are the same if export found them to be, so that no tensor stays for its size.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
+from ..graph.arguments import is_call
 from ..graph.edit import replace
 from ..graph.qparams import is_dequantize
 
@@ -21,9 +23,12 @@ def share_results(module: GraphModule) -> None:
     """Replaces every call that an earlier one has already answered."""
     answered: dict[Any, Node] = {}
     for node in list(module.graph.nodes):
-        if node.op != "call_function" or is_dequantize(node) or not _is_pure(node):
+        if is_call(node, torch.ops.aten.sym_size.int):
+            key: Any = ("size", str(node.meta["val"]))
+        elif node.op == "call_function" and not is_dequantize(node) and _is_pure(node):
+            key = (node.target, _frozen(node.args), _frozen(node.kwargs))
+        else:
             continue
-        key = (node.target, _frozen(node.args), _frozen(node.kwargs))
         earlier = answered.setdefault(key, node)
         if earlier is not node:
             replace(node, earlier)

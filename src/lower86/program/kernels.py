@@ -115,8 +115,9 @@ class Contraction:
     `kind` is "u8s8" or "s8s8" (int8; slot `start` holds an int32 a column, for whole panels, that the sum starts with,
     and the value is the exact sum, as float32 or, if the body asks for it, as the integer) or the dtype of both
     operands, "f32", "bf16" or "f16", whose products are summed in float32. `wide`: 0, or after how many k the int32
-    sums move to 64 bits, with an int64 `start`; k is one dim then. A unit is one panel of 64 columns by `tiles`
-    register tiles; neighbours have the same rows or, with `columns_first`, the same columns.
+    sums move to 64 bits, with an int64 `start`; k is one dim then. A unit is one panel of 64 columns by one of `blocks`
+    blocks of rows, each of equally many register tiles. Neighbours have the same rows or, where there are fewer rows
+    than `columns_below`, the same columns.
     """
 
     kind: str
@@ -129,8 +130,8 @@ class Contraction:
     start: int
     wide: int
     body: Body
-    tiles: Size
-    columns_first: bool = False
+    blocks: Size
+    columns_below: int = 0
 
     @property
     def is_float(self) -> bool:
@@ -149,17 +150,15 @@ class Contraction:
         return product(self.batch) * self.blocks * ceil_div(self.n, TILE_COLUMNS)
 
     @property
-    def blocks(self) -> Size:
-        """Units that share a panel."""
-        return ceil_div(ceil_div(product(self.m), self.tile_rows), self.tiles)
+    def tiles(self) -> Size:
+        """Register tiles of a block."""
+        return ceil_div(ceil_div(product(self.m), self.tile_rows), self.blocks)
 
     @property
     def tile_count(self) -> Size:
-        """Register tiles of a panel: equally many for all units, except where m varies or is less."""
-        blocks, tiles, rows = self.blocks, self.tiles, product(self.m)
-        if isinstance(blocks, int) and isinstance(tiles, int) and isinstance(rows, int):
-            return min(blocks * tiles, rows)
-        return ceil_div(rows, self.tile_rows)
+        """Register tiles of a panel; where m varies, some may have no row."""
+        tiles, rows = self.blocks * self.tiles, product(self.m)
+        return min(tiles, rows) if isinstance(tiles, int) and isinstance(rows, int) else tiles
 
     @property
     def tile_rows(self) -> int:
@@ -275,6 +274,48 @@ Zero points are those of s8 queries and weights, of u8 keys and values, whatever
 
 
 @dataclass(frozen=True)
+class RowSums:
+    """Rows of `k` elements that lie next to each other, at every point of `sizes`, to be added up; "u8" or "i8"."""
+
+    sizes: tuple[Size, ...]
+    strides: tuple[Size, ...]
+    dtype: str
+
+
+PACKED_ROWS = 32
+"""Rows that a unit of `Pack` adds up."""
+
+
+@dataclass(frozen=True)
+class Pack:
+    """An activation as the right operand of int8 contractions: panels, and what their columns' sums begin with.
+
+    Slot 0 holds elements (batch…, k, n) of `dtype`, "u8" or "i8", with these strides, of which k's or n's is 1. Slot 1
+    gets panels [batch…][n/64][k/word][64][word] of i8, where a u8 is 128 lower, slot 2 the start of each panel's
+    columns, i32 or, if `wide`, i64. With `rows`, slot 3 holds the left operand, and slot 4 gets what comes off the sums
+    of each of its rows. Params 0 and 1 are the zero points, of the left operand as u8, of the right one as i8. A unit
+    is a panel, or some rows.
+    """
+
+    batch: tuple[Size, ...]
+    k: Size
+    n: Size
+    strides: tuple[Size, ...]
+    dtype: str
+    wide: bool
+    rows: RowSums | None = None
+
+    def units(self) -> Size:
+        rows = ceil_div(product(self.rows.sizes), PACKED_ROWS) if self.rows is not None else 0
+        return self.panels + rows
+
+    @property
+    def panels(self) -> Size:
+        """All panels of all batches."""
+        return product(self.batch) * ceil_div(self.n, TILE_COLUMNS)
+
+
+@dataclass(frozen=True)
 class Band:
     """Elements `offset` + Σ index·stride of a buffer, and as many after each as the last size says."""
 
@@ -296,5 +337,5 @@ class Fill:
         return 1
 
 
-Kernel = Pointwise | Interleave | Rows | Contraction | Depthwise | Attention | Fill
-KINDS = (Pointwise, Interleave, Rows, Contraction, Depthwise, Attention, Fill)
+Kernel = Pointwise | Interleave | Rows | Contraction | Depthwise | Attention | Pack | Fill
+KINDS = (Pointwise, Interleave, Rows, Contraction, Depthwise, Attention, Pack, Fill)

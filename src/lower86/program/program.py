@@ -147,7 +147,8 @@ _CLASSES: Mapping[str, type[Any]] = {
     c.__name__: c
     for c in (
         Dim, Check, Value, Step, Loop, Foreign, State, Packing, body.Node, body.Store, body.Body,
-        kernels.Reduction, kernels.Left, kernels.Right, kernels.Band, kernels.IntegerProducts, *kernels.KINDS,
+        kernels.Reduction, kernels.Left, kernels.Right, kernels.Band, kernels.RowSums, kernels.IntegerProducts,
+        *kernels.KINDS,
     )
 }  # fmt: skip
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import Lower86Error
 from ..int8.record import Record
-from ..program.kernels import Attention, Contraction, Depthwise, Fill, Kernel, Rows
+from ..program.kernels import Attention, Contraction, Depthwise, Fill, Kernel, Pack, Rows
 from ..program.program import Program, native_steps
 from ..schedule.schedule import Scheduled
 
@@ -163,6 +163,8 @@ def shape_of(kernel: Kernel) -> str:
         )
     if isinstance(kernel, Depthwise):
         return f"{by(*kernel.m)} outputs of {kernel.channels} channels, {by(*kernel.taps)} taps"
+    if isinstance(kernel, Pack):
+        return f"{by(*kernel.batch, kernel.k)} rows, {kernel.n} columns"
     if isinstance(kernel, Fill):
         return f"{len(kernel.bands)} bands"
     return by(*kernel.sizes)

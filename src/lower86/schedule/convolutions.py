@@ -26,7 +26,7 @@ from .geometry import Convolution, Phase, convolution_of, phases
 from .layout import Halo
 from .memory import Memory
 from .symbols import to_sizes
-from .templates import column_start, float_packing, register_tiles, scaled, takes_columns_first
+from .templates import column_start, float_packing, row_blocks, scaled
 from .views import View
 
 _MOST_TAPS = 512
@@ -118,10 +118,12 @@ def _emit(memory: Memory, part: _Part, e: Emission, finish: Finish) -> Contracti
     left = Left(read.slot, left_strides[:first], left_strides[first:-1], k_strides, slack=integer)
     right = Right(right_slot, right_strides[:first], packed=True)
     rows = 2 if wide else TILE_ROWS
-    by_columns = takes_columns_first(packed.numel(), product(x.shape), product(shape))
-    tiles = register_tiles(product(sizes[first:-1]), sizes[-1], product(k_sizes), rows, by_columns, product(x.shape))
+    m, rest = product(sizes[first:-1]), product(x.shape) + product(shape)
+    # As for linears, but taps may meet the same element of x.
+    below = m + 1 if isinstance(m, int) and isinstance(rest, int) and packed.numel() > 2 * rest else 0
+    blocks = row_blocks(m, sizes[-1], product(k_sizes), rows, below, product(x.shape))
     return Contraction(
-        kind, sizes[:first], sizes[first:-1], sizes[-1], k_sizes, left, right, start_slot, wide, body, tiles, by_columns
+        kind, sizes[:first], sizes[first:-1], sizes[-1], k_sizes, left, right, start_slot, wide, body, blocks, below
     )
 
 

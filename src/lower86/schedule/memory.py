@@ -13,6 +13,7 @@ from ..errors import GraphError
 from ..graph.arguments import arguments, is_call
 from ..graph.edit import constant_of
 from ..graph.source import describe
+from ..ops.matmul import int8_matmul
 from ..program.body import Body
 from ..program.dtypes import computed
 from ..program.kernels import Band, Fill, Interleave, Pointwise
@@ -138,9 +139,11 @@ class Memory:
         view = self.view(node)
         if len(view.shape) < 2 or view.strides[-2] in (0, 1) or view.shape[-2] == 1:
             return view
-        # Only the dims that the mask really has are copied; what is broadcast stays so.
-        real = tuple(1 if stride == 0 else size for size, stride in zip(view.shape, view.strides, strict=True))
-        return transposed(self.packed(transposed(replace(view, shape=real)), "mask by query"))
+        if node not in self._turned:  # once for all that read it
+            # Only the dims that the mask really has are copied; what is broadcast stays so.
+            real = tuple(1 if stride == 0 else size for size, stride in zip(view.shape, view.strides, strict=True))
+            self._turned[node] = transposed(self.packed(transposed(replace(view, shape=real)), "mask by query"))
+        return self._turned[node]
 
     def store_of(self, node: Node, dtype: str, shape: tuple[Size, ...]) -> View:
         """The node's buffer: a new one the first time it is asked for.
@@ -187,9 +190,14 @@ class Memory:
 
     def _wanted_order(self, node: Node, rank: int) -> tuple[int, ...]:
         (first, *others) = list(node.users) or [node]
-        if is_call(first, PERMUTE) and not others:
-            return tuple(d % rank for d in arguments(first)["dims"])
-        return tuple(range(rank))
+        if not is_call(first, PERMUTE) or others:
+            return tuple(range(rank))
+        order = tuple(d % rank for d in arguments(first)["dims"])
+        last = rank - 1
+        if last in order[-2:] and all(is_call(user, int8_matmul) and user.args[1] is first for user in first.users):
+            # It packs columns as well as rows: these bytes need not change places one by one.
+            return (*(d for d in order if d != last), last)
+        return order
 
     def _new_buffer(self, dtype: str, shape: tuple[Size, ...], order: Sequence[int], halo: Halo | None) -> View:
         """A new value in this order of dims, its halo filled by steps of the plan."""

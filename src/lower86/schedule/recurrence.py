@@ -46,7 +46,9 @@ def emit_recurrence(memory: Memory, node: Node) -> None:
         memory.copy(memory.view(given["c0"]), places["cell"], f"{node.name}, initial cell")
         for user in node.users:
             assert user.target is operator.getitem
-            memory.views[user] = (states, places["cell"])[user.args[1]]  # type: ignore[index]
+            number = user.args[1]
+            assert isinstance(number, int)
+            memory.views[user] = (states, places["cell"])[number]
 
     if count == 0:
         return

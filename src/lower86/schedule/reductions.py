@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from ..graph.arguments import arguments
+from ..graph.arguments import arguments, source_of, tensor_of
 from .conditions import FLOAT32, FLOATS, When, in_float32, kind
 from .rowbody import RowBody, RowOperation
 from .scalars import At, Scalar, where
@@ -116,7 +116,7 @@ def _cumulative(kind: str, neutral: float) -> Callable[[RowBody], Scalar]:
 
 def _extents(node: Node) -> list[Any]:
     """The sizes of the dims that the node runs over."""
-    dims, shape = arguments(node).get("dim"), node.args[0].meta["val"].shape  # type: ignore[union-attr]
+    dims, shape = arguments(node).get("dim"), tensor_of(source_of(node)).shape
     if dims is None or dims == []:
         return list(shape)
     return [shape[d] for d in (dims if isinstance(dims, (list, tuple)) else [dims])]

@@ -68,12 +68,17 @@ def emit_rows(memory: Memory, group: Group, label: str) -> None:
 
 
 def _rows_of_a_unit(kept: tuple[Size, ...], reduced: tuple[Size, ...], width: Size, reductions: int) -> int:
-    """Rows, of `width` side by side, that take a microsecond: of all rows an even number of units, of equally many."""
+    """Rows, of `width` side by side, that take a microsecond: of all rows an even number of units, of equally many.
+
+    Half as many where it is not known how many rows the last unit has.
+    """
     length, total = product(reduced) * width, product(kept)
     if not isinstance(length, int):
         return 4
     rows = max(1, 16384 // max(1, length * (reductions + 1)))
-    if not isinstance(total, int) or total <= rows:
+    if not isinstance(total, int):
+        return -(-rows // 2)
+    if total <= rows:
         return rows
     units = ceil_div(total, rows)
     assert isinstance(units, int)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from ..graph.arguments import arguments
+from ..graph.arguments import arguments, source_of, tensor_of
 from .norms import NORMS
 from .reductions import REDUCTIONS
 from .rowbody import RowOperation
@@ -23,7 +23,7 @@ ROWS: Mapping[Any, RowOperation] = {**REDUCTIONS, **NORMS}
 def reduced_dims(node: Node) -> tuple[int, ...]:
     """The dims of the input that a row operation runs over."""
     given = arguments(node)
-    rank = node.args[0].meta["val"].dim()  # type: ignore[union-attr]
+    rank = tensor_of(source_of(node)).dim()
     if "normalized_shape" in given:
         return tuple(range(rank - len(given["normalized_shape"]), rank))
     dims = given.get("dim")

@@ -50,6 +50,14 @@ def to_sizes(sizes: Any) -> tuple[Size, ...]:
     return tuple(to_size(size) for size in sizes)
 
 
+def most(size: Any) -> int | None:
+    """The largest that an int or SymInt can be in any call, or None if there is no bound."""
+    if isinstance(size, int):
+        return size
+    upper = size.node.shape_env.bound_sympy(size.node.expr).upper
+    return int(upper) if upper.is_Integer else None
+
+
 def from_expression(expression: Any) -> Size:
     """A sympy expression of dims as a Size. Raises GraphError for arithmetic that sizes cannot express."""
     if expression.is_Integer:

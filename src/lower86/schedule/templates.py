@@ -1,12 +1,13 @@
 """Contractions: which graph nodes they compute, and how their operands have to lie.
 
-`linear`, `matmul`, `mm`, `bmm` and `lower86::int8_linear` are one contraction kernel. Everything after the product
-(scale, bias, what joined the group) is the kernel's body.
+`linear`, `matmul`, `mm`, `bmm`, `lower86::int8_linear` and `lower86::int8_matmul` are one contraction kernel.
+Everything after the product (scale, bias, what joined the group) is the kernel's body.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from torch.fx import Node
 from ..graph.arguments import arguments
 from ..ops.attention import int8_attention
 from ..ops.linear import int8_linear
+from ..ops.matmul import int8_matmul
 from ..program.kernels import TILE_COLUMNS, TILE_ROWS, Contraction, Left, Right
 from ..program.program import Packing
 from ..program.sizes import Size, ceil_div, product
@@ -23,6 +25,7 @@ from .conditions import in_float32
 from .emission import Emission, Finish, Space, coalesced
 from .geometry import is_native_convolution
 from .memory import Memory
+from .products import int8_operands
 from .symbols import TORCH_DTYPES, to_sizes
 from .views import View, contiguous, expanded, permuted
 
@@ -43,7 +46,7 @@ def is_native_anchor(node: Node) -> bool:
     value = node.meta.get("val")
     if not isinstance(value, Tensor) or not in_float32(node):
         return False
-    if node.target is int8_linear or is_native_convolution(node):
+    if node.target in (int8_linear, int8_matmul) or is_native_convolution(node):
         return True
     if node.target is int8_attention:
         return is_of_its_scores(node)
@@ -51,7 +54,8 @@ def is_native_anchor(node: Node) -> bool:
         return is_native_attention(node)
     if node.target not in _PRODUCTS or not have_dtype_of(node, node.all_input_nodes):
         return False
-    left, right = node.args[0].meta["val"], node.args[1].meta["val"]  # type: ignore[union-attr]
+    operands: Any = node.args
+    left, right = (operand.meta["val"] for operand in operands[:2])
     if node.target is _A.linear.default:
         return bool(right.dim() == 2 and left.dim() >= 1)
     return bool(left.dim() >= 2 and right.dim() >= 2)
@@ -59,11 +63,11 @@ def is_native_anchor(node: Node) -> bool:
 
 def emit_product(e: Emission, node: Node, memory: Memory, finish: Finish) -> Contraction:
     """The contraction kernel of a product node."""
-    integer = node.target is int8_linear
+    integer = node.target in (int8_linear, int8_matmul)
     given = arguments(node)
     names = [name for name in ("x", "input", "self") if name in given]
     left = memory.rows_of(given[names[0]]) if integer else memory.view(given[names[0]])
-    right_node: Node = next(given[name] for name in ("weight", "mat2", "other") if name in given)
+    right_node: Node = next(given[name] for name in ("weight", "mat2", "other", "y") if name in given)
     shape = to_sizes(node.meta["val"].shape)
     if len(shape) == 1:
         left, shape = with_row(left), (1, *shape)
@@ -72,7 +76,8 @@ def emit_product(e: Emission, node: Node, memory: Memory, finish: Finish) -> Con
 
     result_space = space if len(node.meta["val"].shape) == rank else Space.of(shape[1:], rank=rank)
     if integer:
-        kind, right, start, wide, result = _int8_operands(e, node, memory, left, result_space)
+        operands = int8_operands if node.target is int8_matmul else _int8_linear_operands
+        kind, right, start, wide, result = operands(e, node, memory, left, result_space)
     else:
         kind, start, wide = e.dtype_of(node), 0, 0
         right = _float_right(e, node, right_node, memory, rank)
@@ -98,9 +103,9 @@ def emit_product(e: Emission, node: Node, memory: Memory, finish: Finish) -> Con
     batch, m = sizes[:first], sizes[first:-1]
     operand = Left(left_slot, left_strides[:first], left_strides[first:], (left.strides[-1],))
     right = Right(right.slot, right_strides[:first], right.k, right.packed)
-    by_columns = right.packed and takes_columns_first(n * k, product(left.shape), product(shape))
-    tiles = register_tiles(product(m), n, k, 2 if wide else TILE_ROWS, by_columns, product(left.shape))
-    return Contraction(kind, batch, m, n, (k,), operand, right, start, wide, body, tiles, by_columns)
+    below = columns_below(n, k) if right.packed else 0
+    blocks = row_blocks(product(m), n, k, 2 if wide else TILE_ROWS, below, product(left.shape))
+    return Contraction(kind, batch, m, n, (k,), operand, right, start, wide, body, blocks, below)
 
 
 def have_dtype_of(node: Node, operands: Sequence[Node]) -> bool:
@@ -119,42 +124,44 @@ def with_row(view: View) -> View:
     return View(view.value, view.dtype, (1, *view.shape), (0, *view.strides), view.offset)
 
 
-def register_tiles(m: Size, n: Size, k: Size, rows: int, by_columns: bool, left: Size) -> Size:
-    """Register tiles a unit holds: enough units to share out, each long enough to be worth taking.
+def row_blocks(m: Size, n: Size, k: Size, rows: int, below: int, left: Size) -> Size:
+    """Blocks of rows: enough units to share out, each long enough to be worth taking.
 
     The rows of a unit, of `left` bytes in all, stay in the second cache level while one panel after another meets them.
-    Two threads should get the same: an even number of units or, where they part the rows, of blocks of rows.
+    Two threads should get the same: an even number of units or, where they part the rows, of blocks of rows. They part
+    the columns where there are fewer rows than `below`.
     """
     if not isinstance(n, int):
-        return 4
+        return ceil_div(m, rows) // 4 + 1
     panels = max(1, -(-n // TILE_COLUMNS))
     if not isinstance(m, int):
-        blocks: Size = max(2, -(-_UNITS // panels) // 2 * 2)
-        if panels > 1:
-            blocks = blocks + left // _UNIT_BYTES
-        return ceil_div(m, rows) // blocks + 1
+        if panels > 1 and below:
+            return 1 + m // below
+        more = 2 * (left // (2 * _UNIT_BYTES)) if panels > 1 else 0
+        return max(2, -(-_UNITS // panels) // 2 * 2) + more
     tiles = max(1, -(-m // rows))
     least = max(1, -(-_LEAST_WORK // (rows * TILE_COLUMNS * max(1, k)))) if isinstance(k, int) else 1
-    wanted = max(1 if by_columns else 2, min(tiles // least, -(-_UNITS // panels)))
+    wanted = max(1 if m < below else 2, min(tiles // least, -(-_UNITS // panels)))
     if panels > 1 and isinstance(left, int):
         wanted = max(wanted, min(tiles, -(-left // _UNIT_BYTES)))
     near = [b for b in (wanted, wanted + 1, wanted - 1, wanted - 2) if 0 < b <= tiles]
-    even = [b for b in near if b * (panels if by_columns else 1) % 2 == 0]
+    even = [b for b in near if b * (panels if m < below else 1) % 2 == 0]
     exact = [b for b in even if -(-tiles // -(-tiles // b)) == b]
-    return -(-tiles // (exact or even or near or [1])[0])
+    chosen = (exact or even or near or [1])[0]
+    return -(-tiles // -(-tiles // chosen))
 
 
-def takes_columns_first(right: Size, left: Size, result: Size) -> bool:
-    """Whether a thread's part of a contraction is some columns of all rows, and not all columns of some rows.
+def columns_below(n: Size, k: Size) -> int:
+    """With how many rows a thread's part of a contraction ceases to be some columns of all rows.
 
     Parts of columns read each weight on one core only, but meet rows that other cores wrote, and leave their results in
-    pieces of rows. That is worth it where weights are by far the most of the elements; ResNet-50 is fastest at 2.
+    pieces of rows. That is worth it where weights are by far the most of the elements, twice as many as the rest;
+    ResNet-50 is fastest at that.
     """
-    rest = left + result
-    return isinstance(right, int) and isinstance(rest, int) and right > 2 * rest
+    return -(-n * k // (2 * (n + k))) if isinstance(n, int) and isinstance(k, int) and n + k else 0
 
 
-def _int8_operands(
+def _int8_linear_operands(
     e: Emission, node: Node, memory: Memory, left: View, space: Space
 ) -> tuple[str, Right, int, int, int]:
     given = arguments(node)
