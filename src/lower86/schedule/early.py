@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch.fx import Node
 
+from ..graph.arguments import shape_of
 from ..graph.state import writes
 from ..program.sizes import Size
 from .gathers import GATHERS, indexed_dims
@@ -62,7 +63,7 @@ def bounds_of(node: Node) -> list[tuple[Node, Size, bool]]:
     table = node.args[0]
     assert isinstance(table, Node)
     wraps = UPDATES[node.target].wraps if node.target in UPDATES else node.target is torch.ops.aten.index.Tensor
-    shape = to_sizes(table.meta["val"].shape)
+    shape = to_sizes(shape_of(table))
     return [(index, shape[dim], wraps) for dim, index in indices_read(node).items()]
 
 
