@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from typing import Any
 
@@ -132,8 +133,13 @@ def test_indices_out_of_range() -> None:
     for bad in (50, -1, 2**40, -(2**63)):
         wrong = ids.clone()
         wrong[1, 3] = bad
-        with pytest.raises(lower86.InputError, match=rf"index {bad} is out of range for a dimension of size 50"):
+        with pytest.raises(
+            lower86.InputError, match=rf"index {bad} is out of range for a dimension of size 50"
+        ) as caught:
             lowered(wrong)
+        assert re.fullmatch(
+            r"node embedding, module tokens, small\.py:\d+: x = self\.tokens\(ids\) .*", caught.value.where
+        )
     near(lowered(ids), expected)
 
 

@@ -82,7 +82,7 @@ class InPlace:
         for node in self._late:
             for index, bound, wraps in bounds_of(node):
                 if origin(index) not in of or of[origin(index)] in done:
-                    memory.checked(index, bound, wraps, f"{node.name}, its indices")
+                    memory.checked(index, bound, wraps, node)
         place = memory.states[self.state_of[update]]
         memory.overwrite(update, place)
         UPDATES[update.target].write(memory, update, place)

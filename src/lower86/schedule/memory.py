@@ -75,7 +75,8 @@ class Memory:
         after = moved(node, before) or moved(node, self.packed(before, f"copy for {node.name}"))
         if after is None:
             raise GraphError(f"{node.target} cannot be followed", where=describe(node), fix="report this model")
-        self.plan.require_within(after)
+        with self.plan.adding_for(describe(node)):
+            self.plan.require_within(after)
         return after
 
     def packed(self, view: View, label: str) -> View:
@@ -97,8 +98,8 @@ class Memory:
         e.store(place, space, element)
         add_pointwise(e, tuple(place.shape[d] for d in order), label)
 
-    def checked(self, node: Node, bound: Size, wraps: bool, label: str) -> View:
-        """The node's integers as indices below `bound`, all of them checked before anything reads the first one."""
+    def checked(self, node: Node, bound: Size, wraps: bool, reader: Node) -> View:
+        """The node's integers as `reader`'s indices below `bound`, all checked before anything reads the first one."""
         if (node, bound, wraps) not in self._checked:
             view = self.view(node)
             place = contiguous(self.plan.value("i64", view.shape), "i64", view.shape)
@@ -106,7 +107,8 @@ class Memory:
             space = Space.of(view.shape)
             index = e.cast(e.load(view, space), "i64")
             e.store(place, space, e.body.add("checked", (index,), "i64", (bound, wraps)))
-            add_pointwise(e, view.shape, label)
+            with self.plan.adding_for(describe(reader)):
+                add_pointwise(e, view.shape, f"{reader.name}, its indices")
             self._checked[node, bound, wraps] = place
         return self._checked[node, bound, wraps]
 
