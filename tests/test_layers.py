@@ -28,10 +28,13 @@ LAYERS = (
     {"lowered"},
     {"lowering"},
     {"__init__"},
+    {"artifact"},
+    {"cli"},
+    {"__main__"},
 )
 """Each part of the package may import those of the layers above it in this list, and itself."""
 
-TORCH_FREE = ("errors", "program", "codegen", "runtime", "__init__")
+TORCH_FREE = ("errors", "program", "codegen", "runtime", "artifact", "cli", "__init__", "__main__")
 FACADES = {"llvmlite": "codegen", "torchao": "frontend"}
 """The only place that may import a package without types."""
 

@@ -1,0 +1,1 @@
+"""A lowered model as one data-only file that runs without PyTorch."""
