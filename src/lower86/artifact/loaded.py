@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -149,22 +150,21 @@ class LoadedProgram:
 
     def rehearse(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Rehearsal:
         """Calls on these inputs for `lower86.profile`, with a state of their own that begins as this one's."""
-        kind, taken, bound = self._taken(self._flattened(args, kwargs))
+        leaves = self._flattened(args, kwargs)
         first = list(self.named_state().values())
         state = [_aligned_copy(array) for array in first]
-        results = self._empty(kind, bound)
-        addresses = self._addresses(taken, results, state)
 
         def begin() -> None:
             for array, value in zip(state, first, strict=True):
                 np.copyto(array, value)
 
         def call() -> None:
-            self._executable.run(addresses, bound.dims, self._threads)
+            placed = self._placed(leaves, state)
+            self._executable.run(placed.addresses, placed.bound.dims, self._threads)
 
         def timed() -> tuple[list[float], Mapping[str, int]]:
-            assert taken is not None  # what it owns has to live as long as its addresses
-            return self._executable.run_timed(addresses, bound.dims, self._threads), bound.dims
+            placed = self._placed(leaves, state)
+            return self._executable.run_timed(placed.addresses, placed.bound.dims, self._threads), placed.bound.dims
 
         return Rehearsal(self._executable, begin, call, timed)
 
@@ -198,7 +198,7 @@ class LoadedProgram:
                 fix="call it as the model was called with example_inputs: same arguments, same nesting",
             ) from problem
 
-    def _taken(self, leaves: Sequence[Any]) -> tuple[Kind, list[Taken], Bound]:
+    def _placed(self, leaves: Sequence[Any], state: Sequence[npt.NDArray[Any]]) -> _Placed:
         kind: Kind | None = None
         taken = []
         for number, (leaf, wanted) in enumerate(zip(leaves, self._interface.inputs, strict=True)):
@@ -209,26 +209,34 @@ class LoadedProgram:
             own = kind_of(leaf)
             kind = kind or own
             taken.append(own.taken(leaf, wanted, where))
-        return kind or kind_of(np.empty(0)), taken, self._binding.bind([one.shape for one in taken])
+        kind = kind or kind_of(np.empty(0))
+        bound = self._binding.bind([one.shape for one in taken])
+        results = [kind.empty(shape, dtype) for shape, dtype in zip(bound.shapes, self._made, strict=True)]
+        return _Placed(kind, taken, bound, results, state)
 
-    def _empty(self, kind: Kind, bound: Bound) -> list[tuple[Any, int]]:
-        return [kind.empty(shape, dtype) for shape, dtype in zip(bound.shapes, self._made, strict=True)]
-
-    @staticmethod
-    def _addresses(taken: Sequence[Taken], results: Sequence[tuple[Any, int]], state: Sequence[Any]) -> list[int]:
-        return [*(one.address for one in taken), *(at for _, at in results), *(one.ctypes.data for one in state)]
-
-    def _run(self, leaves: Sequence[Any]) -> Iterator[Any] | list[Any]:
+    def _run(self, leaves: Sequence[Any]) -> list[Any]:
         """All flat results for all flat inputs."""
-        kind, taken, bound = self._taken(leaves)
-        results = self._empty(kind, bound)
-        addresses = self._addresses(taken, results, self._state)
-        if self._state:
-            with self._lock:
-                self._executable.run(addresses, bound.dims, self._threads)
-        else:
-            self._executable.run(addresses, bound.dims, self._threads)
-        return merged([kind.given(result) for result, _ in results], self._literals, bound.dims)
+        placed = self._placed(leaves, self._state)
+        with self._lock if self._state else contextlib.nullcontext():
+            self._executable.run(placed.addresses, placed.bound.dims, self._threads)
+        return merged([placed.kind.given(result) for result, _ in placed.results], self._literals, placed.bound.dims)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Placed:
+    """The memory of a call, which lives as long as this does, and its dims."""
+
+    kind: Kind
+    taken: Sequence[Taken]
+    bound: Bound
+    results: Sequence[tuple[Any, int]]
+    state: Sequence[npt.NDArray[Any]]
+
+    @property
+    def addresses(self) -> list[int]:
+        """In the order that the program wants."""
+        results = [address for _, address in self.results]
+        return [*(one.address for one in self.taken), *results, *(one.ctypes.data for one in self.state)]
 
 
 def _aligned_copy(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -58,7 +58,7 @@ def to_contents(saved: Saved) -> tuple[dict[str, str], dict[str, Stored]]:
         for number, constant in enumerate(saved.program.constants)
     }
     for number, (state, array) in enumerate(zip(saved.program.states, saved.state, strict=True)):
-        if array.view(np.uint8).any() if array.ndim else array.tobytes().strip(b"\0"):
+        if array.reshape(-1).view(np.uint8).any():
             tensors[f"state.{number}"] = Stored(saved.program.values[state.value].dtype, array)
     return metadata, tensors
 

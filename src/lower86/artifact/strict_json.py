@@ -12,9 +12,9 @@ from ..errors import ArtifactError
 
 MOST_DEPTH = 64
 """Of lists and objects in each other. A program's own nesting is about a dozen, and twice the depth of its sizes."""
-MOST_CONTAINERS = 1 << 20
+MOST_CONTAINERS = 1 << 18
 """Lists and objects in a text: each takes some hundred bytes."""
-MOST_ITEMS = 1 << 22
+MOST_ITEMS = 1 << 20
 
 
 def parse(text: bytes, where: str) -> Any:

@@ -117,7 +117,8 @@ class Plan:
 def bits_of(tensor: torch.Tensor, storage: str) -> Any:
     """The tensor's bits as NumPy's array of this dtype."""
     bits = torch.int16 if is_narrow(storage) else TORCH_DTYPES[storage]
-    return np.ascontiguousarray(tensor.detach().contiguous().view(bits).numpy()).view(DTYPES[storage].numpy)
+    array = tensor.detach().contiguous().view(bits).numpy().view(DTYPES[storage].numpy)
+    return np.ascontiguousarray(array).reshape(tuple(tensor.shape))  # a number alone would become a list of one
 
 
 def _dim_names(part: object) -> list[str]:
