@@ -14,6 +14,7 @@ what was hashed: it is read once, into memory of our own, aligned as machines li
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -128,12 +129,11 @@ def read(path: str | os.PathLike[str]) -> Contents:
 def _opened(name: str) -> Iterator[tuple[BinaryIO, int]]:
     # Without waiting: the path may be that of a pipe.
     descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is a folder" if stat.S_ISDIR(status.st_mode) else "it is not a regular file")
     with os.fdopen(descriptor, "rb", buffering=0) as file:
-        status = os.fstat(descriptor)
-        if stat.S_ISDIR(status.st_mode):
-            raise IsADirectoryError(21, "it is a folder")
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(22, "it is not a regular file")
         yield file, status.st_size
 
 

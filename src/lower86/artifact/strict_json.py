@@ -23,9 +23,14 @@ def parse(text: bytes, where: str) -> Any:
         raise _refused("too many values", where)
     _check_depth(text, where)
     try:
-        return json.loads(
+        value = json.loads(
             text.decode(), object_pairs_hook=_no_key_twice, parse_constant=_no_number, parse_float=_finite
         )
+        if b"\\ud" in text.lower():
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
+    except UnicodeEncodeError as problem:
+        raise _refused("half a character", where) from problem
     except UnicodeDecodeError as problem:
         raise _refused("bytes that are not UTF-8", where) from problem
     except ValueError as problem:  # of which JSONDecodeError is one

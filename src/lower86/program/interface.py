@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..errors import InputError
 from .sizes import SizeExpr, evaluate
 
 Scalar = bool | int | float | str | None
@@ -106,4 +107,11 @@ def merged(made: Sequence[Any], literals: Sequence[Literal | None], dims: Mappin
 
 
 def _known(value: Any, dims: Mapping[str, int]) -> Any:
-    return evaluate(value, dims) if isinstance(value, SizeExpr) else value
+    try:
+        return evaluate(value, dims) if isinstance(value, SizeExpr) else value
+    except ZeroDivisionError as problem:
+        raise InputError(
+            f"a result is the size {value}, which divides by 0",
+            where=", ".join(f"{name} = {size}" for name, size in dims.items()),
+            fix="pass inputs of other sizes",
+        ) from problem
