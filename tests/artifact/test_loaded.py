@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import threading
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from tests.end_to_end.test_state import CASES, Stateful
 from tests.models.checks import lower, lower_anyhow
 from tests.models.qdq import Linear, grid
 from tests.models.quantized import quantize
+from tests.models.recurrent import layer_and_inputs
 from tests.models.small import MLP, Attention, Embedding
 
 HERE = [level for level, needs in LEVELS.items() if all(host_features().get(need) for need in needs)]
@@ -328,6 +331,30 @@ def test_state(name: str, tmp_path: Path) -> None:
     program.reset_state()
     assert list(program.named_state()) == list(first)
     same_bits(list(program.named_state().values()), list(first.values()))
+
+
+def test_calls_on_one_state_wait_for_each_other(tmp_path: Path) -> None:
+    lowered = lower_anyhow(Stateful(CASES["a counter that is read"]), grid(3, 8), torch.tensor([2]))
+    program = again(lowered, tmp_path)
+    x, p = as_numpy((grid(3, 8), torch.tensor([1])))
+    threads = [threading.Thread(target=lambda: [program(x, p) for _ in range(100)]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert program.named_state()["count"] == 400
+
+
+def test_a_program_stays_in_its_process(loaded: LoadedProgram) -> None:
+    for copied in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(lower86.UnsupportedError, match="cannot be pickled or copied"):
+            copied(loaded)
+
+
+def test_any_number_of_arguments(tmp_path: Path) -> None:
+    layer, inputs = layer_and_inputs(nn.LSTM, state=True)
+    lowered = lower_anyhow(layer, *inputs)
+    agrees(lowered, again(lowered, tmp_path), *inputs)
 
 
 def test_state_of_zeros_takes_no_room(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..codegen.target import Target
-from ..errors import InputError
+from ..errors import InputError, UnsupportedError
 from ..program.interface import Given, Literal, Result, merged
 from ..program.kernels import Kernel
 from ..program.program import Dim, Program, Value
@@ -167,6 +167,13 @@ class LoadedProgram:
             return self._executable.run_timed(placed.addresses, placed.bound.dims, self._threads), placed.bound.dims
 
         return Rehearsal(self._executable, begin, call, timed)
+
+    def __reduce__(self) -> Any:
+        raise UnsupportedError(
+            "a loaded program cannot be pickled or copied: it holds machine code for this CPU",
+            where="pickle, copy",
+            fix="pass the path of its file, and load that in the other process",
+        )
 
     def __repr__(self) -> str:
         taken, given = (", ".join(map(str, specs)) for specs in (self._inputs, self._outputs))
