@@ -108,6 +108,13 @@ def reshaped(name: str, **fields: Any) -> Change:
     return change
 
 
+def deep_size(header: dict[str, Any], metadata: dict[str, Any]) -> None:
+    size: Any = 1
+    for _ in range(12):
+        size = [[1, [[size, 2]]]]
+    metadata["interface"]["outputs"][2][2] = {"size": size}
+
+
 LEAF: Any = None
 WRONG: dict[str, tuple[Change, str, str]] = {
     "somebody else's weights": (at("format", value="pt"), "lower86.save has not written", "format"),
@@ -148,6 +155,11 @@ WRONG: dict[str, tuple[Change, str, str]] = {
     ),
     "a size that is none": (at("interface", "outputs", 2, 2, value={"size": 1.5}), "is not a list", "size"),
     "a term that is none": (at("interface", "outputs", 2, 2, value={"size": [[1]]}), "is not a list of 2", "size[0]"),
+    "a size without end": (
+        at("interface", "outputs", 2, 2, value={"size": [[1, [[i, 1] for i in range(200)]] for _ in range(2)]}),
+        "at most 256 factors", "size",
+    ),
+    "a size of deep divisions": (deep_size, "at most 8 deep", "size"),
     "positional arguments by name": (at("interface", "positional", value={"dict": []}), "is not an interface", ""),
     "named arguments by place": (at("interface", "named", value={"tuple": []}), "is not an interface", ""),
     "arguments of odd names": (at("interface", "named", value={"dict": [[1, LEAF]]}), "arguments by name", "named"),
