@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 import lower86
-from lower86.artifact import LoadedProgram
+from lower86.artifact import LoadedProgram, saved
+from lower86.artifact.format import read
 from lower86.codegen.llvm import host_features
 from lower86.codegen.target import LEVELS
 from lower86.lowered import LoweredModule
@@ -333,6 +334,17 @@ def test_state(name: str, tmp_path: Path) -> None:
     same_bits(list(program.named_state().values()), list(first.values()))
 
 
+def test_zeros_beyond_the_limit_are_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Stateful(CASES["a row, then all are read"])
+    model.rows = torch.zeros(5, 8)
+    lowered = lower_anyhow(model, grid(3, 8), torch.tensor([2]))
+    monkeypatch.setattr(saved, "_room_for_zeros", lambda constants: 159)
+    program = again(lowered, tmp_path)
+    assert read(tmp_path / "model.safetensors").tensors["state.0"].array.shape == (5, 8)
+    agree = grid(3, 8), torch.tensor([4])
+    same_bits(program(*agree), lowered(*agree))
+
+
 def test_calls_on_one_state_wait_for_each_other(tmp_path: Path) -> None:
     lowered = lower_anyhow(Stateful(CASES["a counter that is read"]), grid(3, 8), torch.tensor([2]))
     program = again(lowered, tmp_path)
@@ -363,6 +375,7 @@ def test_state_of_zeros_takes_no_room(tmp_path: Path) -> None:
     lowered = lower_anyhow(model, grid(3, 8), torch.tensor([2]))
     program = again(lowered, tmp_path)
     assert (tmp_path / "model.safetensors").stat().st_size < model.rows.nbytes // 2
+    assert set(read(tmp_path / "model.safetensors").tensors) & {"state.0", "state.1"} == set()
     for place in (4999, 0):
         x, p = grid(3, 8), torch.tensor([place])
         same_bits(program(x, p), lowered(x, p))
