@@ -154,6 +154,10 @@ WRONG: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "deep objects": (lambda h: '{"a":' * 100_000 + "1" + "}" * 100_000, "nested more than 64"),
     "depth after a string": (lambda h: '{"]\\"]\\\\":' + "[" * 200 + "]" * 200 + "}", "nested more than 64"),
     "many values": (lambda h: '{"a":[' + "[]," * 300_000 + "1]}", "too many values"),
+    "tensors without end": (
+        lambda h: {**h, **{str(n): {"dtype": "I8", "shape": [0], "data_offsets": [0, 0]} for n in range(20_000)}},
+        "20001 tensors, more than",
+    ),
     "a dtype nobody knows": (changed(dtype="F33"), "unknown dtype 'F33'"),
     "a dtype that is used elsewhere": (changed(dtype="F8_E4M3"), "unknown dtype"),
     "a dtype that is a number": (changed(dtype=32), "unknown dtype 32"),

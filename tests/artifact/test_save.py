@@ -121,7 +121,11 @@ def test_an_edited_module_is_saved_as_it_is_now(lowered: lower86.LoweredModule, 
 def test_what_could_not_be_loaded_is_not_saved(
     lowered: lower86.LoweredModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module, name, message in ((save, "MOST_HEADER_BYTES", "bytes of description"), (fields, "MOST_TEXT", "string")):
+    for module, name, message in (
+        (save, "MOST_HEADER_BYTES", "bytes of description"),
+        (save, "MOST_TENSORS", "tensors"),
+        (fields, "MOST_TEXT", "string"),
+    ):
         with monkeypatch.context() as patch:
             patch.setattr(module, name, 3)
             with pytest.raises(lower86.UnsupportedError, match=f"beyond what a file may hold: .*{message}"):

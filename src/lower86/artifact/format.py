@@ -33,7 +33,9 @@ from ..program.dtypes import DTYPES
 from ..runtime.packing import ALIGNMENT, aligned
 from .strict_json import parse
 
-MOST_HEADER_BYTES = 16 << 20
+MOST_HEADER_BYTES = 8 << 20
+"""ResNet-50 has a hundredth of it."""
+MOST_TENSORS = 1 << 14
 METADATA = "__metadata__"
 HASH = "sha256"
 _UNHASHED = "0" * 64
@@ -151,6 +153,8 @@ def _read(file: Any, size: int, name: str) -> Contents:
     entries = parse(header, f"{name}, header")
     metadata = _metadata(entries, name)
     rest = size - _PREFIX - length
+    if len(entries) > MOST_TENSORS:
+        raise _damaged(f"it has {len(entries)} tensors, more than {MOST_TENSORS}", name)
     described = [_described(key, entries[key], f"{name}, tensor {key!r}") for key in entries if key != METADATA]
     _check_places(described, rest, name)
     if rest > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):

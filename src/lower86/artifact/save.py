@@ -10,7 +10,7 @@ import tempfile
 from typing import Any
 
 from ..errors import ArtifactError, UnsupportedError
-from .format import MOST_HEADER_BYTES, Contents, Stored, write
+from .format import MOST_HEADER_BYTES, MOST_TENSORS, Contents, Stored, write
 from .saved import Saved, from_contents, to_contents
 
 _RECORDED = ("lower86", "torch", "torchao")
@@ -57,7 +57,8 @@ def save(lowered: Any, path: str | os.PathLike[str]) -> int:
 def _check(metadata: dict[str, str], tensors: dict[str, Stored], name: str) -> None:
     """A file that is written can be loaded."""
     size = len(json.dumps(metadata)) + 200 * len(tensors)
-    problem = f"{size} bytes of description" if size > MOST_HEADER_BYTES else ""
+    problem = f"{size} bytes of description, {len(tensors)} tensors"
+    problem = problem if size > MOST_HEADER_BYTES or len(tensors) >= MOST_TENSORS else ""
     try:
         from_contents(Contents(metadata, tensors, size, ""), name)
     except ArtifactError as error:
