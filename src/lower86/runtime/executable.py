@@ -23,6 +23,7 @@ from ..codegen.isa import ISAS
 from ..codegen.llvm import LoadedCode
 from ..codegen.target import Target
 from ..errors import InputError
+from ..program.kernels import Kernel
 from ..program.program import Check, Foreign, Loop, Program, Step
 from ..program.sizes import evaluate, rename
 from .code_cache import object_for
@@ -64,18 +65,19 @@ class _Instance:
 
 @dataclass
 class Executable:
-    """Compiles on construction. `run` may be called from several threads at once."""
+    """Compiles on construction, by `compile`. `run` may be called from several threads at once."""
 
     program: Program
     target: Target
     foreign: Sequence[ForeignFunction] = ()
+    compile: Callable[[Kernel, Target], bytes] = object_for
     _free: list[_Instance] = field(default_factory=list, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def __post_init__(self) -> None:
         program = self.program
         self._constants = packed(program.constants, program.packings, ISAS[self.target.level])
-        self._code = LoadedCode([object_for(kernel, self.target) for kernel in program.kernels])
+        self._code = LoadedCode([self.compile(kernel, self.target) for kernel in program.kernels])
         self._addresses = [self._code.address(kernel_name(kernel)) for kernel in program.kernels]
         self._layouts = [layout_of(kernel) for kernel in program.kernels]
         self._segments = self._segmented()

@@ -131,17 +131,22 @@ def set_num_threads(n: int | None) -> None:
     Raises InputError unless `n` is a whole number from 1 to `MOST_THREADS`.
     """
     global _chosen
+    _chosen = None if n is None else thread_count(n, "set_num_threads(n)")
+
+
+def thread_count(n: int, where: str) -> int:
+    """`n` as a number of threads. Raises InputError, which names `where`, unless it is one from 1 to `MOST_THREADS`."""
     try:
-        number = None if n is None else operator.index(n)
+        number = operator.index(n)
     except TypeError:
         number = 0
-    if isinstance(n, bool) or (number is not None and not 1 <= number <= MOST_THREADS):
+    if isinstance(n, bool) or not 1 <= number <= MOST_THREADS:
         raise InputError(
             f"not a number of threads: {n!r}",
-            where="set_num_threads(n)",
+            where=where,
             fix=f"pass a whole number from 1 to {MOST_THREADS}, or None for what this machine offers",
         )
-    _chosen = number
+    return number
 
 
 def default_threads() -> int:
