@@ -28,6 +28,16 @@ class Target:
     features: str
 
     @property
+    def word(self) -> int:
+        """How many k the integer dot product takes at once: in words of as many bytes, int8 weights are packed."""
+        return 2 if self.level == "avx2" else 4
+
+    @property
+    def wide(self) -> bool:
+        """Whether one register holds 16 sums of 32 bits."""
+        return self.level == "avx512_vnni"
+
+    @property
     def has_bf16_dots(self) -> bool:
         """Whether one instruction multiplies and adds 16 pairs of bf16."""
         return self.level == "avx512_vnni" and "+avx512bf16" in self.features.split(",")

@@ -9,17 +9,26 @@ a convolution are [groups, n, taps, run]: each group has panels of its own, and 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from ..codegen.isa import Isa
 from ..program.kernels import TILE_COLUMNS
 from ..program.program import Packing
 
 ALIGNMENT = 64
 LANES = 16
+
+
+class Words(Protocol):
+    """What the order depends on: a `Target`, or its instruction set."""
+
+    @property
+    def word(self) -> int: ...
+
+    @property
+    def wide(self) -> bool: ...
 
 
 def int8_panels(weight: npt.NDArray[np.int8], word: int = 4) -> npt.NDArray[np.int8]:
@@ -35,10 +44,16 @@ def float_panels(weight: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def _panels(weight: npt.NDArray[Any], word: int) -> npt.NDArray[Any]:
     groups, n, taps, run = weight.shape if weight.ndim == 4 else (1, weight.shape[0], 1, weight.shape[1])
     panels, words = -(-n // TILE_COLUMNS), -(-run // word)
-    padded = np.zeros((groups, panels * TILE_COLUMNS, taps, words * word), weight.dtype)
-    padded[:, :n, :, :run] = weight.reshape(groups, n, taps, run)
-    parted = padded.reshape(groups * panels, TILE_COLUMNS, taps * words, word)
-    return np.ascontiguousarray(parted.transpose(0, 2, 1, 3))
+    whole = weight.reshape(groups, n, taps, run)
+    if (panels * TILE_COLUMNS, words * word) != (n, run):
+        padded = np.zeros((groups, panels * TILE_COLUMNS, taps, words * word), weight.dtype)
+        padded[:, :n, :, :run] = whole
+        whole = padded
+    # A word is one number: moved byte by byte, this takes fifteen times as long.
+    joined = np.dtype(f"u{word * weight.itemsize}")
+    parted = np.ascontiguousarray(whole).view(joined).reshape(groups * panels, TILE_COLUMNS, taps * words)
+    laid = np.ascontiguousarray(parted.transpose(0, 2, 1))
+    return laid.view(weight.dtype).reshape(groups * panels, taps * words, TILE_COLUMNS, word)
 
 
 def bf16_panels(weight: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint16]:
@@ -82,27 +97,38 @@ def aligned(size: int) -> npt.NDArray[np.uint8]:
     return memory[start : start + max(size, 1)]
 
 
-def packed(constants: Sequence[npt.NDArray[Any]], packings: Sequence[Packing], isa: Isa) -> list[npt.NDArray[np.uint8]]:
-    """The bytes of each constant, packed, in one aligned block: large blocks get large pages, which weights need."""
-    laid = [_laid_out(c, packing, isa) for c, packing in zip(constants, packings, strict=True)]
+def packed(
+    constants: Sequence[npt.NDArray[Any]], packings: Sequence[Packing], cpu: Words
+) -> list[npt.NDArray[np.uint8]]:
+    """The bytes of each constant, packed, in one aligned block: large blocks get large pages, which weights need.
+
+    What needs no packing is copied once, straight into its place.
+    """
+    # Few bytes are packed (most of a language model is its table, which is not), and so may wait for their places.
+    laid = [_laid_out(c, packing, cpu) for c, packing in zip(constants, packings, strict=True)]
     sizes = [-(-max(part.nbytes, 1) // ALIGNMENT) * ALIGNMENT for part in laid]
     memory, start, places = aligned(sum(sizes)), 0, []
-    for part, size in zip(laid, sizes, strict=True):
+    for number, size in enumerate(sizes):
+        part = laid[number]
         place = memory[start : start + max(part.nbytes, 1)]
-        place[: part.nbytes] = np.frombuffer(part.tobytes(), np.uint8)
+        place[: part.nbytes] = part.reshape(-1).view(np.uint8)
         places.append(place)
         start += size
+        laid[number] = _NOTHING  # its memory is free for the next ones
     return places
 
 
-def _laid_out(constant: npt.NDArray[Any], packing: Packing, isa: Isa) -> npt.NDArray[Any]:
+_NOTHING = np.empty(0, np.uint8)
+
+
+def _laid_out(constant: npt.NDArray[Any], packing: Packing, cpu: Words) -> npt.NDArray[Any]:
     if packing.kind == "int8_panels":
-        constant = int8_panels(constant, isa.word)
+        constant = int8_panels(constant, cpu.word)
     elif packing.kind == "float_panels":
         constant = float_panels(constant)
     elif packing.kind == "bf16_panels":
         constant = bf16_panels(constant)
     elif packing.kind == "depthwise":
-        dots = isa.wide and constant.dtype == np.int8
+        dots = cpu.wide and constant.dtype == np.int8
         constant = depthwise_windows(constant, packing.run, packing.shared) if dots else depthwise(constant)
     return np.ascontiguousarray(constant)
