@@ -90,7 +90,10 @@ def _compiled(kernel: Kernel, target: Target) -> bytes:
 
 
 def cached(makers: Mapping[str, Callable[[], bytes]], *, disk: bool = True) -> dict[str, bytes]:
-    """What each maker makes: kept from before, or made now. Its text says, with the generator's sources, what that is."""
+    """What each maker makes: kept from before, or made now.
+
+    The text by which it goes says, together with the sources of the generator, everything that the result depends on.
+    """
     generator = _generator()
     folder = directory() if disk and generator is not None else None
     keys = {text: hashlib.sha256(f"{generator}\n{text}".encode()).hexdigest() for text in makers}

@@ -39,7 +39,7 @@ def _quota(names: tuple[Path, ...]) -> float | None:
 
 
 def _quota_files(root: Path) -> Iterator[tuple[Path, ...]]:
-    """Files that hold a limit between them, of the process's own group and of those above it, where they are mounted."""
+    """Files that hold a limit together: of the process's own group and of those above it, where they are mounted."""
     mounts = list(_mounts(_text(root, "/proc/self/mountinfo")))
     for line in _text(root, "/proc/self/cgroup").splitlines():
         _, controllers, group = line.split(":", 2)

@@ -25,7 +25,7 @@ from ..program.program import Check, Foreign, Loop, Program, Step
 from ..program.sizes import evaluate, rename
 from .code_cache import objects_for
 from .packing import aligned, packed
-from .threads import checked_threads, default_threads, pool
+from .threads import default_threads, pool, thread_count
 
 ForeignFunction = Callable[[Sequence[int], Mapping[str, int]], None]
 """Runs a foreign step: gets the addresses of its inputs, then of its outputs, and the dims."""
@@ -65,7 +65,8 @@ class Executable:
     """Compiles on construction. `run` may be called from several threads at once.
 
     `num_threads` is what its calls run on; None leaves that to `default_threads`. Without `disk`, no machine code is
-    read from the cache's folder or written there. Raises InputError for what is no number of threads.
+    read from the cache's folder or written there. With `owned`, nobody else writes to the program's constants: those
+    that need no packing stay where they lie. Raises InputError for what is no number of threads.
     """
 
     program: Program
@@ -73,15 +74,17 @@ class Executable:
     foreign: Sequence[ForeignFunction] = ()
     num_threads: int | None = None
     disk: bool = True
+    owned: bool = False
     # By dims: what calls left there for the next ones. Only single operations, which are atomic, and no lock, which a
     # forked child would find held for ever.
     _free: dict[tuple[int, ...], list[_Instance]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         program = self.program
-        self.num_threads = checked_threads(self.num_threads, "num_threads")
+        if self.num_threads is not None:
+            self.num_threads = thread_count(self.num_threads, "num_threads")
         self._pool = pool(disk=self.disk)
-        self._constants = packed(program.constants, program.packings, self.target)
+        self._constants = packed(program.constants, program.packings, self.target, owned=self.owned)
         self._code = LoadedCode(objects_for(program.kernels, self.target, disk=self.disk))
         self._addresses = [self._code.address(kernel_name(kernel)) for kernel in program.kernels]
         self._layouts = [layout_of(kernel) for kernel in program.kernels]

@@ -98,18 +98,24 @@ def aligned(size: int) -> npt.NDArray[np.uint8]:
 
 
 def packed(
-    constants: Sequence[npt.NDArray[Any]], packings: Sequence[Packing], cpu: Words
+    constants: Sequence[npt.NDArray[Any]], packings: Sequence[Packing], cpu: Words, *, owned: bool = False
 ) -> list[npt.NDArray[np.uint8]]:
     """The bytes of each constant, packed, in one aligned block: large blocks get large pages, which weights need.
 
-    What needs no packing is copied once, straight into its place.
+    What needs no packing is copied once, straight into its place; or not at all if it lies aligned and is `owned`.
     """
     # Few bytes are packed (most of a language model is its table, which is not), and so may wait for their places.
     laid = [_laid_out(c, packing, cpu) for c, packing in zip(constants, packings, strict=True)]
-    sizes = [-(-max(part.nbytes, 1) // ALIGNMENT) * ALIGNMENT for part in laid]
+    stays = [owned and part is c and _is_aligned(part) for part, c in zip(laid, constants, strict=True)]
+    sizes = [
+        0 if stay else -(-max(part.nbytes, 1) // ALIGNMENT) * ALIGNMENT for part, stay in zip(laid, stays, strict=True)
+    ]
     memory, start, places = aligned(sum(sizes)), 0, []
     for number, size in enumerate(sizes):
         part = laid[number]
+        if stays[number]:
+            places.append(part.reshape(-1).view(np.uint8))
+            continue
         place = memory[start : start + max(part.nbytes, 1)]
         place[: part.nbytes] = part.reshape(-1).view(np.uint8)
         places.append(place)
@@ -119,6 +125,10 @@ def packed(
 
 
 _NOTHING = np.empty(0, np.uint8)
+
+
+def _is_aligned(array: npt.NDArray[Any]) -> bool:
+    return array.nbytes > 0 and array.ctypes.data % ALIGNMENT == 0
 
 
 def _laid_out(constant: npt.NDArray[Any], packing: Packing, cpu: Words) -> npt.NDArray[Any]:

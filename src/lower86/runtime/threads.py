@@ -192,16 +192,16 @@ def set_num_threads(n: int | None) -> None:
     `MOST_THREADS`.
     """
     global _chosen
-    _chosen = checked_threads(n, "set_num_threads(n)")
+    _chosen = None if n is None else thread_count(n, "set_num_threads(n)")
 
 
-def checked_threads(n: int | None, where: str) -> int | None:
-    """`n`, if it is a number of threads or None. Raises InputError otherwise; `where` says who was given it."""
+def thread_count(n: int, where: str) -> int:
+    """`n` as a number of threads. Raises InputError, which names `where`, unless it is one from 1 to `MOST_THREADS`."""
     try:
-        number = None if n is None else operator.index(n)
+        number = operator.index(n)
     except TypeError:
         number = 0
-    if isinstance(n, bool) or (number is not None and not 1 <= number <= MOST_THREADS):
+    if isinstance(n, bool) or not 1 <= number <= MOST_THREADS:
         raise InputError(
             f"not a number of threads: {n!r}",
             where=where,
