@@ -114,7 +114,7 @@ def entries(folder: Path) -> list[Entry]:
     return sorted(_named(folder, _ENTRY), key=lambda entry: entry.used)
 
 
-def sweep(folder: Path, most: int = MOST_BYTES) -> None:
+def sweep(folder: Path, most: int) -> None:
     """Deletes the least recently used entries until the rest takes at most `most` bytes, and what was left half done.
 
     Files that other processes are writing now stay.

@@ -143,7 +143,7 @@ def _made(folder: Path | None, key: str, make: Callable[[], bytes], *, wait: boo
             if cache_folder.write(folder, key, data):
                 _writes += 1
                 if _writes % _SWEEP_EVERY == 1:
-                    cache_folder.sweep(folder)
+                    cache_folder.sweep(folder, cache_folder.MOST_BYTES)
     return data
 
 
