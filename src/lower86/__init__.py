@@ -75,7 +75,13 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name == "artifact":
         return importlib.import_module(".artifact", __name__)
-    value = getattr(importlib.import_module(f".{_HOMES.get(name, 'errors')}", __name__), name)
+    try:
+        value = getattr(importlib.import_module(f".{_HOMES.get(name, 'errors')}", __name__), name)
+    except ModuleNotFoundError as problem:
+        if problem.name not in ("torch", "torchao"):
+            raise
+        message = f"lower86.{name} needs {problem.name}: pip install 'lower86[torch]'"
+        raise ModuleNotFoundError(message, name=problem.name) from problem
     globals()[name] = value
     return value
 

@@ -131,11 +131,6 @@ def test_arrays_that_name_their_namespace(program: LoadedProgram) -> None:
     assert np.array_equal(first.inner, X * 2)
 
 
-def test_the_type_of_ml_dtypes(program: LoadedProgram) -> None:
-    ml_dtypes = pytest.importorskip("ml_dtypes")
-    assert np.array_equal(program(X, BITS.view(ml_dtypes.bfloat16))[1], (Y + Y).view(torch.uint16).numpy())
-
-
 class Elsewhere:
     """An array on another device."""
 

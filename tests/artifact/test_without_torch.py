@@ -116,7 +116,7 @@ def test_an_environment_without_torch(files: dict[str, Path], tmp_path: Path) ->
     done = subprocess.run([python, "-m", "lower86", *arguments], capture_output=True, text=True, check=False, env=bare)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["outputs"] == {"output": {"dtype": "float32", "shape": [1, 16]}}
-    assert "torch" in subprocess.run(
+    assert "needs torch: pip install 'lower86[torch]'" in subprocess.run(
         [python, "-c", "import lower86; lower86.lower_pt2e_quantized_to_x86"],
         capture_output=True, text=True, check=False, env=bare,
     ).stderr  # fmt: skip

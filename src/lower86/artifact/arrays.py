@@ -83,10 +83,7 @@ class _Numpy:
         array = leaf if type(leaf) is np.ndarray else _as_numpy(leaf, wanted, where)
         dtype = DTYPES[wanted.dtype].numpy
         if array.dtype != dtype:
-            if wanted.dtype == "bf16" and array.dtype.name == "bfloat16":
-                array = array.view(np.uint16)  # the type of ml_dtypes
-            else:
-                raise _wrong_dtype(wanted, str(array.dtype), f"{wanted.name}.astype(np.{dtype.name})", where)
+            raise _wrong_dtype(wanted, str(array.dtype), f"{wanted.name}.astype(np.{dtype.name})", where)
         if not (array.flags.c_contiguous and array.flags.aligned):
             array = array.copy(order="C")
         return Taken(array.__array_interface__["data"][0], array.shape, array)
