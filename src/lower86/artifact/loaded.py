@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,13 +16,15 @@ from ..program.interface import Given, Literal, Result, merged
 from ..program.program import Dim, Program, Value
 from ..program.sizes import SizeExpr, names
 from ..report.explanation import Explanation
-from ..report.profile import Profile, Rehearsal, profile
 from ..runtime.binding import Binding, Bound
 from ..runtime.executable import Executable
 from ..runtime.fork_lock import ForkLock
 from ..runtime.packing import aligned
 from .arrays import Kind, Taken, kind_of, literal_taken
 from .saved import Saved
+
+if TYPE_CHECKING:
+    from ..report.profile import Profile, Rehearsal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,6 +133,8 @@ class LoadedProgram:
 
     def profile(self, *arrays: Any, seconds: float = 2.0, **named: Any) -> Profile:
         """The time of every kernel on these inputs: see `lower86.profile`."""
+        from ..report.profile import profile  # with the code generator, which a call does without
+
         return profile(self, *arrays, seconds=seconds, **named)
 
     def named_state(self) -> dict[str, npt.NDArray[Any]]:
@@ -146,6 +150,8 @@ class LoadedProgram:
 
     def rehearse(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Rehearsal:
         """Calls on these inputs for `lower86.profile`, with a state of their own that begins as this one's."""
+        from ..report.profile import Rehearsal
+
         leaves = self._flattened(args, kwargs)
         first = list(self.named_state().values())
         state = [_aligned_copy(array) for array in first]
