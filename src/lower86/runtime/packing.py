@@ -42,7 +42,7 @@ def float_panels(weight: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _panels(weight: npt.NDArray[Any], word: int) -> npt.NDArray[Any]:
-    groups, n, taps, run = weight.shape if weight.ndim == 4 else (1, weight.shape[0], 1, weight.shape[1])
+    groups, n, taps, run = _parts(weight.shape)
     panels, words = -(-n // TILE_COLUMNS), -(-run // word)
     whole = weight.reshape(groups, n, taps, run)
     if (panels * TILE_COLUMNS, words * word) != (n, run):
@@ -54,6 +54,12 @@ def _panels(weight: npt.NDArray[Any], word: int) -> npt.NDArray[Any]:
     parted = np.ascontiguousarray(whole).view(joined).reshape(groups * panels, TILE_COLUMNS, taps * words)
     laid = np.ascontiguousarray(parted.transpose(0, 2, 1))
     return laid.view(weight.dtype).reshape(groups * panels, taps * words, TILE_COLUMNS, word)
+
+
+def _parts(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """[groups, n, taps, run] of a weight, which may be [n, k]."""
+    groups, n, taps, run = shape if len(shape) == 4 else (1, shape[0], 1, shape[1])
+    return groups, n, taps, run
 
 
 def bf16_panels(weight: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint16]:
@@ -104,31 +110,50 @@ def packed(
 
     What needs no packing is copied once, straight into its place; or not at all if it lies aligned and is `owned`.
     """
-    # Few bytes are packed (most of a language model is its table, which is not), and so may wait for their places.
-    laid = [_laid_out(c, packing, cpu) for c, packing in zip(constants, packings, strict=True)]
-    stays = [owned and part is c and _is_aligned(part) for part, c in zip(laid, constants, strict=True)]
+    stays = [owned and p.kind == "none" and _is_aligned(c) for c, p in zip(constants, packings, strict=True)]
     sizes = [
-        0 if stay else -(-max(part.nbytes, 1) // ALIGNMENT) * ALIGNMENT for part, stay in zip(laid, stays, strict=True)
+        0 if stay else _packed_bytes(constant, packing, cpu)
+        for stay, constant, packing in zip(stays, constants, packings, strict=True)
     ]
-    memory, start, places = aligned(sum(sizes)), 0, []
-    for number, size in enumerate(sizes):
-        part = laid[number]
-        if stays[number]:
-            places.append(part.reshape(-1).view(np.uint8))
+    memory, start, places = aligned(sum(map(_rounded, sizes))), 0, []
+    for stay, size, constant, packing in zip(stays, sizes, constants, packings, strict=True):
+        if stay:
+            places.append(constant.reshape(-1).view(np.uint8))
             continue
-        place = memory[start : start + max(part.nbytes, 1)]
-        place[: part.nbytes] = part.reshape(-1).view(np.uint8)
+        place = memory[start : start + max(size, 1)]
+        # One at a time: twice the weights would be the most that the process ever needs.
+        place[:size] = _laid_out(constant, packing, cpu).reshape(-1).view(np.uint8)
         places.append(place)
-        start += size
-        laid[number] = _NOTHING  # its memory is free for the next ones
+        start += _rounded(size)
     return places
 
 
-_NOTHING = np.empty(0, np.uint8)
+def _rounded(size: int) -> int:
+    return -(-max(size, 1) // ALIGNMENT) * ALIGNMENT
+
+
+def _packed_bytes(constant: npt.NDArray[Any], packing: Packing, cpu: Words) -> int:
+    if packing.kind == "none":
+        return int(constant.nbytes)
+    if packing.kind == "depthwise":
+        channels = -(-constant.shape[0] // LANES) * LANES
+        if not _has_windows(constant, cpu):
+            return channels * int(constant.shape[1]) * 4
+        phases = 1 + packing.shared
+        windows = constant.shape[1] // max(1, packing.run) * phases * -(-(packing.run + phases - 1) // 4)
+        return channels * windows * 4
+    word = {"int8_panels": cpu.word, "bf16_panels": 2}.get(packing.kind, 1)
+    groups, n, taps, run = _parts(constant.shape)
+    elements = groups * -(-n // TILE_COLUMNS) * TILE_COLUMNS * taps * -(-run // word) * word
+    return elements * constant.itemsize
+
+
+def _has_windows(constant: npt.NDArray[Any], cpu: Words) -> bool:
+    return cpu.wide and constant.dtype == np.int8
 
 
 def _is_aligned(array: npt.NDArray[Any]) -> bool:
-    return array.nbytes > 0 and array.ctypes.data % ALIGNMENT == 0
+    return array.nbytes > 0 and array.flags.c_contiguous and array.ctypes.data % ALIGNMENT == 0
 
 
 def _laid_out(constant: npt.NDArray[Any], packing: Packing, cpu: Words) -> npt.NDArray[Any]:
@@ -139,6 +164,6 @@ def _laid_out(constant: npt.NDArray[Any], packing: Packing, cpu: Words) -> npt.N
     elif packing.kind == "bf16_panels":
         constant = bf16_panels(constant)
     elif packing.kind == "depthwise":
-        dots = cpu.wide and constant.dtype == np.int8
-        constant = depthwise_windows(constant, packing.run, packing.shared) if dots else depthwise(constant)
+        windows = _has_windows(constant, cpu)
+        constant = depthwise_windows(constant, packing.run, packing.shared) if windows else depthwise(constant)
     return np.ascontiguousarray(constant)
