@@ -136,16 +136,15 @@ def _packed_bytes(constant: npt.NDArray[Any], packing: Packing, cpu: Words) -> i
     if packing.kind == "none":
         return int(constant.nbytes)
     if packing.kind == "depthwise":
-        channels = -(-constant.shape[0] // LANES) * LANES
-        if not _has_windows(constant, cpu):
-            return channels * int(constant.shape[1]) * 4
-        phases = 1 + packing.shared
-        windows = constant.shape[1] // max(1, packing.run) * phases * -(-(packing.run + phases - 1) // 4)
-        return channels * windows * 4
+        channels, taps = (int(size) for size in constant.shape)
+        if _has_windows(constant, cpu):
+            phases = 1 + packing.shared
+            taps = taps // max(1, packing.run) * phases * -(-(packing.run + phases - 1) // 4)
+        return -(-channels // LANES) * LANES * taps * 4
     word = {"int8_panels": cpu.word, "bf16_panels": 2}.get(packing.kind, 1)
     groups, n, taps, run = _parts(constant.shape)
     elements = groups * -(-n // TILE_COLUMNS) * TILE_COLUMNS * taps * -(-run // word) * word
-    return elements * constant.itemsize
+    return elements * int(constant.itemsize)
 
 
 def _has_windows(constant: npt.NDArray[Any], cpu: Words) -> bool:
