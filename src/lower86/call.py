@@ -87,8 +87,10 @@ class CompiledGraph:
             else Given(wanted.name, _name_of(wanted.dtype, f"input {wanted.name}"))
             for wanted in self._inputs
         ]
+        unnamed = range(len(signature.names), len(positional.children))
+        names = (*signature.names[: len(positional.children)], *(f"argument_{number}" for number in unnamed))
         return Interface(
-            signature.names[: len(positional.children)], positional,
+            names, positional,
             plain_tree(signature.inputs.child(1), "an argument holds"), result, tuple(inputs), tuple(outputs),
         )  # fmt: skip
 

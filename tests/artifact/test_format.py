@@ -14,12 +14,15 @@ import numpy as np
 import pytest
 import safetensors
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from lower86.artifact import seal
 from lower86.artifact.format import MOST_HEADER_BYTES, Stored, read, write
 from lower86.errors import ArtifactError
 from lower86.program.dtypes import DTYPES
+from tests.harness import examples
 
 TENSORS = {
     **{name: Stored(name, (np.arange(6) % 2).astype(dtype.numpy).reshape(2, 3)) for name, dtype in DTYPES.items()},
@@ -151,6 +154,10 @@ WRONG: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "deep objects": (lambda h: '{"a":' * 100_000 + "1" + "}" * 100_000, "nested more than 64"),
     "depth after a string": (lambda h: '{"]\\"]\\\\":' + "[" * 200 + "]" * 200 + "}", "nested more than 64"),
     "many values": (lambda h: '{"a":[' + "[]," * 300_000 + "1]}", "too many values"),
+    "tensors without end": (
+        lambda h: {**h, **{str(n): {"dtype": "I8", "shape": [0], "data_offsets": [0, 0]} for n in range(20_000)}},
+        "20001 tensors, more than",
+    ),
     "a dtype nobody knows": (changed(dtype="F33"), "unknown dtype 'F33'"),
     "a dtype that is used elsewhere": (changed(dtype="F8_E4M3"), "unknown dtype"),
     "a dtype that is a number": (changed(dtype=32), "unknown dtype 32"),
@@ -193,6 +200,34 @@ def test_what_is_refused(name: str, tmp_path: Path) -> None:
         read(path)
     assert str(path) in caught.value.where
     assert caught.value.fix
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(["F32", "I8"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=4),
+    max_leaves=12,
+)
+ENTRIES = st.fixed_dictionaries(
+    {
+        "dtype": st.sampled_from(["F32", "I8", "BOOL", "F64"]) | VALUES,
+        "shape": st.lists(st.integers(-1, 9), max_size=3) | VALUES,
+        "data_offsets": st.lists(st.integers(-1, 33), min_size=2, max_size=2) | VALUES,
+    }
+)
+
+
+@examples(300)
+@given(header=VALUES | st.dictionaries(st.sampled_from("0123"), ENTRIES | VALUES), data=st.binary(max_size=32))
+def test_any_header(header: Any, data: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Read or refused, nothing else."""
+    path = tmp_path_factory.getbasetemp() / "any.safetensors"
+    given_metadata = header | {"__metadata__": {}} if isinstance(header, dict) else header
+    path.write_bytes(seal(given_metadata, data))
+    try:
+        contents = read(path)
+    except ArtifactError:
+        return
+    assert sum(one.array.nbytes for one in contents.tensors.values()) == len(data)
 
 
 @pytest.mark.parametrize("length", [0, 1, MOST_HEADER_BYTES + 1, 1 << 40, (1 << 64) - 1])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import threading
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 import lower86
-from lower86.artifact import LoadedProgram
+from lower86.artifact import LoadedProgram, saved
+from lower86.artifact.format import read
 from lower86.codegen.llvm import host_features
 from lower86.codegen.target import LEVELS
 from lower86.lowered import LoweredModule
@@ -22,6 +25,7 @@ from tests.end_to_end.test_state import CASES, Stateful
 from tests.models.checks import lower, lower_anyhow
 from tests.models.qdq import Linear, grid
 from tests.models.quantized import quantize
+from tests.models.recurrent import layer_and_inputs
 from tests.models.small import MLP, Attention, Embedding
 
 HERE = [level for level, needs in LEVELS.items() if all(host_features().get(need) for need in needs)]
@@ -330,12 +334,48 @@ def test_state(name: str, tmp_path: Path) -> None:
     same_bits(list(program.named_state().values()), list(first.values()))
 
 
+def test_zeros_beyond_the_limit_are_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Stateful(CASES["a row, then all are read"])
+    model.rows = torch.zeros(5, 8)
+    lowered = lower_anyhow(model, grid(3, 8), torch.tensor([2]))
+    monkeypatch.setattr(saved, "_room_for_zeros", lambda constants: 159)
+    program = again(lowered, tmp_path)
+    assert read(tmp_path / "model.safetensors").tensors["state.0"].array.shape == (5, 8)
+    agree = grid(3, 8), torch.tensor([4])
+    same_bits(program(*agree), lowered(*agree))
+
+
+def test_calls_on_one_state_wait_for_each_other(tmp_path: Path) -> None:
+    lowered = lower_anyhow(Stateful(CASES["a counter that is read"]), grid(3, 8), torch.tensor([2]))
+    program = again(lowered, tmp_path)
+    x, p = as_numpy((grid(3, 8), torch.tensor([1])))
+    threads = [threading.Thread(target=lambda: [program(x, p) for _ in range(100)]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert program.named_state()["count"] == 400
+
+
+def test_a_program_stays_in_its_process(loaded: LoadedProgram) -> None:
+    for copied in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(lower86.UnsupportedError, match="cannot be pickled or copied"):
+            copied(loaded)
+
+
+def test_any_number_of_arguments(tmp_path: Path) -> None:
+    layer, inputs = layer_and_inputs(nn.LSTM, state=True)
+    lowered = lower_anyhow(layer, *inputs)
+    agrees(lowered, again(lowered, tmp_path), *inputs)
+
+
 def test_state_of_zeros_takes_no_room(tmp_path: Path) -> None:
     model = Stateful(CASES["a row, then all are read"])
     model.rows = torch.zeros(5000, 8)
     lowered = lower_anyhow(model, grid(3, 8), torch.tensor([2]))
     program = again(lowered, tmp_path)
     assert (tmp_path / "model.safetensors").stat().st_size < model.rows.nbytes // 2
+    assert set(read(tmp_path / "model.safetensors").tensors) & {"state.0", "state.1"} == set()
     for place in (4999, 0):
         x, p = grid(3, 8), torch.tensor([place])
         same_bits(program(x, p), lowered(x, p))

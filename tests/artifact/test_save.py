@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import lower86
-from lower86.artifact import save
+from lower86.artifact import fields, save
 from lower86.artifact.format import read
 from tests.artifact.round_trip import again, agrees
 from tests.models.checks import lower, lower_anyhow
@@ -116,6 +116,21 @@ def test_an_edited_module_is_saved_as_it_is_now(lowered: lower86.LoweredModule, 
     program = again(edited, tmp_path)
     agrees(edited, program, x)
     assert torch.equal(program(x), lowered(x) * 2)
+
+
+def test_what_could_not_be_loaded_is_not_saved(
+    lowered: lower86.LoweredModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module, name, message in (
+        (save, "MOST_HEADER_BYTES", "bytes of description"),
+        (save, "MOST_TENSORS", "tensors"),
+        (fields, "MOST_TEXT", "string"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, 3)
+            with pytest.raises(lower86.UnsupportedError, match=f"beyond what a file may hold: .*{message}"):
+                lower86.save(lowered, tmp_path / "model.safetensors")
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("thing", [nn.Linear(2, 2), None, "model"])

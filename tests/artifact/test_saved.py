@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,8 @@ import torch
 from torch import Tensor
 
 import lower86
-from lower86.artifact.format import METADATA
+from lower86.artifact.format import METADATA, read
+from lower86.artifact.saved import from_contents
 from tests.artifact.round_trip import as_numpy, same_bits
 from tests.models.checks import lower
 from tests.models.qdq import Linear, grid
@@ -108,6 +110,13 @@ def reshaped(name: str, **fields: Any) -> Change:
     return change
 
 
+def deep_size(header: dict[str, Any], metadata: dict[str, Any]) -> None:
+    size: Any = 1
+    for _ in range(12):
+        size = [[1, [[size, 2]]]]
+    metadata["interface"]["outputs"][2][2] = {"size": size}
+
+
 LEAF: Any = None
 WRONG: dict[str, tuple[Change, str, str]] = {
     "somebody else's weights": (at("format", value="pt"), "lower86.save has not written", "format"),
@@ -148,6 +157,11 @@ WRONG: dict[str, tuple[Change, str, str]] = {
     ),
     "a size that is none": (at("interface", "outputs", 2, 2, value={"size": 1.5}), "is not a list", "size"),
     "a term that is none": (at("interface", "outputs", 2, 2, value={"size": [[1]]}), "is not a list of 2", "size[0]"),
+    "a size without end": (
+        at("interface", "outputs", 2, 2, value={"size": [[1, [[i, 1] for i in range(200)]] for _ in range(2)]}),
+        "at most 256 factors", "size",
+    ),
+    "a size of deep divisions": (deep_size, "at most 8 deep", "size"),
     "positional arguments by name": (at("interface", "positional", value={"dict": []}), "is not an interface", ""),
     "named arguments by place": (at("interface", "named", value={"tuple": []}), "is not an interface", ""),
     "arguments of odd names": (at("interface", "named", value={"dict": [[1, LEAF]]}), "arguments by name", "named"),
@@ -188,6 +202,30 @@ def test_what_is_refused(name: str, good: Any, tmp_path: Path) -> None:
     assert message in caught.value.what
     assert where in caught.value.where
     assert caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ([(64 << 20) // 4 + 2000], "bytes of state that it does not hold"),
+        ([1 << 45, 1 << 45], "bytes of state that it does not hold"),
+        ([1 << 50], "state of shape"),
+        ([{"size": [[1, ["s"]]]}], "state of a size that varies"),
+    ],
+)
+def test_state_that_the_file_does_not_hold(good: Any, tmp_path: Path, shape: Any, message: str) -> None:
+    """Zeros take no room in the file, so there is a limit to what a small one may ask for."""
+    header, metadata, data = copy.deepcopy(good)
+    contents = read(sealed(tmp_path, header, metadata, data))
+    tensors = {name: stored for name, stored in contents.tensors.items() if name != "state.0"}
+    (value,) = [one["Value"] for one in metadata["program"]["values"] if one["Value"][2] == "state"]
+    value[1] = shape
+    if "varies" in message:
+        shape[0]["size"][0][1] = [metadata["program"]["dims"][0]["Dim"][0]]
+    texts = {**contents.metadata, "program": json.dumps(metadata["program"])}
+    with pytest.raises(lower86.ArtifactError, match=message) as caught:
+        from_contents(dataclasses.replace(contents, metadata=texts, tensors=tensors), "name")
+    assert "state.0" in caught.value.where
 
 
 def test_a_size_that_divides_by_nothing_is_an_error_of_the_call(good: Any, tmp_path: Path) -> None:

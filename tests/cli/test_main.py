@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 import lower86
-from lower86.cli.main import COMMANDS, main, one_line
+from lower86.cli.main import COMMANDS, main
+from lower86.cli.text import one_line, printable
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -74,6 +75,8 @@ def test_the_parts_of_an_error_in_a_line() -> None:
     error = lower86.InputError("what\nis wrong", where="here", fix="do this")
     assert one_line(error) == "what is wrong (here); to do: do this"
     assert one_line(lower86.Lower86Error("alone")) == "alone"
+    assert one_line(lower86.Lower86Error("a\x1b[2Jb\tc")) == r"a\x1b[2Jb\tc"
+    assert printable("x: …\n∞") == "x: …\n∞"
 
 
 def test_output_that_nobody_reads(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from ..errors import ArtifactError
 
 T = TypeVar("T")
 MOST_TEXT = 1 << 16
+MOST_ITEMS = 1 << 15
 
 
 @dataclass(frozen=True)
@@ -34,13 +35,13 @@ class Field:
             self.refuse(f"an object of {', '.join(names)}")
         return {name: Field(self.value[name], f"{self.where}.{name}") for name in names}
 
-    def items(self, length: int | None = None, most: int = 1 << 20) -> list[Field]:
+    def items(self, length: int | None = None, most: int = MOST_ITEMS) -> list[Field]:
         """The items of a list, of `length` if given."""
         if not isinstance(self.value, list) or len(self.value) > most or length not in (None, len(self.value)):
             self.refuse("a list" + (f" of {length}" if length is not None else f" of at most {most}"))
         return [Field(item, f"{self.where}[{number}]") for number, item in enumerate(self.value)]
 
-    def each(self, read: Callable[[Field], T], most: int = 1 << 20) -> tuple[T, ...]:
+    def each(self, read: Callable[[Field], T], most: int = MOST_ITEMS) -> tuple[T, ...]:
         """What `read` makes of each item of a list."""
         return tuple(read(item) for item in self.items(most=most))
 

@@ -33,11 +33,14 @@ from ..program.dtypes import DTYPES
 from ..runtime.packing import ALIGNMENT, aligned
 from .strict_json import parse
 
-MOST_HEADER_BYTES = 16 << 20
+MOST_HEADER_BYTES = 8 << 20
+"""ResNet-50 has a hundredth of it."""
+MOST_TENSORS = 1 << 14
 METADATA = "__metadata__"
 HASH = "sha256"
 _UNHASHED = "0" * 64
 _PREFIX = 8
+_OWN_BYTES = 1 << 17
 
 CODES: Mapping[str, str] = {
     "f32": "F32", "f64": "F64", "bf16": "BF16", "f16": "F16", "i64": "I64", "i32": "I32", "i16": "I16", "i8": "I8",
@@ -150,22 +153,28 @@ def _read(file: Any, size: int, name: str) -> Contents:
     entries = parse(header, f"{name}, header")
     metadata = _metadata(entries, name)
     rest = size - _PREFIX - length
+    if len(entries) > MOST_TENSORS:
+        raise _damaged(f"it has {len(entries)} tensors, more than {MOST_TENSORS}", name)
     described = [_described(key, entries[key], f"{name}, tensor {key!r}") for key in entries if key != METADATA]
     _check_places(described, rest, name)
     if rest > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
         raise _damaged(f"its tensors take {rest} bytes, more than this machine's memory", name)
     digest = hashlib.sha256(prefix + header.replace(metadata[HASH].encode(), _UNHASHED.encode(), 1))
     tensors = {}
-    # All in one block, each aligned; read in the order of the file, whatever order the header has.
-    block, at = aligned(sum(_rounded(one.size) for one in described)), 0
+    # Read in the order of the file, whatever order the header has. What is large has memory of its own, because it is
+    # given back once it is packed.
+    shared, at = aligned(sum(_rounded(one.size) for one in described if one.size < _OWN_BYTES)), 0
     for one in sorted(described, key=lambda one: (one.begin, one.size)):
-        place = block[at : at + one.size]
+        if one.size < _OWN_BYTES:
+            place = shared[at : at + one.size]
+            at += _rounded(one.size)
+        else:
+            place = aligned(one.size)
         _exactly(file, place, name)
         digest.update(place.data)
         if one.dtype == "bool" and one.size and place.max() > 1:
             raise _damaged("a bool that is neither 0 nor 1", f"{name}, tensor {one.name!r}")
         tensors[one.name] = Stored(one.dtype, place.view(_NUMPY[CODES[one.dtype]]).reshape(one.shape))
-        at += _rounded(one.size)
     if digest.hexdigest() != metadata[HASH]:
         raise _damaged("its hash does not match what it holds", f"{name}, {METADATA}.{HASH}")
     return Contents(metadata, {one.name: tensors[one.name] for one in described}, size, metadata[HASH])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Set
 from typing import Any
 
 from ..program import sizes
 from ..program.dtypes import DTYPES
 from ..program.interface import Given, Interface, Result, Scalar, Tree
 from ..program.program import Program
+from ..program.sizes import FloorDiv, Size, SizeExpr, dim_atom
 from .fields import Field
 
 _MOST_INTEGER = 1 << 63
@@ -41,7 +43,7 @@ def _flat_to_json(one: Given | Result) -> Any:
     if one.dtype:
         return [one.name, one.dtype]
     literal: Any = one.literal
-    if isinstance(literal, sizes.SizeExpr):
+    if isinstance(literal, SizeExpr):
         literal = {"size": sizes.to_json(literal)}
     elif isinstance(literal, float) and not math.isfinite(literal):
         literal = {"float": str(literal)}
@@ -110,7 +112,11 @@ def _result(field: Field, program: Program) -> Result:
         return Result(name, dtype)
     literal = parts[2]
     if isinstance(literal.value, dict) and set(literal.value) == {"size"}:
-        return Result(name, "", _size(Field(literal.value["size"], f"{literal.where}.size"), program))
+        size = _size(
+            Field(literal.value["size"], f"{literal.where}.size"),
+            {dim.name for dim in program.dims}, iter(range(_MOST_PARTS)),
+        )  # fmt: skip
+        return Result(name, "", size)
     return Result(name, "", _scalar(literal))
 
 
@@ -135,24 +141,32 @@ def _scalar(field: Field) -> Scalar:
     return scalar
 
 
-_MOST_TERMS = 64
+_MOST_PARTS = 256
+_MOST_NESTED = 8
 
 
-def _size(field: Field, program: Program, depth: int = 0) -> Any:
-    """A size of the program's dims: see `sizes.to_json`."""
+def _size(field: Field, dims: Set[str], left: Iterator[int], depth: int = 0) -> Size:
+    """A size of the program's dims, as `sizes.to_json` writes it, of as many terms and factors as are `left`."""
     if type(field.value) is int:
         return field.whole(-_MOST_INTEGER, _MOST_INTEGER)
-    if depth > 8:
-        field.refuse("a size of divisions at most 8 deep")
-    known = {dim.name for dim in program.dims}
-    for term in field.items(most=_MOST_TERMS):
+    if depth > _MOST_NESTED:
+        field.refuse(f"a size of divisions at most {_MOST_NESTED} deep")
+    total: Size = 0
+    for term in field.items(most=_MOST_PARTS):
         coefficient, atoms = term.items(2)
-        coefficient.whole(-_MOST_INTEGER, _MOST_INTEGER)
-        for atom in atoms.items(most=_MOST_TERMS):
-            if isinstance(atom.value, str):
-                if atom.value not in known:
-                    atom.refuse("one of the program's dims")
-            else:
-                for side in atom.items(2):
-                    _size(side, program, depth + 1)
-    return sizes.from_json(field.value)
+        factor: Size = coefficient.whole(-_MOST_INTEGER, _MOST_INTEGER)
+        for atom in atoms.items(most=_MOST_PARTS):
+            if next(left, None) is None:
+                field.refuse(f"a size of at most {_MOST_PARTS} factors")
+            factor = factor * _atom(atom, dims, left, depth)
+        total = total + factor
+    return total
+
+
+def _atom(field: Field, dims: Set[str], left: Iterator[int], depth: int) -> SizeExpr:
+    if isinstance(field.value, str):
+        if field.value not in dims:
+            field.refuse("one of the program's dims")
+        return dim_atom(field.value)
+    numerator, denominator = (_size(side, dims, left, depth + 1) for side in field.items(2))
+    return dim_atom(FloorDiv(numerator, denominator))

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..codegen.target import Target
-from ..errors import InputError
+from ..errors import InputError, UnsupportedError
 from ..program.interface import Given, Literal, Result, merged
 from ..program.program import Dim, Program, Value
 from ..program.sizes import SizeExpr, names
@@ -64,7 +64,7 @@ class LoadedProgram:
         self._executable.program = dataclasses.replace(program, constants=())
         self._saved = dataclasses.replace(saved, program=self._executable.program)
         self._interface = saved.interface
-        self._binding = Binding(program, [one.name for one in saved.interface.inputs])
+        self._binding = Binding(self._executable.program, [one.name for one in saved.interface.inputs])
         self._literals = [None if one.dtype else Literal(one.literal) for one in saved.interface.outputs]
         self._made = [one.dtype for one in saved.interface.outputs if one.dtype]
         self._state = [_aligned_copy(array) for array in saved.state]
@@ -169,6 +169,13 @@ class LoadedProgram:
             return self._executable.run_timed(placed.addresses, placed.bound.dims), placed.bound.dims
 
         return Rehearsal(self._executable, begin, call, timed)
+
+    def __reduce__(self) -> Any:
+        raise UnsupportedError(
+            "a loaded program cannot be pickled or copied: it holds machine code for this CPU",
+            where="pickle, copy",
+            fix="pass the path of its file, and load that in the other process",
+        )
 
     def __repr__(self) -> str:
         taken, given = (", ".join(map(str, specs)) for specs in (self._inputs, self._outputs))

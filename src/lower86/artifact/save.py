@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import json
 import os
 import tempfile
 from typing import Any
 
 from ..errors import ArtifactError, UnsupportedError
-from .format import MOST_HEADER_BYTES, write
-from .saved import Saved, to_contents
+from .format import MOST_HEADER_BYTES, MOST_TENSORS, Contents, Stored, write
+from .saved import Saved, from_contents, to_contents
 
 _RECORDED = ("lower86", "torch", "torchao")
 
@@ -42,12 +43,7 @@ def save(lowered: Any, path: str | os.PathLike[str]) -> int:
     program, interface, explanation, state = portable()
     metadata, tensors = to_contents(Saved(program, interface, explanation, state, library_versions()))
     name = os.fspath(path)
-    if sum(map(len, metadata.values())) > MOST_HEADER_BYTES // 2:
-        raise UnsupportedError(
-            f"the program's description has {sum(map(len, metadata.values()))} characters, too many to be loaded again",
-            where=name,
-            fix="lower the model in parts",
-        )
+    _check(metadata, tensors, name)
     try:
         return _written(name, metadata, tensors)
     except OSError as problem:
@@ -56,6 +52,23 @@ def save(lowered: Any, path: str | os.PathLike[str]) -> int:
             where="lower86.save",
             fix="choose a folder that exists, can be written to and has room; nothing was left there",
         ) from problem
+
+
+def _check(metadata: dict[str, str], tensors: dict[str, Stored], name: str) -> None:
+    """A file that is written can be loaded."""
+    size = len(json.dumps(metadata)) + 200 * len(tensors)
+    problem = f"{size} bytes of description, {len(tensors)} tensors"
+    problem = problem if size > MOST_HEADER_BYTES or len(tensors) >= MOST_TENSORS else ""
+    try:
+        from_contents(Contents(metadata, tensors, size, ""), name)
+    except ArtifactError as error:
+        problem = f"{error.what} ({error.where})"
+    if problem:
+        raise UnsupportedError(
+            f"the model is beyond what a file may hold: {problem}",
+            where="lower86.save",
+            fix="lower and save it in parts",
+        )
 
 
 def _written(name: str, metadata: Any, tensors: Any) -> int:

@@ -7,6 +7,7 @@ constants are the tensors "0", "1", …; the state begins as "state.0", "state.1
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -57,10 +58,17 @@ def to_contents(saved: Saved) -> tuple[dict[str, str], dict[str, Stored]]:
         str(number): Stored(_dtype_of(number, saved.program, constant), np.asarray(constant))
         for number, constant in enumerate(saved.program.constants)
     }
+    left = _room_for_zeros(saved.program.constants)
     for number, (state, array) in enumerate(zip(saved.program.states, saved.state, strict=True)):
-        if array.reshape(-1).view(np.uint8).any():
+        left -= array.nbytes
+        if left < 0 or array.reshape(-1).view(np.uint8).any():
             tensors[f"state.{number}"] = Stored(saved.program.values[state.value].dtype, array)
     return metadata, tensors
+
+
+def _room_for_zeros(constants: Sequence[npt.NDArray[Any]]) -> int:
+    """Bytes of state that a file may ask for without holding them, so that a small file never takes all memory."""
+    return (64 << 20) + 16 * sum(constant.nbytes for constant in constants)
 
 
 def _dtype_of(number: int, program: Program, constant: npt.NDArray[Any]) -> str:
@@ -137,10 +145,16 @@ def _state(program: Program, tensors: Mapping[str, Stored], name: str) -> tuple[
     unknown = {key for key in tensors if key.startswith("state.")} - known
     if unknown:
         raise ArtifactError(f"there is no {min(unknown)!r:.60} in the program", where=name, fix=_AGAIN)
-    found = []
+    found: list[npt.NDArray[Any]] = []
+    left = _room_for_zeros(program.constants)
     for number, state in enumerate(program.states):
         value, key = program.values[state.value], f"state.{number}"
-        found.append(_zeros(value, f"{name}, {key}") if key not in tensors else tensors[key].array)
+        shape, dtype = _state_shape(value, f"{name}, {key}"), DTYPES[value.dtype]
+        size = math.prod(shape) * dtype.size
+        left -= size
+        if key not in tensors and left < 0:
+            raise ArtifactError(f"{size} bytes of state that it does not hold", where=f"{name}, {key}", fix=_AGAIN)
+        found.append(np.zeros(shape, dtype.numpy) if key not in tensors else tensors[key].array)
         if key in tensors and (tensors[key].dtype, tensors[key].array.shape) != (value.dtype, value.shape):
             raise ArtifactError(
                 f"it is {tensors[key].dtype} of {list(tensors[key].array.shape)}, the program's is {value.dtype} of "
@@ -150,13 +164,13 @@ def _state(program: Program, tensors: Mapping[str, Stored], name: str) -> tuple[
     return tuple(found)
 
 
-def _zeros(value: Value, where: str) -> npt.NDArray[Any]:
-    if not all(isinstance(size, int) and size >= 0 for size in value.shape):
+def _state_shape(value: Value, where: str) -> list[int]:
+    sizes = [size for size in value.shape if isinstance(size, int) and size >= 0]
+    if len(sizes) != len(value.shape):
         raise ArtifactError("state of a size that varies", where=where, fix=_AGAIN)
-    try:
-        return np.zeros([int(str(size)) for size in value.shape], DTYPES[value.dtype].numpy)
-    except (ValueError, MemoryError) as problem:
-        raise ArtifactError(f"state that does not fit into memory: {problem}", where=where, fix=_AGAIN) from problem
+    if max(sizes, default=0) > 1 << 46:
+        raise ArtifactError(f"state of shape {sizes}", where=where, fix=_AGAIN)
+    return sizes
 
 
 def _versions(field: Field) -> dict[str, str]:

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from .text import printable
+
 
 def inspect(
     model: Annotated[Path, typer.Argument(help="A file that lower86.save wrote.")],
@@ -22,7 +24,8 @@ def inspect(
     if as_json:
         print(json.dumps(found))
         return
-    print("\n".join([*_lines(found, saved), *(["", str(saved.explanation)] if operators else [])]))
+    lines = [*_lines(found, saved), *(["", str(saved.explanation)] if operators else [])]
+    print(printable("\n".join(lines)))
 
 
 def _found(contents: Any, saved: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ A command is a function, a group of commands a `typer.Typer`. A new one is a fil
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +16,7 @@ import typer
 
 from ..errors import Lower86Error
 from . import cache, inspect, run
+from .text import one_line
 
 COMMANDS: Mapping[str, Callable[..., None] | typer.Typer] = {
     "run": run.run,
@@ -48,6 +50,9 @@ def application() -> typer.Typer:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and gives its exit code: 0, 1 for an error (a line on stderr), 2 for wrong usage."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # whatever the terminal can show
     given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     debug = _DEBUG in given
     try:
@@ -71,13 +76,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 2
         return _failed(f"{text.rstrip('.')}; see lower86 --help", int(getattr(error, "exit_code", 2)))
     return code if isinstance(code, int) else 0
-
-
-def one_line(error: Lower86Error) -> str:
-    """The error's parts in a line."""
-    where = f" ({error.where})" if error.where else ""
-    fix = f"; to do: {error.fix}" if error.fix else ""
-    return " ".join(f"{error.what}{where}{fix}".split())
 
 
 def _failed(message: str, code: int) -> int:

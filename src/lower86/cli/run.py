@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import InputError, Lower86Error
+from .text import printable
 
 if TYPE_CHECKING:
     from ..artifact import TensorSpec
@@ -22,7 +23,7 @@ def run(
     model: Annotated[Path, typer.Argument(help="A file that lower86.save wrote.")],
     inputs: Annotated[
         list[str] | None,
-        typer.Option("--input", "-i", metavar="NAME=FILE.npy", help="An input, once for each; see lower86 inspect."),
+        typer.Option("--input", "-i", metavar="NAME=FILE.npy", help="An input, once for each; bf16 as uint16 bits."),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where to: an .npz file of all outputs.")
@@ -56,7 +57,7 @@ def run(
         print(json.dumps({"outputs": described | literals, "output": where, "seconds": seconds}))
         return
     for name, result in results.items():
-        print(f"{name}: {_shown(result) if name in arrays else repr(result)}")
+        print(printable(f"{name}: {_shown(result) if name in arrays else repr(result)}"))
     print(f"loaded in {loaded - start:.3f} s, ran in {ran - loaded:.4f} s" + (f", wrote {output}" if output else ""))
 
 

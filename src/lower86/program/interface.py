@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InputError
-from .sizes import SizeExpr, evaluate
+from .sizes import Size, SizeExpr, evaluate
 
 Scalar = bool | int | float | str | None
 
@@ -37,7 +37,7 @@ class Result:
 
     name: str
     dtype: str
-    literal: Scalar | SizeExpr = None
+    literal: Scalar | Size = None
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..program.program import Program
@@ -19,10 +19,15 @@ class Bound:
 
 
 class Binding:
-    """Binds calls of one program; what the last one had is at hand. Several threads may use it at once."""
+    """Binds calls of one program; what the last one had is at hand. Several threads may use it at once.
 
-    def __init__(self, program: Program, names: Sequence[str]) -> None:
-        self._program, self._names = program, list(names)
+    `admit` is asked about new dims before anything else is computed from them, and may raise.
+    """
+
+    def __init__(
+        self, program: Program, names: Sequence[str], admit: Callable[[Mapping[str, int]], None] | None = None
+    ) -> None:
+        self._program, self._names, self._admit = program, list(names), admit
         self._shapes = [program.values[value].shape for value in program.outputs]
         self._last: tuple[list[tuple[int, ...]], Bound] | None = None
 
@@ -32,6 +37,8 @@ class Binding:
         if last is not None and last[0] == shapes:
             return last[1]
         dims = bind_dims(self._program, shapes, self._names)
+        if self._admit is not None:
+            self._admit(dims)
         bound = Bound(dims, [[evaluate(size, dims) for size in shape] for shape in self._shapes])
         self._last = (shapes, bound)
         return bound
