@@ -8,8 +8,8 @@ from typing import Any
 
 from ..errors import GraphError
 from ..program.kernels import Attention, Contraction, Depthwise, Fill, Interleave, Kernel, Pointwise, Rows
+from ..program.layout import layout_of
 from . import llvm
-from .arguments import kernel_name, layout_of
 from .attention import emit_attention
 from .builder import Module
 from .contraction import emit_contraction
@@ -19,6 +19,7 @@ from .frame import Frame
 from .int8_attention import emit_int8_attention
 from .interleave import emit_interleave
 from .isa import ISAS
+from .names import kernel_name
 from .pointwise import emit_pointwise
 from .rows import emit_rows
 from .target import Target

@@ -7,8 +7,8 @@
 
 from __future__ import annotations
 
+from ..program.layout import Layout
 from ..program.sizes import FloorDiv, Size
-from .arguments import Layout
 from .builder import ELEMENT, I64, PTR, VOID, Code, Module, Type, Value
 
 STATUS_INDEX = 1

@@ -17,14 +17,15 @@ from itertools import accumulate, pairwise
 import numpy as np
 import numpy.typing as npt
 
-from ..codegen.arguments import kernel_name, layout_of
 from ..codegen.llvm import LoadedCode
+from ..codegen.names import kernel_name
 from ..codegen.target import Target
 from ..errors import InputError
+from ..program.layout import layout_of
 from ..program.program import Check, Foreign, Loop, Program, Step
 from ..program.sizes import evaluate, rename
 from .code_cache import objects_for
-from .packing import aligned, packed
+from .packing import Allocate, aligned, packed
 from .threads import default_threads, pool, thread_count
 
 ForeignFunction = Callable[[Sequence[int], Mapping[str, int]], None]
@@ -66,7 +67,8 @@ class Executable:
 
     `num_threads` is what its calls run on; None leaves that to `default_threads`. Without `disk`, no machine code is
     read from the cache's folder or written there. With `owned`, nobody else writes to the program's constants: those
-    that need no packing stay where they lie. Raises InputError for what is no number of threads.
+    that need no packing stay where they lie. `allocate` gives the memory of all others, and of arenas. Raises
+    InputError for what is no number of threads.
     """
 
     program: Program
@@ -75,6 +77,7 @@ class Executable:
     num_threads: int | None = None
     disk: bool = True
     owned: bool = False
+    allocate: Allocate = aligned
     # By dims: what calls left there for the next ones. Only single operations, which are atomic, and no lock, which a
     # forked child would find held for ever.
     _free: dict[tuple[int, ...], list[_Instance]] = field(default_factory=dict, repr=False)
@@ -84,7 +87,7 @@ class Executable:
         if self.num_threads is not None:
             self.num_threads = thread_count(self.num_threads, "num_threads")
         self._pool = pool(disk=self.disk)
-        self._constants = packed(program.constants, program.packings, self.target, owned=self.owned)
+        self._constants = packed(program.constants, program.packings, self.target, self.allocate, owned=self.owned)
         self._code = LoadedCode(objects_for(program.kernels, self.target, disk=self.disk))
         self._addresses = [self._code.address(kernel_name(kernel)) for kernel in program.kernels]
         self._layouts = [layout_of(kernel) for kernel in program.kernels]
@@ -183,7 +186,7 @@ class Executable:
 
     def _instance(self, dims: dict[str, int]) -> _Instance:
         program = self.program
-        arena = aligned(evaluate(program.arena_bytes, dims))
+        arena = self.allocate(evaluate(program.arena_bytes, dims))
         bases = np.zeros(len(program.values), np.int64)
         for i, value in enumerate(program.values):
             if value.place == "arena":

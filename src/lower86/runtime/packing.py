@@ -8,7 +8,7 @@ a convolution are [groups, n, taps, run]: each group has panels of its own, and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -103,8 +103,33 @@ def aligned(size: int) -> npt.NDArray[np.uint8]:
     return memory[start : start + max(size, 1)]
 
 
+def packed_bytes(constant: npt.NDArray[Any], packing: Packing, cpu: Words) -> int:
+    """How many bytes a constant has once it is packed, at least one."""
+    if packing.kind == "none":
+        return max(1, int(constant.nbytes))
+    if packing.kind == "depthwise":
+        channels, taps = (int(size) for size in constant.shape)
+        if _has_windows(constant, cpu):
+            phases = 1 + packing.shared
+            taps = taps // max(1, packing.run) * phases * -(-(packing.run + phases - 1) // 4)
+        return max(1, -(-channels // LANES) * LANES * taps * 4)
+    word = {"int8_panels": cpu.word, "bf16_panels": 2}.get(packing.kind, 1)
+    groups, n, taps, run = _parts(constant.shape)
+    elements = groups * -(-n // TILE_COLUMNS) * TILE_COLUMNS * taps * -(-run // word) * word
+    return max(1, elements * int(constant.itemsize))
+
+
+Allocate = Callable[[int], npt.NDArray[np.uint8]]
+"""Gives so many bytes (at least one) that begin at a multiple of `ALIGNMENT`."""
+
+
 def packed(
-    constants: Sequence[npt.NDArray[Any]], packings: Sequence[Packing], cpu: Words, *, owned: bool = False
+    constants: Sequence[npt.NDArray[Any]],
+    packings: Sequence[Packing],
+    cpu: Words,
+    allocate: Allocate = aligned,
+    *,
+    owned: bool = False,
 ) -> list[npt.NDArray[np.uint8]]:
     """The bytes of each constant, packed, in one aligned block: large blocks get large pages, which weights need.
 
@@ -112,39 +137,25 @@ def packed(
     """
     stays = [owned and p.kind == "none" and _is_aligned(c) for c, p in zip(constants, packings, strict=True)]
     sizes = [
-        0 if stay else _packed_bytes(constant, packing, cpu)
+        0 if stay else packed_bytes(constant, packing, cpu)
         for stay, constant, packing in zip(stays, constants, packings, strict=True)
     ]
-    memory, start, places = aligned(sum(map(_rounded, sizes))), 0, []
+    memory, start, places = allocate(sum(map(_rounded, sizes))), 0, []
     for stay, size, constant, packing in zip(stays, sizes, constants, packings, strict=True):
         if stay:
             places.append(constant.reshape(-1).view(np.uint8))
             continue
-        place = memory[start : start + max(size, 1)]
+        place = memory[start : start + size]
         # One at a time: twice the weights would be the most that the process ever needs.
-        place[:size] = _laid_out(constant, packing, cpu).reshape(-1).view(np.uint8)
+        laid = _laid_out(constant, packing, cpu).reshape(-1).view(np.uint8)
+        place[: laid.nbytes] = laid
         places.append(place)
         start += _rounded(size)
     return places
 
 
 def _rounded(size: int) -> int:
-    return -(-max(size, 1) // ALIGNMENT) * ALIGNMENT
-
-
-def _packed_bytes(constant: npt.NDArray[Any], packing: Packing, cpu: Words) -> int:
-    if packing.kind == "none":
-        return int(constant.nbytes)
-    if packing.kind == "depthwise":
-        channels, taps = (int(size) for size in constant.shape)
-        if _has_windows(constant, cpu):
-            phases = 1 + packing.shared
-            taps = taps // max(1, packing.run) * phases * -(-(packing.run + phases - 1) // 4)
-        return -(-channels // LANES) * LANES * taps * 4
-    word = {"int8_panels": cpu.word, "bf16_panels": 2}.get(packing.kind, 1)
-    groups, n, taps, run = _parts(constant.shape)
-    elements = groups * -(-n // TILE_COLUMNS) * TILE_COLUMNS * taps * -(-run // word) * word
-    return elements * int(constant.itemsize)
+    return -(-size // ALIGNMENT) * ALIGNMENT
 
 
 def _has_windows(constant: npt.NDArray[Any], cpu: Words) -> bool:

@@ -1,17 +1,13 @@
-"""What the table of a kernel's arguments holds, and the name of its function: what it takes to call compiled code.
-
-The code generator is not imported here: a process that finds all of its machine code in the cache never needs it.
-"""
+"""What a kernel asks of the step that runs it: how many slots, which dims, how many params."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from dataclasses import dataclass
 
-from ..program.body import Node, Store
-from ..program.kernels import ATTENTION_PARAMS, Attention, Contraction, Depthwise, Fill, Kernel, Left, Right
-from ..program.sizes import FloorDiv, SizeExpr, names
+from .body import Node, Store
+from .kernels import ATTENTION_PARAMS, Attention, Contraction, Depthwise, Fill, Kernel, Left, Right
+from .sizes import FloorDiv, SizeExpr, names
 
 
 @dataclass(frozen=True)
@@ -54,14 +50,8 @@ def layout_of(kernel: Kernel) -> Layout:
             elif isinstance(part, Attention):
                 slots.append(3)
                 params.append(len(ATTENTION_PARAMS) if part.integers else 1)
-            for field in dataclasses.fields(part):
-                walk(getattr(part, field.name))
+            for field in vars(part).values():
+                walk(field)
 
     walk(kernel)
     return Layout(max(slots), tuple(sorted(dims)), max(params))
-
-
-def kernel_name(kernel: Kernel) -> str:
-    """A name for the kernel's function, the same for equal kernels and different for others."""
-    digest = hashlib.sha256(repr(kernel).encode()).hexdigest()[:16]
-    return f"{type(kernel).__name__.lower()}_{digest}"
