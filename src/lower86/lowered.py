@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +27,7 @@ from .program.interface import Interface
 from .program.program import Program
 from .report.explanation import Explanation, ForeignInfo, Record, kernel_infos
 from .report.profile import Rehearsal
+from .runtime.fork_lock import ForkLock
 from .schedule.plan import bits_of
 from .schedule.schedule import schedule
 from .state import ModuleState, tensors_of
@@ -57,7 +57,7 @@ class LoweredModule(GraphModule):
         self, root: torch.nn.Module | dict[str, Any], graph: Graph, target: Target, records: tuple[Record, ...] = ()
     ) -> None:
         # Plain attributes: nn.Module's own bookkeeping is for parameters and submodules.
-        self.__dict__.update(_compiled=None, _lock=threading.Lock(), _target=target, _records=records, timings={})
+        self.__dict__.update(_compiled=None, _lock=ForkLock(), _target=target, _records=records, timings={})
         self.__dict__["_state"] = ModuleState()
         super().__init__(root, graph, class_name="LoweredModule")
         self.__dict__["_edited"] = False

@@ -34,6 +34,12 @@ def test_what_runs_programs_imports_no_torch() -> None:
     )
 
 
+def test_what_runs_compiled_programs_imports_no_code_generator() -> None:
+    """It takes as long to import as NumPy, and a process whose kernels are all in the cache needs none of it."""
+    generator = "('lower86.codegen.builder', 'lower86.codegen.compile', 'lower86.codegen.pool')"
+    assert run(f"import sys, lower86.artifact.load\nprint([n for n in sys.modules if n in {generator}])") == "[]"
+
+
 def test_the_package_alone_imports_nothing_heavy() -> None:
     heavy = "('torch', 'torchao', 'llvmlite', 'numpy', 'typer')"
     assert run(f"import sys, lower86\nprint([n for n in sys.modules if n in {heavy}])") == "[]"

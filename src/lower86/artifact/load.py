@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import os
 
-from ..codegen.compile import compile_kernel
 from ..codegen.target import Target, resolve_target
-from ..runtime.code_cache import object_for
-from ..runtime.threads import thread_count
 from .format import Contents, read
 from .loaded import LoadedProgram
 from .saved import Saved, from_contents
@@ -37,10 +34,9 @@ def load(
         TargetError: the CPU lacks the instructions.
         InputError: `num_threads` is no number of threads.
     """
-    threads = None if num_threads is None else thread_count(num_threads, "num_threads")
     chosen = resolve_target(target)
     _, saved = opened(path)
-    return LoadedProgram(saved, chosen, threads, object_for if cache else compile_kernel)
+    return LoadedProgram(saved, chosen, num_threads, cache)
 
 
 def opened(path: str | os.PathLike[str]) -> tuple[Contents, Saved]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import threading
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,16 +13,18 @@ import numpy.typing as npt
 from ..codegen.target import Target
 from ..errors import InputError, UnsupportedError
 from ..program.interface import Given, Literal, Result, merged
-from ..program.kernels import Kernel
 from ..program.program import Dim, Program, Value
 from ..program.sizes import SizeExpr, names
 from ..report.explanation import Explanation
-from ..report.profile import Profile, Rehearsal, profile
 from ..runtime.binding import Binding, Bound
 from ..runtime.executable import Executable
+from ..runtime.fork_lock import ForkLock
 from ..runtime.packing import aligned
 from .arrays import Kind, Taken, kind_of, literal_taken
 from .saved import Saved
+
+if TYPE_CHECKING:
+    from ..report.profile import Profile, Rehearsal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,12 +57,9 @@ class LoadedProgram:
     Any number of threads may call at once; calls of a program with state wait for each other.
     """
 
-    def __init__(
-        self, saved: Saved, target: Target, threads: int | None, compile: Callable[[Kernel, Target], bytes]
-    ) -> None:
-        self._saved, self._threads = saved, threads
+    def __init__(self, saved: Saved, target: Target, num_threads: int | None, disk: bool) -> None:
         program = saved.program
-        self._executable = Executable(program, target, compile=compile)
+        self._executable = Executable(program, target, num_threads=num_threads, disk=disk, owned=True)
         # They are packed now; what they were packed from would double the memory.
         self._executable.program = dataclasses.replace(program, constants=())
         self._saved = dataclasses.replace(saved, program=self._executable.program)
@@ -70,7 +68,7 @@ class LoadedProgram:
         self._literals = [None if one.dtype else Literal(one.literal) for one in saved.interface.outputs]
         self._made = [one.dtype for one in saved.interface.outputs if one.dtype]
         self._state = [_aligned_copy(array) for array in saved.state]
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
         self._inputs, self._outputs = specs(saved)
 
     def __call__(self, *arrays: Any, **named: Any) -> Any:
@@ -135,6 +133,8 @@ class LoadedProgram:
 
     def profile(self, *arrays: Any, seconds: float = 2.0, **named: Any) -> Profile:
         """The time of every kernel on these inputs: see `lower86.profile`."""
+        from ..report.profile import profile  # with the code generator, which a call does without
+
         return profile(self, *arrays, seconds=seconds, **named)
 
     def named_state(self) -> dict[str, npt.NDArray[Any]]:
@@ -150,6 +150,8 @@ class LoadedProgram:
 
     def rehearse(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Rehearsal:
         """Calls on these inputs for `lower86.profile`, with a state of their own that begins as this one's."""
+        from ..report.profile import Rehearsal
+
         leaves = self._flattened(args, kwargs)
         first = list(self.named_state().values())
         state = [_aligned_copy(array) for array in first]
@@ -160,11 +162,11 @@ class LoadedProgram:
 
         def call() -> None:
             placed = self._placed(leaves, state)
-            self._executable.run(placed.addresses, placed.bound.dims, self._threads)
+            self._executable.run(placed.addresses, placed.bound.dims)
 
         def timed() -> tuple[list[float], Mapping[str, int]]:
             placed = self._placed(leaves, state)
-            return self._executable.run_timed(placed.addresses, placed.bound.dims, self._threads), placed.bound.dims
+            return self._executable.run_timed(placed.addresses, placed.bound.dims), placed.bound.dims
 
         return Rehearsal(self._executable, begin, call, timed)
 
@@ -225,7 +227,7 @@ class LoadedProgram:
         """All flat results for all flat inputs."""
         placed = self._placed(leaves, self._state)
         with self._lock if self._state else contextlib.nullcontext():
-            self._executable.run(placed.addresses, placed.bound.dims, self._threads)
+            self._executable.run(placed.addresses, placed.bound.dims)
         return merged([placed.kind.given(result) for result, _ in placed.results], self._literals, placed.bound.dims)
 
 

@@ -104,8 +104,9 @@ def profile(lowered: Any, *inputs: Any, seconds: float = 2.0, **named: Any) -> P
     program, started = calls.executable.program, _start_seconds()
     medians = [max(statistics.median(column) - started, 1e-9) for column in zip(*parts, strict=True)]
     steps = [_profiled(program, step, taken, dims) for step, taken in zip(program.steps, medians, strict=True)]
-    peak = measured_peak(target=calls.executable.target, seconds=0.3)
-    return Profile(tuple(steps), statistics.median(whole), peak, default_threads())
+    threads = calls.executable.num_threads or default_threads()
+    peak = measured_peak(threads, target=calls.executable.target, seconds=0.3)
+    return Profile(tuple(steps), statistics.median(whole), peak, threads)
 
 
 def _start_seconds() -> float:
