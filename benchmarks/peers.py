@@ -101,8 +101,8 @@ def _inductor(case: Case, model: GraphModule, threads: int) -> Run:
     return _module(torch.compile(model))
 
 
-def _openvino(case: Case, model: GraphModule, threads: int) -> Run:
-    """NNCF's post-training quantization, for transformers where there is attention, compiled for latency."""
+def openvino_int8(case: Case) -> Any:
+    """OpenVINO's model after NNCF's post-training quantization, for transformers where there is attention."""
     import nncf
     import openvino as ov
 
@@ -110,9 +110,15 @@ def _openvino(case: Case, model: GraphModule, threads: int) -> Run:
     converted = ov.convert_model(case.model, example_input=example, input=[tuple(t.shape) for t in example])
     data = nncf.Dataset([tuple(t.numpy() for t in inputs) for inputs in case.calibration])
     kind = nncf.ModelType.TRANSFORMER if case.is_transformer else None
-    int8 = nncf.quantize(converted, data, model_type=kind, subset_size=len(case.calibration))
+    return nncf.quantize(converted, data, model_type=kind, subset_size=len(case.calibration))
+
+
+def _openvino(case: Case, model: GraphModule, threads: int) -> Run:
+    """Compiled for latency."""
+    import openvino as ov
+
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
-    request = ov.Core().compile_model(int8, "CPU", settings).create_infer_request()
+    request = ov.Core().compile_model(openvino_int8(case), "CPU", settings).create_infer_request()
 
     def run(inputs: Inputs) -> Tensor:
         return torch.from_numpy(request.infer([t.numpy() for t in inputs])[0])
@@ -120,15 +126,12 @@ def _openvino(case: Case, model: GraphModule, threads: int) -> Run:
     return run
 
 
-def _onnxruntime(case: Case, static: bool, threads: int) -> Run:
-    import onnxruntime as ort
+def onnx_int8(case: Case, static: bool, path: Path) -> list[str]:
+    """Writes ONNX Runtime's quantized model to `path`; gives the names of its inputs."""
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_dynamic, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     names = [f"x{i}" for i in range(len(case.inputs[0]))]
-
-    def feed(inputs: Inputs) -> dict[str, np.ndarray[Any, Any]]:
-        return dict(zip(names, (t.numpy() for t in inputs), strict=True))
 
     class Reader(CalibrationDataReader):
         def __init__(self) -> None:
@@ -136,10 +139,10 @@ def _onnxruntime(case: Case, static: bool, threads: int) -> Run:
 
         def get_next(self) -> dict[str, np.ndarray[Any, Any]] | None:
             inputs = next(self._rest, None)
-            return None if inputs is None else feed(inputs)
+            return None if inputs is None else dict(zip(names, (t.numpy() for t in inputs), strict=True))
 
     with tempfile.TemporaryDirectory() as folder:
-        paths = [str(Path(folder) / f"{stage}.onnx") for stage in ("float", "shaped", "int8")]
+        paths = [str(Path(folder) / f"{stage}.onnx") for stage in ("float", "shaped")]
         torch.onnx.export(
             case.model, case.inputs[0], paths[0], input_names=names, dynamo=True, external_data=False, verbose=False
         )
@@ -148,16 +151,29 @@ def _onnxruntime(case: Case, static: bool, threads: int) -> Run:
             # Of transformers, products only: what lies between them is faster in float. Of convolutions, all there is.
             kinds = None if case.is_convolutional else ["MatMul", "Gemm"]
             quantize_static(
-                paths[1], paths[2], Reader(), per_channel=True, activation_type=QuantType.QUInt8,
+                paths[1], str(path), Reader(), per_channel=True, activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8, op_types_to_quantize=kinds,
             )  # fmt: skip
         else:
-            quantize_dynamic(paths[1], paths[2], per_channel=True, weight_type=QuantType.QInt8)
+            quantize_dynamic(paths[1], str(path), per_channel=True, weight_type=QuantType.QInt8)
+    return names
+
+
+def _onnxruntime(case: Case, static: bool, threads: int) -> Run:
+    import onnxruntime as ort
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "int8.onnx"
+        names = onnx_int8(case, static, path)
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
-        session = ort.InferenceSession(paths[2], options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
-    return lambda inputs: torch.from_numpy(session.run(None, feed(inputs))[0])
+    def run(inputs: Inputs) -> Tensor:
+        feed = dict(zip(names, (t.numpy() for t in inputs), strict=True))
+        return torch.from_numpy(session.run(None, feed)[0])
+
+    return run
 
 
 _ORT = ("onnxruntime", "onnx", "onnxscript")

@@ -16,22 +16,25 @@ LAYERS = (
     {"program"},
     {"codegen"},
     {"runtime"},
+    {"report"},
+    {"artifact"},
     {"graph"},
     {"ops"},
     {"normalize"},
     {"frontend"},
     {"int8"},
     {"schedule"},
-    {"report"},
     {"call"},
     {"state"},
     {"lowered"},
     {"lowering"},
     {"__init__"},
+    {"cli"},
+    {"__main__"},
 )
 """Each part of the package may import those of the layers above it in this list, and itself."""
 
-TORCH_FREE = ("errors", "program", "codegen", "runtime", "__init__")
+TORCH_FREE = ("errors", "program", "codegen", "runtime", "report", "artifact", "cli", "__init__", "__main__")
 FACADES = {"llvmlite": "codegen", "torchao": "frontend"}
 """The only place that may import a package without types."""
 

@@ -9,8 +9,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from . import artifact
+    from .artifact.load import load
+    from .artifact.save import save
     from .codegen.target import Target
     from .errors import (
+        ArtifactError,
         ExportError,
         FallbackError,
         GraphError,
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
     from .runtime.threads import set_num_threads
 
 __all__ = [
+    "ArtifactError",
     "ExportError",
     "FallbackError",
     "GraphError",
@@ -41,9 +46,12 @@ __all__ = [
     "TargetError",
     "UnsupportedError",
     "X86Quantizer",
+    "artifact",
     "explain",
+    "load",
     "lower_pt2e_quantized_to_x86",
     "profile",
+    "save",
     "set_num_threads",
 ]
 
@@ -52,8 +60,10 @@ _HOMES = {
     "QuantizationConfig": "frontend.configuration",
     "Target": "codegen.target",
     "explain": "report.explain",
+    "load": "artifact.load",
     "lower_pt2e_quantized_to_x86": "lowering",
     "profile": "report.profile",
+    "save": "artifact.save",
     "X86Quantizer": "frontend.quantizer",
     "set_num_threads": "runtime.threads",
 }
@@ -63,7 +73,15 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{_HOMES.get(name, 'errors')}", __name__), name)
+    if name == "artifact":
+        return importlib.import_module(".artifact", __name__)
+    try:
+        value = getattr(importlib.import_module(f".{_HOMES.get(name, 'errors')}", __name__), name)
+    except ModuleNotFoundError as problem:
+        if problem.name not in ("torch", "torchao"):
+            raise
+        message = f"lower86.{name} needs {problem.name}: pip install 'lower86[torch]'"
+        raise ModuleNotFoundError(message, name=problem.name) from problem
     globals()[name] = value
     return value
 

@@ -12,12 +12,15 @@ from torch import Tensor
 from torch.fx import GraphModule
 
 from .codegen.target import Target
-from .errors import GraphError, InputError
-from .graph.pytrees import signature_of
+from .errors import GraphError, InputError, UnsupportedError
+from .graph.pytrees import plain_tree, signature_of
 from .graph.source import describe
-from .program.sizes import SizeExpr, evaluate
-from .runtime.executable import Executable, bind_dims
+from .program.interface import Given, Interface, Result, merged
+from .program.sizes import SizeExpr
+from .runtime.binding import Binding, Bound
+from .runtime.executable import Executable
 from .schedule.schedule import Scheduled
+from .schedule.symbols import DTYPE_NAMES
 
 
 @dataclass(frozen=True)
@@ -28,14 +31,6 @@ class _Input:
     name: str
     dtype: torch.dtype | None
     literal: Any = None
-
-
-@dataclass(frozen=True)
-class _Bound:
-    """The dims of a call, and the shapes and dtypes of its results."""
-
-    dims: Mapping[str, int]
-    outputs: list[tuple[list[int], torch.dtype]]
 
 
 class CompiledGraph:
@@ -62,11 +57,8 @@ class CompiledGraph:
             is_tensor = isinstance(example, Tensor)
             dtype, literal = (example.dtype, None) if is_tensor else (None, example)
             self._inputs.append(_Input(number, str(node.target), dtype, literal))
-        self._names = [wanted.name for wanted in self._inputs]
-        outputs = [scheduled.program.values[value] for value in scheduled.program.outputs]
-        self._output_shapes = [value.shape for value in outputs]
         self._literals = any(literal is not None for literal in scheduled.outputs)
-        self._bound: tuple[list[torch.Size], _Bound] | None = None
+        self._binding = Binding(scheduled.program, [wanted.name for wanted in self._inputs])
 
     def timed(
         self, args: Sequence[Any], kwargs: Mapping[str, Any], state: Sequence[Tensor] = ()
@@ -77,16 +69,42 @@ class CompiledGraph:
         with without_autocast():
             return self.executable.run_timed(addresses, bound.dims), bound.dims
 
+    def interface(self) -> Interface:
+        """How the program is called, without PyTorch's types. Raises UnsupportedError where that cannot be said."""
+        signature = self._signature
+        positional = plain_tree(signature.inputs.child(0), "an argument holds")
+        result = plain_tree(signature.outputs, "the result holds")
+        dtypes = iter(self.scheduled.output_dtypes)
+        outputs = [
+            Result(name or "output", _name_of(next(dtypes), f"result {name or 'output'}"))
+            if literal is None
+            else Result(name or "output", "", _scalar(literal.value, f"result {name or 'output'}"))
+            for name, literal in zip(result.names(), self.scheduled.outputs, strict=True)
+        ]
+        inputs = [
+            Given(wanted.name, "", _scalar(wanted.literal, f"input {wanted.name}"))
+            if wanted.dtype is None
+            else Given(wanted.name, _name_of(wanted.dtype, f"input {wanted.name}"))
+            for wanted in self._inputs
+        ]
+        unnamed = range(len(signature.names), len(positional.children))
+        names = (*signature.names[: len(positional.children)], *(f"argument_{number}" for number in unnamed))
+        return Interface(
+            names, positional,
+            plain_tree(signature.inputs.child(1), "an argument holds"), result, tuple(inputs), tuple(outputs),
+        )  # fmt: skip
+
     def _placed(
         self, args: Sequence[Any], kwargs: Mapping[str, Any], state: Sequence[Tensor]
-    ) -> tuple[list[Tensor], list[Tensor], _Bound]:
+    ) -> tuple[list[Tensor], list[Tensor], Bound]:
         leaves = self._signature.flatten(args, kwargs)
         tensors = [_checked(leaf, wanted) for leaf, wanted in zip(leaves, self._inputs, strict=True)]
         if state:
             written = {_memory(tensor) for tensor in state}
             tensors = [tensor.clone() if _memory(tensor) in written else tensor for tensor in tensors]
-        bound = self._bind([tensor.shape for tensor in tensors])
-        return tensors, [torch.empty(shape, dtype=dtype) for shape, dtype in bound.outputs], bound
+        bound = self._binding.bind([tensor.shape for tensor in tensors])
+        made = zip(bound.shapes, self.scheduled.output_dtypes, strict=True)
+        return tensors, [torch.empty(shape, dtype=dtype) for shape, dtype in made], bound
 
     def __call__(self, args: Sequence[Any], kwargs: Mapping[str, Any], state: Sequence[Tensor] = ()) -> Any:
         """Runs the program; results are fresh tensors. Raises InputError for arguments that do not fit."""
@@ -96,27 +114,28 @@ class CompiledGraph:
             self.executable.run(addresses, bound.dims)
         if not self._literals:
             return self._signature.unflatten(outputs)
-        made = iter(outputs)
-        results = [
-            next(made) if literal is None else _known(literal.value, bound.dims) for literal in self.scheduled.outputs
-        ]
-        return self._signature.unflatten(results)
-
-    def _bind(self, shapes: list[torch.Size]) -> _Bound:
-        """What follows from the inputs' shapes; those of the last call are at hand."""
-        last = self._bound
-        if last is not None and last[0] == shapes:
-            return last[1]
-        dims = bind_dims(self.scheduled.program, shapes, self._names)
-        sizes = [[evaluate(size, dims) for size in shape] for shape in self._output_shapes]
-        bound = _Bound(dims, list(zip(sizes, self.scheduled.output_dtypes, strict=True)))
-        self._bound = (shapes, bound)
-        return bound
+        return self._signature.unflatten(merged(outputs, self.scheduled.outputs, bound.dims))
 
 
-def _known(value: Any, dims: Mapping[str, int]) -> Any:
-    """A result that is no tensor; a size that varies is known by now."""
-    return evaluate(value, dims) if isinstance(value, SizeExpr) else value
+def _scalar(value: Any, what: str) -> Any:
+    if value is None or type(value) in (bool, int, float, str, SizeExpr):
+        return value
+    raise UnsupportedError(
+        f"{what} is {value!r}, which a file cannot hold",
+        where="lower86.save",
+        fix="leave it out of the model's arguments and results, or use a number, a string or None",
+    )
+
+
+def _name_of(dtype: torch.dtype, what: str) -> str:
+    name = DTYPE_NAMES.get(dtype)
+    if name is None:
+        raise UnsupportedError(
+            f"{what} has dtype {dtype}, which a file cannot hold",
+            where="lower86.save",
+            fix=f"convert it to one of {', '.join(str(dtype) for dtype in DTYPE_NAMES)}",
+        )
+    return name
 
 
 def _memory(tensor: Tensor) -> int:

@@ -57,5 +57,9 @@ class UnsupportedError(Lower86Error):
     """An operation on a lowered module that has no defined meaning (pickling, moving to another device)."""
 
 
+class ArtifactError(Lower86Error):
+    """A file is not one that `lower86.save` writes: damaged, of another version, or made up; or it cannot be read."""
+
+
 class Lower86Warning(UserWarning):
     """Something works, but not in int8 or not natively: see `lower86.explain`."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import copy
 import inspect
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.fx import Graph, GraphModule
@@ -22,10 +22,13 @@ from .graph.forms import INT8, check
 from .graph.interpret import WITHOUT_WRITES, interpret, is_interpreted
 from .graph.pytrees import specs_copied_quietly
 from .graph.qparams import overloads
-from .int8.record import Record
 from .ops.quantize import static_reference
+from .program.interface import Interface
 from .program.program import Program
-from .report.explain import Explanation
+from .report.explanation import Explanation, ForeignInfo, Record, kernel_infos
+from .report.profile import Rehearsal
+from .runtime.fork_lock import ForkLock
+from .schedule.plan import bits_of
 from .schedule.schedule import schedule
 from .state import ModuleState, tensors_of
 
@@ -54,7 +57,7 @@ class LoweredModule(GraphModule):
         self, root: torch.nn.Module | dict[str, Any], graph: Graph, target: Target, records: tuple[Record, ...] = ()
     ) -> None:
         # Plain attributes: nn.Module's own bookkeeping is for parameters and submodules.
-        self.__dict__.update(_compiled=None, _lock=threading.Lock(), _target=target, _records=records, timings={})
+        self.__dict__.update(_compiled=None, _lock=ForkLock(), _target=target, _records=records, timings={})
         self.__dict__["_state"] = ModuleState()
         super().__init__(root, graph, class_name="LoweredModule")
         self.__dict__["_edited"] = False
@@ -119,13 +122,54 @@ class LoweredModule(GraphModule):
         """The compiled Program, as plain data."""
         return self.compiled().scheduled.program
 
+    def portable(self) -> tuple[Program, Interface, Explanation, tuple[npt.NDArray[Any], ...]]:
+        """What `lower86.save` writes: the program, how it is called, its table, and what its state holds now.
+
+        Raises UnsupportedError for what only works in this process.
+        """
+        compiled = self.compiled()
+        foreign = compiled.scheduled.foreign
+        if foreign:
+            names = "; ".join(f"{call.operator} ({call.where})" for call in foreign[:5])
+            more = f"; and {len(foreign) - 5} more" if len(foreign) > 5 else ""
+            raise UnsupportedError(
+                f"{len(foreign)} steps of the model run in PyTorch, which a file cannot: {names}{more}",
+                where="lower86.save",
+                fix="spell these operators otherwise, or take them out of the model: lower86.explain lists them",
+            )
+        program = compiled.scheduled.program
+        with self.__dict__["_state"].lock:
+            state = [
+                bits_of(tensor, program.values[state.value].dtype).copy()
+                for tensor, state in zip(tensors_of(self, program.states, program.values), program.states, strict=True)
+            ]
+        return program, compiled.interface(), self.explanation, tuple(state)
+
+    def rehearse(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Rehearsal:
+        """Calls on these inputs for `lower86.profile`, with a state of their own that begins as the module's."""
+        compiled = self.compiled()
+        first = [tensor.clone() for _, tensor in self.named_state()]
+        state = [tensor.clone() for tensor in first]
+
+        def begin() -> None:
+            for tensor, value in zip(state, first, strict=True):
+                tensor.copy_(value)
+
+        def call() -> Any:
+            return compiled(args, kwargs, state)
+
+        return Rehearsal(compiled.executable, begin, call, lambda: compiled.timed(args, kwargs, state))
+
     @property
     def explanation(self) -> Explanation:
         """What `lower86.explain` shows."""
         compiled = self.compiled()
         present = {node.name for node in self.graph.nodes}
         records = [record for record in self._records if record.node in present]
-        return Explanation.of(records, compiled.scheduled, compiled.executable.regions)
+        scheduled = compiled.scheduled
+        foreign = tuple(ForeignInfo(call.name, call.operator, call.where) for call in scheduled.foreign)
+        kernels = kernel_infos(scheduled.program)
+        return Explanation(tuple(records), foreign, kernels, dict(scheduled.kernel_of), compiled.executable.regions)
 
     def run_reference(self, *args: Any, **kwargs: Any) -> Any:
         """The same result from the graph's reference operators, in plain PyTorch, and from the same state.
@@ -164,7 +208,7 @@ class LoweredModule(GraphModule):
         raise UnsupportedError(
             "a lowered module cannot be pickled: it holds machine code for this CPU",
             where="pickle, torch.save",
-            fix="save the quantized model (torch.export.save) and lower it again after loading",
+            fix="use lower86.save(lowered, path) and lower86.load(path)",
         )
 
     def _apply(self, fn: Any, recurse: bool = True) -> LoweredModule:

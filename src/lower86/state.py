@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 from .errors import InputError
 from .graph.edit import tensor_at
 from .program.program import State, Value
+from .runtime.fork_lock import ForkLock
 from .schedule.symbols import storage_of
 
 
@@ -21,7 +21,7 @@ class ModuleState:
     """
 
     def __init__(self, initial: Mapping[str, Tensor] | None = None) -> None:
-        self.lock = threading.Lock()
+        self.lock = ForkLock()
         self._initial = dict(initial or {})
 
     def apart(self) -> ModuleState:

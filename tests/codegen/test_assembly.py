@@ -7,8 +7,9 @@ from functools import cache
 
 import pytest
 
-from lower86.codegen.compile import kernel_name, llvm_text
+from lower86.codegen.compile import llvm_text
 from lower86.codegen.llvm import assembly
+from lower86.codegen.names import kernel_name
 from lower86.program.kernels import TILE_ROWS, Contraction, Kernel, Left, Reduction, Right, Rows
 from lower86.program.sizes import Size
 from tests.codegen.expressions import Expression, stored

@@ -8,7 +8,7 @@ import pytest
 
 from lower86.codegen.isa import ISAS
 from lower86.codegen.llvm import host_cpu_name, host_features
-from lower86.codegen.target import LEVELS, Target, resolve_target
+from lower86.codegen.target import LEVELS, VARIABLE, Target, resolve_target
 from lower86.errors import Lower86Error, TargetError
 
 
@@ -61,6 +61,15 @@ def test_without_vnni_there_is_avx2() -> None:
     assert Target.host(features(*LEVELS["avx512_vnni"], without=("avx512vnni",))).level == "avx2"
 
 
+def test_vnni_of_one_kind_is_not_that_of_the_other() -> None:
+    """Ice Lake has it in 512 bits alone, Alder Lake in 256 alone, and a CPU may have wide registers without any."""
+    with pytest.raises(TargetError, match="lacks avxvnni"):
+        Target.host(features(*LEVELS["avx512_vnni"], without=("avxvnni",)), level="avx_vnni")
+    narrow = features(*LEVELS["avx512_vnni"], *LEVELS["avx_vnni"], without=("avx512vnni",))
+    assert Target.host(narrow).level == "avx_vnni"
+    assert not any(name.startswith("+avx512") for name in Target.host(narrow).features.split(","))
+
+
 @pytest.mark.parametrize("level", LEVELS)
 def test_features_above_the_level_are_left_out(level: str) -> None:
     every = features(*(need for needs in LEVELS.values() for need in needs), "amx-int8", "avx512fp16")
@@ -75,6 +84,34 @@ def test_features_above_the_level_are_left_out(level: str) -> None:
 
 def test_every_level_has_its_instructions() -> None:
     assert set(ISAS) == set(LEVELS)
+    for level, isa in ISAS.items():
+        target = Target(level, "", "")
+        assert (target.word, target.wide) == (isa.word, isa.wide)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_forced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+
+
+def test_the_environment_forces_a_level_where_none_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = [level for level, needs in LEVELS.items() if all(host_features().get(need) for need in needs)]
+    for level in here:
+        monkeypatch.setenv(VARIABLE, level)
+        assert resolve_target(None) == Target.host(level=level)
+        assert resolve_target(here[-1]) == Target.host(level=here[-1])
+        assert resolve_target(Target.host()) == Target.host()
+    monkeypatch.setenv(VARIABLE, "")
+    assert resolve_target(None) == Target.host()
+
+
+@pytest.mark.parametrize("name", ["avx", "AVX2", " avx2"])
+def test_the_environment_names_no_level(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(VARIABLE, name)
+    with pytest.raises(TargetError, match="unknown target") as error:
+        resolve_target(None)
+    assert VARIABLE in error.value.where
+    assert all(level in error.value.fix for level in LEVELS)
 
 
 def test_resolve_target() -> None:

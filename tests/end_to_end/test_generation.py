@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from torch.fx import GraphModule
 
 import lower86
 from lower86.lowered import LoweredModule
+from tests.artifact.round_trip import again, same_bits
 from tests.models.checks import near, same
 from tests.models.quantized import quantize
 
@@ -111,6 +113,16 @@ def test_two_generations_from_the_start_are_the_same(lowered: LoweredModule) -> 
     lowered.reset_state()
     same(state_of(lowered), first)
     same(generated(), one)
+
+
+def test_a_saved_model_goes_on_where_the_module_is(lowered: LoweredModule, tmp_path: Path) -> None:
+    lowered(**call(5, 0))
+    program = again(lowered, tmp_path)
+    for place, token in enumerate((17, 3, 99), 1):
+        same_bits(program(**call(token, place)), lowered(**call(token, place)))
+    with pytest.raises(lower86.InputError, match="out of range"):
+        program(**call(7, LENGTH))
+    same_bits(list(program.named_state().values()), [tensor for _, tensor in lowered.named_state()])
 
 
 def test_a_token_or_a_place_out_of_range_changes_nothing(lowered: LoweredModule) -> None:

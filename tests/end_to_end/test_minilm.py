@@ -11,6 +11,7 @@ from torch.fx import GraphModule
 
 import lower86
 from lower86.program.kernels import Attention, Contraction
+from tests.artifact.round_trip import again, agrees
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 
@@ -51,6 +52,17 @@ def test_all_36_linears_are_int8_in_one_region(models: tuple) -> None:
 def test_lowering_takes_seconds_at_most(models: tuple) -> None:
     timings = models[2].timings
     assert sum(seconds for stage, seconds in timings.items() if stage != "export") < 10
+
+
+def test_a_saved_encoder_gives_the_same_bits(models: tuple, tmp_path: Path) -> None:
+    encoder, _, lowered, ids, mask = models
+    program = again(lowered, tmp_path)
+    for i, m in zip(ids, mask, strict=True):
+        agrees(lowered, program, i[None], m[None])
+    # A byte for each weight of a linear; the tables of embeddings, norms and biases are floats.
+    weights = {module.weight for module in encoder.modules() if isinstance(module, torch.nn.Linear)}
+    needed = sum(p.numel() if p in weights else p.nbytes for p in encoder.parameters())
+    assert (tmp_path / "model.safetensors").stat().st_size <= 1.05 * needed
 
 
 def test_embeddings_are_those_of_the_quantized_model(models: tuple) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from lower86.frontend.export import export_module
 from lower86.graph.text import text_of
 from lower86.normalize import normalize
 from lower86.runtime import code_cache
+from tests.artifact.round_trip import again, agrees
 from tests.models import transformer
 from tests.models.checks import lower
 from tests.models.counting import int8_macs
@@ -37,7 +39,7 @@ def are_near(lowered: nn.Module, quantized: GraphModule, model: nn.Module, input
 
 
 @pytest.mark.parametrize(("name", "quantizer"), CASES, ids=[f"{name}, {make.__name__}" for name, make in CASES])
-def test_network(name: str, quantizer: Any) -> None:
+def test_network(name: str, quantizer: Any, tmp_path: Path) -> None:
     model, inputs = transformer.load(name, small=True), transformer.inputs(name, 3, small=True)
     quantized = quantize(model, inputs[0], quantizer=quantizer())
     lowered = lower(quantized, *inputs[0])
@@ -47,6 +49,7 @@ def test_network(name: str, quantizer: Any) -> None:
     assert explanation.int8_fraction == 1
     assert (explanation.foreign, explanation.regions) == ((), 1)
     are_near(lowered, quantized, model, inputs)
+    agrees(lowered, again(lowered, tmp_path), *inputs[1])
 
 
 DYNAMIC = {"bert-base": True, "gpt2": True, "t5-encoder": True, "vit-s16": False}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 
 import lower86
 from lower86 import X86Quantizer
+from tests.artifact.round_trip import again, agrees
 from tests.models import vision
 from tests.models.checks import lower
 from tests.models.counting import int8_macs
@@ -27,7 +29,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("name", "quantizer"), CASES, ids=[f"{name}, {make.__name__}" for name, make in CASES])
-def test_network(name: str, quantizer: Any) -> None:
+def test_network(name: str, quantizer: Any, tmp_path: Path) -> None:
     model, images = vision.load(name, SIZE), torch.randn(4, 1, 3, SIZE, SIZE)
     quantized = quantize(model, (images[0],), quantizer=quantizer())
     lowered = lower(quantized, images[0])
@@ -39,6 +41,11 @@ def test_network(name: str, quantizer: Any) -> None:
         own = [distance(got, model(image)) for got, image in zip(wanted, images, strict=True)]
     far = [distance(lowered(image), got) for image, got in zip(images, wanted, strict=True)]
     assert sum(far) / len(far) <= max(sum(own) / len(own) / 4, 1.3 * floor(quantized, [(image,) for image in images]))
+    agrees(lowered, again(lowered, tmp_path), images[1])
+    if name == "resnet-50":
+        # A byte for each weight, a float for each of the rest: batch norms and biases.
+        needed = sum(p.numel() if p.dim() > 1 else p.nbytes for p in model.parameters())
+        assert (tmp_path / "model.safetensors").stat().st_size <= 1.05 * needed
 
 
 @pytest.mark.parametrize("name", vision.ARCHITECTURES)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lower86.codegen.compile import kernel_name, layout_of
+from lower86.codegen.names import kernel_name
 from lower86.program.body import Attribute, Body, BodyBuilder, Node, Store
 from lower86.program.kernels import (
     KINDS,
@@ -28,6 +28,7 @@ from lower86.program.kernels import (
     Rows,
     RowSums,
 )  # fmt: skip
+from lower86.program.layout import layout_of
 from lower86.program.program import Dim, Foreign, Loop, Packing, Program, Step, Value, constant_bytes, native_steps
 from lower86.program.sizes import Size, ceil_div, dim_atom, evaluate, names
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import subprocess
+import sys
 import threading
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +19,10 @@ from torch import nn
 import lower86
 from lower86.program.program import Program
 from lower86.runtime.executable import Executable, bind_dims
+from lower86.runtime.packing import aligned
+from lower86.runtime.threads import Pool
+
+TARGET = lower86.Target.host()
 
 
 class Block(nn.Module):
@@ -52,15 +60,15 @@ def test_result_matches_the_reference_and_outlives_the_next_call(lowered: lower8
 
 
 def test_calls_from_many_threads_are_those_of_one(lowered: lower86.LoweredModule) -> None:
-    expected = [lowered(tokens(seed)) for seed in range(6)]
+    expected = [lowered(tokens(seed)) for seed in range(8)]
     wrong: list[int] = []
 
     def work(seed: int) -> None:
-        for _ in range(100):
+        for _ in range(500):
             if not torch.equal(lowered(tokens(seed)), expected[seed]):
                 wrong.append(seed)
 
-    workers = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
+    workers = [threading.Thread(target=work, args=(seed,)) for seed in range(8)]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -84,7 +92,7 @@ def test_a_forked_child_runs_what_the_parent_ran(lowered: lower86.LoweredModule)
     assert os.read(reader, 10) == b"same"
 
 
-def run(executable: Executable, inputs: list[np.ndarray], threads: int) -> list[np.ndarray]:
+def run(executable: Executable, inputs: list[np.ndarray], threads: int | None) -> list[np.ndarray]:
     program = executable.program
     dims = bind_dims(program, [x.shape for x in inputs], ["x"] * len(inputs))
     shapes = [program.values[v].shape for v in program.outputs]
@@ -108,6 +116,106 @@ def test_the_number_of_threads_does_not_change_a_bit(native: lower86.LoweredModu
     (alone,) = run(executable, [x], 1)
     for threads in (2, 3):
         assert np.array_equal(alone, run(executable, [x], threads)[0])
+
+
+def test_a_program_may_have_a_number_of_threads_of_its_own(
+    native: lower86.LoweredModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = np.random.default_rng(0).standard_normal((2, 20, 48), np.float32)
+    asked = list[int]()
+    real = Pool.run
+
+    def noting(self: Pool, steps: int, count: int, status: int, threads: int) -> int:
+        asked.append(threads)
+        return real(self, steps, count, status, threads)
+
+    monkeypatch.setattr(Pool, "run", noting)
+    monkeypatch.setattr("lower86.runtime.executable.default_threads", lambda: 3)
+    results = [run(Executable(native.program, TARGET, num_threads=n), [x], None)[0] for n in (1, 2, None)]
+    assert asked == [1, 2, 3]
+    assert all(np.array_equal(result, results[0]) for result in results)
+    for wrong in (0, -1, 1.5, True):
+        with pytest.raises(lower86.InputError, match="not a number of threads"):
+            Executable(native.program, TARGET, num_threads=wrong)  # type: ignore[arg-type]
+
+
+ALONE = """
+import gc, json, os, sys, threading, time
+import numpy as np
+from lower86.codegen.target import Target
+from lower86.program.program import Program
+from lower86.runtime.executable import Executable
+
+data, constants, x, want = sys.argv[1:]
+with np.load(constants) as file:
+    arrays = [file[f"arr_{i}"] for i in range(len(file.files))]
+with open(data) as file:
+    program = Program.from_json(json.load(file), arrays)
+x, want = np.load(x), np.load(want)
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+def helpers():
+    return [t.name for t in threading.enumerate() if t.name.startswith("lower86")]
+
+def run(executable):
+    got = np.zeros_like(want)
+    executable.run([x.ctypes.data, got.ctypes.data], {}, 3)
+    assert np.array_equal(got, want)
+
+for turn in range(60):
+    first, second = Executable(program, Target.host()), Executable(program, Target.host(), disk=False)
+    run(first)
+    del first
+    run(second)
+    assert len(helpers()) == 2
+    if turn % 2:
+        second.itself = second  # garbage collection finds it
+    del second
+    if turn % 3 == 0:
+        gc.collect()
+        patience = time.monotonic() + 5
+        while helpers() and time.monotonic() < patience:
+            time.sleep(0.001)
+        assert helpers() == []
+    if turn == 30:
+        before = resident()
+gc.collect()
+print(resident() - before < 4 << 20)
+last = Executable(program, Target.host())
+run(last)  # and is there at exit
+"""
+
+
+def test_no_thread_is_left_when_the_last_program_is_gone(native: lower86.LoweredModule, tmp_path: Path) -> None:
+    x = np.random.default_rng(3).standard_normal((2, 20, 48), np.float32)
+    (want,) = run(Executable(native.program, TARGET), [x], 1)
+    names = [tmp_path / name for name in ("program.json", "constants.npz", "x.npy", "want.npy")]
+    names[0].write_text(json.dumps(native.program.to_json()))
+    np.savez(names[1], *native.program.constants)
+    np.save(names[2], x)
+    np.save(names[3], want)
+    command = [sys.executable, "-W", "error", "-c", ALONE, *map(str, names)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr, done.returncode) == ("True\n", "", 0)
+
+
+def test_owned_constants_stay_where_they_lie(native: lower86.LoweredModule) -> None:
+    x = np.random.default_rng(4).standard_normal((2, 20, 48), np.float32)
+    constants = []
+    for constant in native.program.constants:
+        place = aligned(constant.nbytes)[: constant.nbytes].view(constant.dtype).reshape(constant.shape)
+        place[...] = constant
+        constants.append(place)
+    program = dataclasses.replace(native.program, constants=tuple(constants))
+    plain, owned = (Executable(program, TARGET, owned=owned) for owned in (False, True))
+    assert np.array_equal(run(plain, [x], 1)[0], run(owned, [x], 1)[0])
+    kinds = [packing.kind for packing in program.packings]
+    shared = [np.shares_memory(a, b) for a, b in zip(constants, owned._constants, strict=True)]
+    assert shared == [kind == "none" for kind in kinds]
+    assert not any(np.shares_memory(a, b) for a, b in zip(constants, plain._constants, strict=True))
 
 
 def test_a_program_read_back_from_json_runs_the_same(native: lower86.LoweredModule) -> None:
@@ -141,7 +249,7 @@ def test_memory_does_not_grow(native: lower86.LoweredModule) -> None:
     for _ in range(200):
         native(x)
     before = resident()
-    for _ in range(3000):
+    for _ in range(10_000):
         native(x)
     assert resident() - before < 1 << 20
 

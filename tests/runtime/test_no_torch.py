@@ -11,7 +11,7 @@ import pytest
 import lower86
 
 PACKAGE = Path(lower86.__file__).parent
-WITHOUT = ("program", "codegen", "runtime")
+WITHOUT = ("program", "codegen", "runtime", "report", "artifact", "cli")
 MODULES = sorted(
     ".".join(("lower86", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
     for folder in WITHOUT
@@ -28,14 +28,20 @@ def run(code: str) -> str:
 
 def test_what_runs_programs_imports_no_torch() -> None:
     names = ", ".join(MODULES)
-    assert "lower86.runtime.executable" in MODULES
+    assert {"lower86.runtime.executable", "lower86.artifact.load", "lower86.cli.main"} <= set(MODULES)
     assert (
         run(f"import sys, {names}\nprint([n for n in sys.modules if n.split('.')[0] in ('torch', 'torchao')])") == "[]"
     )
 
 
+def test_what_runs_compiled_programs_imports_no_code_generator() -> None:
+    """It takes as long to import as NumPy, and a process whose kernels are all in the cache needs none of it."""
+    generator = "('lower86.codegen.builder', 'lower86.codegen.compile', 'lower86.codegen.pool')"
+    assert run(f"import sys, lower86.artifact.load\nprint([n for n in sys.modules if n in {generator}])") == "[]"
+
+
 def test_the_package_alone_imports_nothing_heavy() -> None:
-    heavy = "('torch', 'torchao', 'llvmlite', 'numpy')"
+    heavy = "('torch', 'torchao', 'llvmlite', 'numpy', 'typer')"
     assert run(f"import sys, lower86\nprint([n for n in sys.modules if n in {heavy}])") == "[]"
     assert run("import lower86\nprint(lower86.Lower86Error.__name__, lower86.Target.__name__)") == "Lower86Error Target"
 

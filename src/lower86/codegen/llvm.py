@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
@@ -10,6 +11,18 @@ import llvmlite
 import llvmlite.binding as llvm
 
 VERSION = f"llvmlite {llvmlite.__version__}, LLVM {'.'.join(str(part) for part in llvm.llvm_version_info)}"
+
+
+_lock: Any = getattr(llvm.ffi.lib, "_lock", None)
+
+
+def _let_go() -> None:
+    _lock.__exit__(None, None, None)
+
+
+if _lock is not None:
+    # llvmlite's own: one thread at a time is in LLVM. A child forked meanwhile would wait for that thread for ever.
+    os.register_at_fork(before=_lock.__enter__, after_in_parent=_let_go, after_in_child=_let_go)
 
 
 @cache

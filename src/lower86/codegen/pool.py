@@ -21,8 +21,9 @@ After a success the next guess is the same word plus one, without looking: if it
 right word and has brought the cache line in the state that the next try needs, where a load first would transfer it
 twice. A helper reports its tickets in one sum when it finds no more in any slice: the region cannot end meanwhile, so
 all words with tickets left are its generation's, and what it read with its first ticket stays valid. The caller counts
-its own on the stack and waits for the sum of the others. How many slices there are a helper reads without such care: if
-the number is another region's, it may look at fewer than there are, or at some that are used up. The caller knows.
+its own on the stack and waits for the sum of the others. How many slices and threads there are a helper reads without
+such care: if the numbers are another region's, it may look at fewer slices than there are, or at some that are used up;
+or, where the next call may have fewer threads, help it once. The caller knows.
 
 **Finding work.** Publishing is: write the record, swap the tickets in, add one to the pool's epoch. A helper reads the
 epoch, then looks at every record, then waits for another epoch; so it cannot miss a ticket that was there, or sleep
@@ -46,7 +47,8 @@ process it then competes with that, and not with its caller.
 
 **The limit.** Helpers numbered `helpers` and up take nothing and wait for that word to change, in a sleep of their own:
 so a region's wakeup reaches only threads that may answer it. Numbers and limit are the pool's, not a call's: the last
-wins.
+wins. But a record says how many threads its call may have, and helpers of higher numbers leave it alone, so that of two
+programs at once neither gets more than it was given.
 
 **Cache lines.** Lines are 128 bytes, because CPUs fetch pairs of 64. `rest` and `helpers` change only around sleep:
 they share a line, which every core can keep. The epoch changes with each region and is what spinning helpers read: its
@@ -57,24 +59,33 @@ while others still take tickets, has the second, with the two words that only ca
 from __future__ import annotations
 
 from .builder import I8, I32, I64, PTR, VOID, Code, Module, Value, Variable
-
-LINE = 128
-RECORDS = 8
-"""Regions that can be in flight at once; a caller that finds no free record runs its region alone."""
-
-REST, HELPERS, EPOCH, CALLER_CPU = 0, 8, LINE, LINE + 8
-AWAKE, RESTING, STOPPED = 0, 1, 2
-SLICES = 16
-"""Most slices of a region; of more threads several begin with the same one."""
-FIRST_RECORD, RECORD_BYTES = 2 * LINE, (2 + SLICES) * LINE
-KERNEL, ARGUMENTS, UNITS, CHUNK, CUT = 0, 8, 16, 24, 32
-FINISHED, BUSY, GENERATION = LINE, LINE + 8, LINE + 16
-TICKETS = 2 * LINE
-POOL_BYTES = FIRST_RECORD + RECORDS * RECORD_BYTES
-"""Size of the pool's memory: zeroed and aligned to `LINE`, it is a pool without helpers."""
-
-STEP_KERNEL, STEP_ARGUMENTS, STEP_UNITS, STEP_BYTES = 0, 8, 16, 32
-"""A step: address of `void kernel(ptr arguments, i64 unit)`, its first argument, how many units, one word reserved."""
+from .pool_memory import (
+    ARGUMENTS,
+    AWAKE,
+    BUSY,
+    CALLER_CPU,
+    CHUNK,
+    CUT,
+    EPOCH,
+    FINISHED,
+    FIRST_RECORD,
+    GENERATION,
+    HELPERS,
+    KERNEL,
+    LINE,
+    RECORD_BYTES,
+    RECORDS,
+    REST,
+    RESTING,
+    SLICES,
+    STEP_ARGUMENTS,
+    STEP_BYTES,
+    STEP_KERNEL,
+    STEP_UNITS,
+    STOPPED,
+    TICKETS,
+    UNITS,
+)
 
 EVERY_HELPER = 2**31 - 1
 SPINS = 1000
@@ -185,9 +196,9 @@ def _acquire(module: Module) -> Value:
 
 
 def _region(module: Module, share: Value, acquire: Value) -> Value:
-    """`void region(pool, step)`: shares the step's units with the helpers; returns when all have run."""
-    code = module.function("region", VOID, PTR, PTR, internal=True)
-    pool, step = code.arguments
+    """`void region(pool, step, threads)`: shares the step's units with the helpers; returns when all have run."""
+    code = module.function("region", VOID, PTR, PTR, I64, internal=True)
+    pool, step, threads = code.arguments
     b = code.b
     kernel, arguments, units = (
         code.load(I64, code.at(step, offset), align=8) for offset in (STEP_KERNEL, STEP_ARGUMENTS, STEP_UNITS)
@@ -201,13 +212,14 @@ def _region(module: Module, share: Value, acquire: Value) -> Value:
     tickets = code.div(code.sub(code.add(units, chunk), 1), chunk)
     generation = b.add(code.load(I64, code.at(record, GENERATION), align=8), code.i64(1))
     helpers = b.sext(code.atomic_load(I32, code.at(pool, HELPERS)), I64)
-    slices = code.minimum(b.add(helpers, code.i64(1)), SLICES)
+    threads = code.minimum(threads, b.add(helpers, code.i64(1)))
+    slices = code.minimum(threads, SLICES)
     for value, offset in (
         (kernel, KERNEL), (arguments, ARGUMENTS), (units, UNITS), (chunk, CHUNK), (generation, GENERATION),
         (code.i64(0), FINISHED),
     ):  # fmt: skip
         code.store(value, code.at(record, offset), align=8)
-    code.atomic("xchg", code.at(record, CUT), slices)
+    code.atomic("xchg", code.at(record, CUT), b.or_(b.shl(threads, code.i64(32)), slices))
     with code.loop(0, slices) as i:
         start, end = (code.div(code.mul(tickets, part), slices) for part in (i, b.add(i, code.i64(1))))
         ticket = b.or_(b.shl(generation, code.i64(32)), b.or_(b.shl(end, code.i64(16)), start))
@@ -240,7 +252,7 @@ def _run(module: Module, region: Value) -> None:
     """`i64 lower86_run(pool, steps, count, status, threads)`: runs `count` steps in order.
 
     Returns -1 when all have run, or the index of the step after which the word at `status` was not 0. With `threads`
-    at 1 everything runs on the caller; beyond that, how many help is the pool's limit.
+    at 1 everything runs on the caller; beyond that, no more than the pool's limit help.
     """
     code = module.function("lower86_run", I64, PTR, PTR, I64, PTR, I64)
     pool, steps, count, status, threads = code.arguments
@@ -255,7 +267,7 @@ def _run(module: Module, region: Value) -> None:
         units = code.load(I64, code.at(step, STEP_UNITS), align=8)
         shared = code.b.and_(code.less(1, units), code.less(1, threads))
         with code.when(shared):
-            code.call(region, [pool, step])
+            code.call(region, [pool, step, threads])
         with code.when(code.b.not_(shared)):
             kernel, arguments = (code.load(I64, code.at(step, o), align=8) for o in (STEP_KERNEL, STEP_ARGUMENTS))
             _units(code, kernel, arguments, 0, units)
@@ -298,10 +310,12 @@ def _worker(module: Module, share: Value, leave: Value) -> None:
             # Each helper starts with another record, so that calls at the same time all get help.
             place = b.and_(b.add(i, number), code.i64(RECORDS - 1))
             record = code.at(pool, code.add(code.mul(place, RECORD_BYTES), FIRST_RECORD))
-            slices = code.atomic_load(I64, code.at(record, CUT))
-            taken = code.call(share, [record, slices, code.add(number, 1)])
-            with code.when(code.less(0, taken)):
-                code.atomic("add", code.at(record, FINISHED), taken)
+            cut = code.atomic_load(I64, code.at(record, CUT))
+            mine = code.add(number, 1)
+            with code.when(code.less(mine, b.lshr(cut, code.i64(32)))):
+                taken = code.call(share, [record, b.and_(cut, code.i64(2**32 - 1)), mine])
+                with code.when(code.less(0, taken)):
+                    code.atomic("add", code.at(record, FINISHED), taken)
 
     def idle(seen: Value) -> None:
         spins = code.variable(code.i64(0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -19,6 +20,10 @@ LEVELS: Mapping[str, tuple[str, ...]] = {
 """What each level needs of the CPU, best level first."""
 
 
+VARIABLE = "LOWER86_TARGET"
+"""The environment variable that forces a level where none is asked for."""
+
+
 @dataclass(frozen=True)
 class Target:
     """A level of `LEVELS`, the CPU whose timings LLVM schedules for, and LLVM's feature string."""
@@ -26,6 +31,16 @@ class Target:
     level: str
     cpu: str
     features: str
+
+    @property
+    def word(self) -> int:
+        """How many k the integer dot product takes at once: in words of as many bytes, int8 weights are packed."""
+        return 2 if self.level == "avx2" else 4
+
+    @property
+    def wide(self) -> bool:
+        """Whether one register holds 16 sums of 32 bits."""
+        return self.level == "avx512_vnni"
 
     @property
     def has_bf16_dots(self) -> bool:
@@ -53,7 +68,7 @@ class Target:
             where=f"target {name}",
             fix="run on an x86 CPU with AVX2 and FMA (Intel Haswell, AMD Zen, or later)"
             if level is None
-            else "use target=None for the best level that this CPU has",
+            else "use target=None, or leave LOWER86_TARGET unset, for the best level that this CPU has",
         )
 
 
@@ -75,12 +90,17 @@ def _feature_string(level: str, have: Mapping[str, bool]) -> str:
 def resolve_target(target: str | Target | None) -> Target:
     """A `Target` from what a user passes: None for this CPU, a level's name, or a Target.
 
-    Raises TargetError for a name that is not in `LEVELS`, or a level that this CPU does not have.
+    In place of None, the level that `LOWER86_TARGET` names, where the environment has it and it is not empty. Raises
+    TargetError for a name that is not in `LEVELS`, or a level that this CPU does not have.
     """
     if isinstance(target, Target):
         return target
+    where, instead = "target=", "None for this CPU"
+    if target is None:
+        target = os.environ.get(VARIABLE) or None
+        where, instead = VARIABLE, "leave it unset for this CPU"
     if target is not None and target not in LEVELS:
         raise TargetError(
-            f"unknown target {target!r}", where="target=", fix=f"use one of {', '.join(LEVELS)}, or None for this CPU"
+            f"unknown target {target!r}", where=where, fix=f"use one of {', '.join(LEVELS)}, or {instead}"
         )
     return Target.host(level=target)

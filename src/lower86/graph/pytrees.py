@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ from torch import Tensor
 from torch.fx import Graph
 from torch.utils import _pytree as pytree
 
-from ..errors import InputError, first_line
+from ..errors import InputError, UnsupportedError, first_line
+from ..program.interface import Tree
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,36 @@ def signature_of(graph: Graph) -> Signature:
 def _nesting(graph: Graph) -> Any:
     (output,) = [n for n in graph.nodes if n.op == "output"]
     return pytree.tree_structure(output.args[0])
+
+
+def plain_tree(spec: Any, what: str) -> Tree:
+    """What a spec says without Python's types: a named tuple is a tuple; ordered dicts, dataclasses, outputs of
+    `transformers` are dicts of what they hold. Raises UnsupportedError for other containers; `what` names the value.
+    """
+    if spec.is_leaf():
+        return Tree("leaf")
+    children = tuple(plain_tree(spec.child(i), what) for i in range(spec.num_children))
+    kind, context = spec.type, spec.context
+    if kind in (tuple, list):
+        return Tree(kind.__name__, children)
+    if isinstance(context, type) and issubclass(context, tuple):
+        return Tree("tuple", children)  # a named tuple
+    if kind is defaultdict:
+        context = context[1]
+    elif isinstance(context, (list, tuple)) and len(context) == 2 and isinstance(context[0], list):
+        context = context[0]  # a dataclass: the names of its fields, and of those that are None
+    if isinstance(context, list) and len(context) == len(children):
+        refused = [key for key in context if type(key) not in (str, int)]
+        if not refused:
+            return Tree("dict", children, tuple(context))
+        problem = f"a dict with the key {refused[0]!r}"
+    else:
+        problem = f"a {getattr(kind, '__name__', kind)}"
+    raise UnsupportedError(
+        f"{what} {problem}, which a file cannot describe",
+        where="lower86.save",
+        fix="take and return tensors in tuples, lists, dataclasses, or dicts whose keys are strings or integers",
+    )
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from torch.fx import GraphModule, Node
 from ..graph.edit import remove_dead
 from ..graph.forms import INT8, check
 from ..normalize import fold_dequantized_weights, share_constants
+from ..report.explanation import Record
 from .attention import keep_lowered_attention, lower_attention
 from .conv import keep_lowered_conv, lower_conv
 from .drop_roundings import drop_roundings
@@ -20,7 +21,7 @@ from .fold_requantize import fold_requantize
 from .leftovers import spell_leftovers
 from .linear import keep_lowered, lower_linear
 from .matmul import keep_lowered_matmul, lower_matmul
-from .record import Lowered, Record, Refusal
+from .record import Lowered, Refusal
 from .recurrent import keep_lowered_recurrent, lower_recurrent
 from .refused import refuse_others
 from .siblings import merge_siblings

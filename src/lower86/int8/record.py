@@ -8,26 +8,7 @@ from typing import Any
 from torch.fx import Node
 
 from ..graph.source import line_of, module_of
-
-
-@dataclass(frozen=True)
-class Record:
-    """One quantized contraction of the source model.
-
-    `node` is its name in the INT8 graph; `macs` its multiply-accumulates a call (for symbolic shapes, at the example's
-    sizes); `reason` says why it stays float, "" if it does not.
-    """
-
-    node: str
-    operator: str
-    module: str
-    line: str
-    macs: int
-    reason: str = ""
-
-    @property
-    def is_int8(self) -> bool:
-        return not self.reason
+from ..report.explanation import Record
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ def measured_peak(threads: int | None = None, *, target: Target | None = None, s
     threads, target = threads or default_threads(), target or Target.host()
     isa = ISAS[target.level]
     loaded = LoadedCode([object_code(_dot_products(isa), target.cpu, target.features)])
+    pool().serve(loaded)
     memory = np.ones(256, np.uint8)
     table = np.array([memory.ctypes.data], np.int64)
     steps = np.array([[loaded.address("peak"), table.ctypes.data, threads, 0]], np.int64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +13,9 @@ from ..program.dtypes import DTYPES
 from ..program.kernels import Attention, Contraction, Depthwise
 from ..program.program import Foreign, Loop, Program, Step
 from ..program.sizes import evaluate, product
+from ..runtime.executable import Executable
 from ..runtime.threads import default_threads, pool
-from .explain import kind_of, shape_of, table
+from .explanation import kind_of, shape_of, table
 from .peak import measured_peak
 
 
@@ -60,47 +61,52 @@ class Profile:
         return "\n".join([head, "", *(line[:160] for line in table(rows))])
 
 
+@dataclass(frozen=True)
+class Rehearsal:
+    """Calls on the same inputs: `begin` restores the state of the first one, `timed` gives seconds a step, and dims."""
+
+    executable: Executable
+    begin: Callable[[], None]
+    call: Callable[[], Any]
+    timed: Callable[[], tuple[list[float], Mapping[str, int]]]
+
+
 def profile(lowered: Any, *inputs: Any, seconds: float = 2.0, **named: Any) -> Profile:
-    """Times every step of a lowered module on these inputs, for about `seconds`; then measures the CPU's int8 peak.
+    """Times every step of a lowered or loaded model on these inputs, for about `seconds`; then measures the int8 peak.
 
     Whole calls and calls step by step take turns. What it costs to start a step alone is measured and taken off; what
-    a step gains from the next ones' starting while it ends is not seen. Raises Lower86Error for anything but a lowered
-    module, InputError for inputs that do not fit. All calls begin with the module's state, which stays as it is.
+    a step gains from the next ones' starting while it ends is not seen. Raises Lower86Error for anything but such
+    a model, InputError for inputs that do not fit. All calls begin with the model's state, which stays as it is.
     """
-    if not isinstance(getattr(lowered, "program", None), Program):
+    rehearse = getattr(lowered, "rehearse", None)
+    if rehearse is None:
         raise Lower86Error(
             f"a {type(lowered).__name__} has no program to time",
             where="lower86.profile(lowered, *inputs)",
-            fix="pass what lower_pt2e_quantized_to_x86 returned",
+            fix="pass what lower_pt2e_quantized_to_x86 or lower86.load returned",
         )
-    compiled = lowered.compiled()
+    calls: Rehearsal = rehearse(inputs, named)
     whole: list[float] = []
     parts: list[list[float]] = []
     dims: Mapping[str, int] = {}
-    first = [tensor.clone() for _, tensor in lowered.named_state()]
-    state = [tensor.clone() for tensor in first]
-
-    def begin() -> None:
-        for tensor, value in zip(state, first, strict=True):
-            tensor.copy_(value)
-
-    compiled(inputs, named, state)
+    calls.call()
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(whole) < 3:
-        begin()
-        compiled(inputs, named, state)  # so that both kinds of call find the caches alike
-        begin()
+        calls.begin()
+        calls.call()  # so that both kinds of call find the caches alike
+        calls.begin()
         start = time.perf_counter()
-        compiled(inputs, named, state)
+        calls.call()
         whole.append(time.perf_counter() - start)
-        begin()
-        taken, dims = compiled.timed(inputs, named, state)
+        calls.begin()
+        taken, dims = calls.timed()
         parts.append(taken)
-    program, started = compiled.executable.program, _start_seconds()
+    program, started = calls.executable.program, _start_seconds()
     medians = [max(statistics.median(column) - started, 1e-9) for column in zip(*parts, strict=True)]
     steps = [_profiled(program, step, taken, dims) for step, taken in zip(program.steps, medians, strict=True)]
-    peak = measured_peak(target=compiled.executable.target, seconds=0.3)
-    return Profile(tuple(steps), statistics.median(whole), peak, default_threads())
+    threads = calls.executable.num_threads or default_threads()
+    peak = measured_peak(threads, target=calls.executable.target, seconds=0.3)
+    return Profile(tuple(steps), statistics.median(whole), peak, threads)
 
 
 def _start_seconds() -> float:

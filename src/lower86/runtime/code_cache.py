@@ -1,34 +1,31 @@
-"""Compiled kernels on disk, so that the next process with the same kernels builds no IR.
+"""Compiled kernels, kept in this process and on disk, so that the next process with the same ones builds no IR.
 
-An entry is a file whose name is the hash of everything its bytes depend on: the kernel's description, the sources of
-the generator, the CPU and its features, the version of LLVM. It begins with a checksum. Entries are private to the
-user: one that somebody else could have written is ignored and written anew, because its bytes would be executed. Losing
-the cache, a full disk or a read-only one cost compile time and nothing else.
+An entry's name is the hash of everything its bytes depend on: the kernel's description, the sources of the generator,
+the CPU and its features, the version of LLVM. Processes that start at once share the work: each makes what no other is
+making, and waits for the rest; one that dies or hangs costs the others a while, and repeated work.
+
+One file a kernel: MiniLM's 14 are found in 1.5 ms, and models share the kernels they have in common.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
-import stat
-import tempfile
-import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
-import platformdirs
-
-from ..codegen.compile import compile_kernel
 from ..codegen.llvm import VERSION
 from ..codegen.target import Target
 from ..program.kernels import Kernel
+from . import cache_folder
 
-_MAGIC = b"lower86 object 1\n"
-_MOST_BYTES = 256 << 20
 _SWEEP_EVERY = 64  # writes between looks at the total size
+_PATIENCE = 10.0  # seconds for what other processes are making
+_LOOK_AGAIN = 0.003
+_REMEMBERED = 4096
 
 
 @dataclass
@@ -42,7 +39,6 @@ class Counters:
 
 counters = Counters()
 _memory: dict[str, bytes] = {}
-_lock = threading.Lock()
 _writes = 0
 
 
@@ -51,112 +47,107 @@ def directory() -> Path | None:
     chosen = os.environ.get("LOWER86_CACHE_DIR")
     if chosen is not None:
         return Path(chosen) if chosen else None
-    return Path(platformdirs.user_cache_dir("lower86", appauthor=False)) / "objects"
+    import platformdirs
+
+    folder = Path(platformdirs.user_cache_dir("lower86", appauthor=False)) / "objects"
+    return folder if folder.is_absolute() else None  # a user without a home
 
 
 @cache
-def _generator() -> str:
-    """A hash of the sources that decide what code a kernel becomes."""
+def _generator() -> str | None:
+    """A hash of the sources that decide what code a kernel becomes; None where they are not there to be read."""
     package = Path(__file__).parent.parent
-    digest = hashlib.sha256(VERSION.encode())
+    digest, found = hashlib.sha256(VERSION.encode()), False
     for folder in ("codegen", "program"):
         for path in sorted((package / folder).glob("*.py")):
             digest.update(path.name.encode() + path.read_bytes())
-    return digest.hexdigest()
+            found = True
+    return digest.hexdigest() if found else None
 
 
-def object_for(kernel: Kernel, target: Target) -> bytes:
+def compile_kernel(kernel: Kernel, target: Target) -> bytes:
+    """The kernel's object code, made now. Only here is the code generator imported: a hit does without."""
+    from ..codegen.compile import compile_kernel
+
+    return compile_kernel(kernel, target)
+
+
+def object_for(kernel: Kernel, target: Target, *, disk: bool = True) -> bytes:
     """The kernel's object code: from this process, from disk, or compiled now."""
-    material = "\n".join((_generator(), repr(target), repr(kernel)))
-    key = hashlib.sha256(material.encode()).hexdigest()
-    return cached(key, lambda: compile_kernel(kernel, target))
+    return objects_for([kernel], target, disk=disk)[0]
 
 
-def cached(key: str, make: Callable[[], bytes]) -> bytes:
-    """The bytes kept under `key`, or else made now and kept."""
-    with _lock:
-        known = _memory.get(key)
-    if known is not None:
-        return known
-    folder = directory()
-    data = _read(folder / key) if folder is not None else None
-    if data is None:
-        counters.misses += 1
-        data = make()
-        counters.compiled += 1
-        if folder is not None:
-            _write(folder, key, data)
-    else:
-        counters.hits += 1
-    with _lock:
-        _memory[key] = data
+def objects_for(kernels: Sequence[Kernel], target: Target, *, disk: bool = True) -> list[bytes]:
+    """The object code of each kernel. Without `disk`, nothing is read from the cache's folder or written there."""
+    texts = [f"{target!r}\n{kernel!r}" for kernel in kernels]
+    makers = {text: partial(_compiled, kernel, target) for text, kernel in zip(texts, kernels, strict=True)}
+    made = cached(makers, disk=disk)
+    return [made[text] for text in texts]
+
+
+def _compiled(kernel: Kernel, target: Target) -> bytes:
+    return compile_kernel(kernel, target)
+
+
+def cached(makers: Mapping[str, Callable[[], bytes]], *, disk: bool = True) -> dict[str, bytes]:
+    """What each maker makes: kept from before, or made now.
+
+    The text by which it goes says, together with the sources of the generator, everything that the result depends on.
+    """
+    generator = _generator()
+    folder = directory() if disk and generator is not None else None
+    keys = {text: hashlib.sha256(f"{generator}\n{text}".encode()).hexdigest() for text in makers}
+    found: dict[str, bytes] = {}
+    for text, key in keys.items():
+        data = _memory.get(key) or _from(folder, key)
+        if data is not None:
+            found[text] = data
+    missing = [text for text in keys if text not in found]
+    counters.misses += len(missing)
+    give_up = time.monotonic() + _PATIENCE
+    while missing:
+        for text in missing:
+            # What another process is making comes last: by then it may be there.
+            data = _made(folder, keys[text], makers[text], wait=time.monotonic() < give_up)
+            if data is not None:
+                found[text] = data
+        left = [text for text in missing if text not in found]
+        if len(left) == len(missing):
+            time.sleep(_LOOK_AGAIN)
+        missing = left
+    if len(_memory) > _REMEMBERED:
+        _memory.clear()
+    _memory.update((keys[text], data) for text, data in found.items())
+    return found
+
+
+def _from(folder: Path | None, key: str) -> bytes | None:
+    data = None if folder is None else cache_folder.read(folder, key)
+    counters.hits += data is not None
     return data
 
 
-def _is_ours(status: os.stat_result) -> bool:
-    """Whether only this user can have written it."""
-    return status.st_uid == os.getuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-
-
-def _read(path: Path) -> bytes | None:
-    """The entry's bytes, or None if there is none that can be trusted."""
-    try:
-        with path.open("rb") as file:
-            if not _is_ours(os.fstat(file.fileno())) or not _is_ours(os.stat(path.parent)):
-                return None
-            content = file.read()
-    except OSError:
-        return None
-    head = len(_MAGIC) + 32
-    data = content[head:]
-    if content[: len(_MAGIC)] != _MAGIC or content[len(_MAGIC) : head] != hashlib.sha256(data).digest():
-        return None
-    with contextlib.suppress(OSError):
-        os.utime(path)  # the least recently used go first
-    return data
-
-
-def _write(folder: Path, key: str, data: bytes) -> None:
-    """Keeps an entry: written beside its place and moved there, so that nobody ever reads half of one."""
+def _made(folder: Path | None, key: str, make: Callable[[], bytes], *, wait: bool) -> bytes | None:
+    """The bytes, made now or meanwhile by another process; None if another is still at it and we can `wait`."""
     global _writes
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not _is_ours(os.stat(folder)):
-            return
-        descriptor, name = tempfile.mkstemp(dir=folder)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(_MAGIC + hashlib.sha256(data).digest() + data)
-            os.replace(name, folder / key)
-        except OSError:
-            os.unlink(name)
-            return
-        _writes += 1
-        if _writes % _SWEEP_EVERY == 1:
-            sweep(folder, _MOST_BYTES)
-    except OSError:
-        return
-
-
-def sweep(folder: Path, most: int) -> None:
-    """Deletes the least recently used entries until the rest takes at most `most` bytes."""
-    entries = []
-    for path in folder.iterdir():
-        try:
-            status = path.stat()
-        except OSError:
-            continue  # another process was faster
-        entries.append((status.st_mtime, status.st_size, path))
-    total = sum(size for _, size, _ in entries)
-    for _, size, path in sorted(entries):
-        if total <= most:
-            return
-        path.unlink(missing_ok=True)
-        total -= size
+    if folder is None:
+        counters.compiled += 1
+        return make()
+    with cache_folder.claimed(folder, key) as mine:
+        if not mine and wait:
+            return None
+        data = _from(folder, key)
+        if data is None:
+            data = make()
+            counters.compiled += 1
+            if cache_folder.write(folder, key, data):
+                _writes += 1
+                if _writes % _SWEEP_EVERY == 1:
+                    cache_folder.sweep(folder, cache_folder.MOST_BYTES)
+    return data
 
 
 def forget() -> None:
     """Drops what this process remembers (not the disk), and sets the counters to zero."""
-    with _lock:
-        _memory.clear()
+    _memory.clear()
     counters.hits = counters.misses = counters.compiled = 0

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import operator
 import struct
-import threading
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
@@ -18,16 +17,16 @@ from itertools import accumulate, pairwise
 import numpy as np
 import numpy.typing as npt
 
-from ..codegen.compile import kernel_name, layout_of
-from ..codegen.isa import ISAS
 from ..codegen.llvm import LoadedCode
+from ..codegen.names import kernel_name
 from ..codegen.target import Target
 from ..errors import InputError
+from ..program.layout import layout_of
 from ..program.program import Check, Foreign, Loop, Program, Step
 from ..program.sizes import evaluate, rename
-from .code_cache import object_for
-from .packing import aligned, packed
-from .threads import default_threads, pool
+from .code_cache import objects_for
+from .packing import Allocate, aligned, packed
+from .threads import default_threads, pool, thread_count
 
 ForeignFunction = Callable[[Sequence[int], Mapping[str, int]], None]
 """Runs a foreign step: gets the addresses of its inputs, then of its outputs, and the dims."""
@@ -64,23 +63,38 @@ class _Instance:
 
 @dataclass
 class Executable:
-    """Compiles on construction. `run` may be called from several threads at once."""
+    """Compiles on construction. `run` may be called from several threads at once.
+
+    `num_threads` is what its calls run on; None leaves that to `default_threads`. Without `disk`, no machine code is
+    read from the cache's folder or written there. With `owned`, nobody else writes to the program's constants: those
+    that need no packing stay where they lie. `allocate` gives the memory of all others, and of arenas. Raises
+    InputError for what is no number of threads.
+    """
 
     program: Program
     target: Target
     foreign: Sequence[ForeignFunction] = ()
-    _free: list[_Instance] = field(default_factory=list, repr=False)
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    num_threads: int | None = None
+    disk: bool = True
+    owned: bool = False
+    allocate: Allocate = aligned
+    # By dims: what calls left there for the next ones. Only single operations, which are atomic, and no lock, which a
+    # forked child would find held for ever.
+    _free: dict[tuple[int, ...], list[_Instance]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         program = self.program
-        self._constants = packed(program.constants, program.packings, ISAS[self.target.level])
-        self._code = LoadedCode([object_for(kernel, self.target) for kernel in program.kernels])
+        if self.num_threads is not None:
+            self.num_threads = thread_count(self.num_threads, "num_threads")
+        self._pool = pool(disk=self.disk)
+        self._constants = packed(program.constants, program.packings, self.target, self.allocate, owned=self.owned)
+        self._code = LoadedCode(objects_for(program.kernels, self.target, disk=self.disk))
         self._addresses = [self._code.address(kernel_name(kernel)) for kernel in program.kernels]
         self._layouts = [layout_of(kernel) for kernel in program.kernels]
         self._segments = self._segmented()
         self._io = [*program.inputs, *program.outputs, *(state.value for state in program.states)]
         assert len(set(self._io)) == len(self._io), "a value is one input, one output, or one piece of state"
+        self._pool.serve(self)
 
     def _segmented(self) -> list[_Segment]:
         segments: list[_Segment] = []
@@ -111,7 +125,7 @@ class Executable:
             if self.foreign:
                 instance.bases[self._io] = given
             instance.status[0] = 0
-            workers, helpers = default_threads() if threads is None else threads, pool()
+            workers, helpers = threads or self.num_threads or default_threads(), self._pool
             for segment in self._segments:
                 if segment.foreign is not None:
                     involved = [*segment.foreign.inputs, *segment.foreign.outputs]
@@ -122,8 +136,7 @@ class Executable:
                 if failed >= 0:
                     self._raise(first + failed, instance)
         finally:
-            with self._lock:
-                self._free.append(instance)
+            self._leave(instance)
 
     def run_timed(self, addresses: Sequence[int], dims: Mapping[str, int], threads: int | None = None) -> list[float]:
         """As `run`, step by step; gives the seconds that each of the program's steps took."""
@@ -134,7 +147,7 @@ class Executable:
             instance.table[instance.words] = given[instance.numbers] + instance.offsets
             instance.bases[self._io] = given
             instance.status[0] = 0
-            workers, helpers = default_threads() if threads is None else threads, pool()
+            workers, helpers = threads or self.num_threads or default_threads(), self._pool
             for step, (first, end) in zip(self.program.steps, pairwise(instance.rows), strict=True):
                 start = time.perf_counter()
                 if isinstance(step, Foreign):
@@ -146,8 +159,7 @@ class Executable:
                         self._raise(first + failed, instance)
                 seconds.append(time.perf_counter() - start)
         finally:
-            with self._lock:
-                self._free.append(instance)
+            self._leave(instance)
         return seconds
 
     def _raise(self, row: int, instance: _Instance) -> None:
@@ -159,16 +171,22 @@ class Executable:
         )
 
     def _take(self, dims: dict[str, int]) -> _Instance:
-        with self._lock:
-            for i, instance in enumerate(self._free):
-                if instance.dims == dims:
-                    return self._free.pop(i)
-            self._free.clear()  # of other sizes: their arenas would only wait
+        try:
+            return self._free[self._sizes(dims)].pop()
+        except (KeyError, IndexError):
+            pass
+        self._free.clear()  # of other sizes: their arenas would only wait
         return self._instance(dims)
+
+    def _leave(self, instance: _Instance) -> None:
+        self._free.setdefault(self._sizes(instance.dims), []).append(instance)
+
+    def _sizes(self, dims: Mapping[str, int]) -> tuple[int, ...]:
+        return tuple(dims[dim.name] for dim in self.program.dims)
 
     def _instance(self, dims: dict[str, int]) -> _Instance:
         program = self.program
-        arena = aligned(evaluate(program.arena_bytes, dims))
+        arena = self.allocate(evaluate(program.arena_bytes, dims))
         bases = np.zeros(len(program.values), np.int64)
         for i, value in enumerate(program.values):
             if value.place == "arena":

@@ -8,18 +8,27 @@ a convolution are [groups, n, taps, run]: each group has panels of its own, and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from ..codegen.isa import Isa
 from ..program.kernels import TILE_COLUMNS
 from ..program.program import Packing
 
 ALIGNMENT = 64
 LANES = 16
+
+
+class Words(Protocol):
+    """What the order depends on: a `Target`, or its instruction set."""
+
+    @property
+    def word(self) -> int: ...
+
+    @property
+    def wide(self) -> bool: ...
 
 
 def int8_panels(weight: npt.NDArray[np.int8], word: int = 4) -> npt.NDArray[np.int8]:
@@ -33,12 +42,24 @@ def float_panels(weight: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _panels(weight: npt.NDArray[Any], word: int) -> npt.NDArray[Any]:
-    groups, n, taps, run = weight.shape if weight.ndim == 4 else (1, weight.shape[0], 1, weight.shape[1])
+    groups, n, taps, run = _parts(weight.shape)
     panels, words = -(-n // TILE_COLUMNS), -(-run // word)
-    padded = np.zeros((groups, panels * TILE_COLUMNS, taps, words * word), weight.dtype)
-    padded[:, :n, :, :run] = weight.reshape(groups, n, taps, run)
-    parted = padded.reshape(groups * panels, TILE_COLUMNS, taps * words, word)
-    return np.ascontiguousarray(parted.transpose(0, 2, 1, 3))
+    whole = weight.reshape(groups, n, taps, run)
+    if (panels * TILE_COLUMNS, words * word) != (n, run):
+        padded = np.zeros((groups, panels * TILE_COLUMNS, taps, words * word), weight.dtype)
+        padded[:, :n, :, :run] = whole
+        whole = padded
+    # A word is one number: moved byte by byte, this takes fifteen times as long.
+    joined = np.dtype(f"u{word * weight.itemsize}")
+    parted = np.ascontiguousarray(whole).view(joined).reshape(groups * panels, TILE_COLUMNS, taps * words)
+    laid = np.ascontiguousarray(parted.transpose(0, 2, 1))
+    return laid.view(weight.dtype).reshape(groups * panels, taps * words, TILE_COLUMNS, word)
+
+
+def _parts(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """[groups, n, taps, run] of a weight, which may be [n, k]."""
+    groups, n, taps, run = shape if len(shape) == 4 else (1, shape[0], 1, shape[1])
+    return groups, n, taps, run
 
 
 def bf16_panels(weight: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint16]:
@@ -82,27 +103,77 @@ def aligned(size: int) -> npt.NDArray[np.uint8]:
     return memory[start : start + max(size, 1)]
 
 
-def packed(constants: Sequence[npt.NDArray[Any]], packings: Sequence[Packing], isa: Isa) -> list[npt.NDArray[np.uint8]]:
-    """The bytes of each constant, packed, in one aligned block: large blocks get large pages, which weights need."""
-    laid = [_laid_out(c, packing, isa) for c, packing in zip(constants, packings, strict=True)]
-    sizes = [-(-max(part.nbytes, 1) // ALIGNMENT) * ALIGNMENT for part in laid]
-    memory, start, places = aligned(sum(sizes)), 0, []
-    for part, size in zip(laid, sizes, strict=True):
-        place = memory[start : start + max(part.nbytes, 1)]
-        place[: part.nbytes] = np.frombuffer(part.tobytes(), np.uint8)
+def packed_bytes(constant: npt.NDArray[Any], packing: Packing, cpu: Words) -> int:
+    """How many bytes a constant has once it is packed, at least one."""
+    if packing.kind == "none":
+        return max(1, int(constant.nbytes))
+    if packing.kind == "depthwise":
+        channels, taps = (int(size) for size in constant.shape)
+        if _has_windows(constant, cpu):
+            phases = 1 + packing.shared
+            taps = taps // max(1, packing.run) * phases * -(-(packing.run + phases - 1) // 4)
+        return max(1, -(-channels // LANES) * LANES * taps * 4)
+    word = {"int8_panels": cpu.word, "bf16_panels": 2}.get(packing.kind, 1)
+    groups, n, taps, run = _parts(constant.shape)
+    elements = groups * -(-n // TILE_COLUMNS) * TILE_COLUMNS * taps * -(-run // word) * word
+    return max(1, elements * int(constant.itemsize))
+
+
+Allocate = Callable[[int], npt.NDArray[np.uint8]]
+"""Gives so many bytes (at least one) that begin at a multiple of `ALIGNMENT`."""
+
+
+def packed(
+    constants: Sequence[npt.NDArray[Any]],
+    packings: Sequence[Packing],
+    cpu: Words,
+    allocate: Allocate = aligned,
+    *,
+    owned: bool = False,
+) -> list[npt.NDArray[np.uint8]]:
+    """The bytes of each constant, packed, in one aligned block: large blocks get large pages, which weights need.
+
+    What needs no packing is copied once, straight into its place; or not at all if it lies aligned and is `owned`.
+    """
+    stays = [owned and p.kind == "none" and _is_aligned(c) for c, p in zip(constants, packings, strict=True)]
+    sizes = [
+        0 if stay else packed_bytes(constant, packing, cpu)
+        for stay, constant, packing in zip(stays, constants, packings, strict=True)
+    ]
+    memory, start, places = allocate(sum(map(_rounded, sizes))), 0, []
+    for stay, size, constant, packing in zip(stays, sizes, constants, packings, strict=True):
+        if stay:
+            places.append(constant.reshape(-1).view(np.uint8))
+            continue
+        place = memory[start : start + size]
+        # One at a time: twice the weights would be the most that the process ever needs.
+        laid = _laid_out(constant, packing, cpu).reshape(-1).view(np.uint8)
+        place[: laid.nbytes] = laid
         places.append(place)
-        start += size
+        start += _rounded(size)
     return places
 
 
-def _laid_out(constant: npt.NDArray[Any], packing: Packing, isa: Isa) -> npt.NDArray[Any]:
+def _rounded(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+def _has_windows(constant: npt.NDArray[Any], cpu: Words) -> bool:
+    return cpu.wide and constant.dtype == np.int8
+
+
+def _is_aligned(array: npt.NDArray[Any]) -> bool:
+    return array.nbytes > 0 and array.flags.c_contiguous and array.ctypes.data % ALIGNMENT == 0
+
+
+def _laid_out(constant: npt.NDArray[Any], packing: Packing, cpu: Words) -> npt.NDArray[Any]:
     if packing.kind == "int8_panels":
-        constant = int8_panels(constant, isa.word)
+        constant = int8_panels(constant, cpu.word)
     elif packing.kind == "float_panels":
         constant = float_panels(constant)
     elif packing.kind == "bf16_panels":
         constant = bf16_panels(constant)
     elif packing.kind == "depthwise":
-        dots = isa.wide and constant.dtype == np.int8
-        constant = depthwise_windows(constant, packing.run, packing.shared) if dots else depthwise(constant)
+        windows = _has_windows(constant, cpu)
+        constant = depthwise_windows(constant, packing.run, packing.shared) if windows else depthwise(constant)
     return np.ascontiguousarray(constant)

@@ -1,37 +1,50 @@
 """Threads that help programs run: the pool's memory and helpers, and how many threads a call gets.
 
 The pool itself is machine code (`codegen/pool.py`). A helper is a Python thread inside one native call that lasts until
-exit, without the GIL. Nothing here is freed: a helper may still be in the code while the interpreter goes away.
+the last program is gone, without the GIL. The memory is never freed: a helper may still be in it while the interpreter
+goes away.
 """
 
 from __future__ import annotations
 
 import atexit
 import ctypes
+import itertools
 import operator
 import os
 import sys
 import threading
 import time
 import warnings
+import weakref
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path, PurePosixPath
 
 from ..codegen.llvm import LoadedCode, object_code
-from ..codegen.pool import LINE, POOL_BYTES, build_pool
+from ..codegen.pool_memory import AWAKE, LINE, POOL_BYTES, REST
 from ..errors import InputError, Lower86Warning
+from .code_cache import cached
+from .container import container_cpus
 
 MOST_THREADS = 1024
 _JOIN_SECONDS = 0.5
 
 
+_CPU = "x86-64"
+"""Nothing in the pool is worth a newer instruction set, and so it is the same everywhere."""
+
+
+def _pool_code() -> bytes:
+    from ..codegen.pool import build_pool  # the code generator, which a hit does without
+
+    return object_code(build_pool().text(), _CPU, "")
+
+
 class _Native:
     """The pool's functions, callable; Python's lock is released while they run."""
 
-    def __init__(self) -> None:
-        # Nothing in it is worth a newer instruction set, and so it is the same everywhere.
-        code = LoadedCode([object_code(build_pool().text(), "x86-64", "")])
+    def __init__(self, disk: bool) -> None:
+        code = LoadedCode(cached({f"pool for {_CPU}": _pool_code}, disk=disk).values())
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(code))
         integer, pointer = ctypes.c_int64, ctypes.c_void_p
         self.run: Callable[[int, int, int, int, int], int] = ctypes.CFUNCTYPE(
@@ -44,27 +57,40 @@ class _Native:
 
 
 class Pool:
-    """Helper threads, started when a call first wants them, and the memory in which they meet their callers."""
+    """Helper threads, started when a call first wants them, and the memory in which they meet their callers.
 
-    def __init__(self) -> None:
-        self._native = _Native()
+    They stay as long as a program is there that may call again (`serve`), and start anew with the next one's calls.
+    """
+
+    def __init__(self, *, disk: bool = True) -> None:
+        self._native = _Native(disk)
+        self._served: set[int] = set()
+        self._numbers = itertools.count()
         self.renew()
 
     def renew(self) -> None:
         """Starts over with memory of its own and no helpers, as a forked child must."""
         self._lock = threading.Lock()
         self._helpers: list[threading.Thread] = []
-        self._limit, self._stopped = 0, False
+        self._leaving: list[threading.Thread] = []
+        self._limit, self._unused, self._stopped = 0, False, False
         allocate = ctypes.CDLL(None).aligned_alloc
         allocate.restype, allocate.argtypes = ctypes.c_void_p, (ctypes.c_size_t, ctypes.c_size_t)
         self._memory: int = allocate(LINE, POOL_BYTES)
         ctypes.memset(self._memory, 0, POOL_BYTES)
 
+    def serve(self, program: object) -> None:
+        """Keeps the helpers until `program` is gone, and all others that are served."""
+        number = next(self._numbers)
+        self._served.add(number)
+        weakref.finalize(program, self._left, number).atexit = False
+
     def run(self, steps_address: int, count: int, status_address: int, threads: int) -> int:
         """Runs `count` step records in order on up to `threads` threads, the caller being one of them.
 
         Returns -1, or the index of the step after which the 64-bit word at `status_address` was not 0; the steps after
-        it have not run. Any number of Python threads may call at once; the latest `threads` above 1 holds for all.
+        it have not run. Any number of Python threads may call at once; of different `threads` above 1 the latest says
+        how many helpers are awake, and none takes part in more than its call may have.
         """
         if threads > 1 and threads - 1 != self._limit:
             self._set_limit(threads - 1)
@@ -74,6 +100,8 @@ class Pool:
         with self._lock:
             if self._stopped:
                 return
+            if self._leaving:
+                self._begin_again()
             for number in range(len(self._helpers), limit):
                 helper = threading.Thread(
                     target=self._native.worker, args=(self._memory, number), name=f"lower86-{number}", daemon=True
@@ -87,6 +115,38 @@ class Pool:
                 self._helpers.append(helper)
             self._native.limit(self._memory, limit)
             self._limit = limit
+        if self._unused:
+            self._dismiss()
+
+    def _begin_again(self) -> None:
+        """Makes the memory that of a pool without helpers again: when the last ones have left it, for good."""
+        for helper in self._leaving:
+            helper.join()
+        self._leaving.clear()
+        self._native.limit(self._memory, 0)
+        ctypes.c_int32.from_address(self._memory + REST).value = AWAKE
+
+    def _left(self, number: int) -> None:
+        self._served.discard(number)
+        if not self._served:
+            self._unused = True
+            self._dismiss()
+
+    def _dismiss(self) -> None:
+        """Sends the helpers away if nobody is served: they return as soon as they see it.
+
+        This may run within garbage collection, wherever a thread happens to be, in `_set_limit` too: it waits for
+        nothing. Whoever has the lock looks at `_unused` when it has let go of it.
+        """
+        while self._unused and self._lock.acquire(blocking=False):
+            try:
+                self._unused = False
+                if not self._served and not self._stopped:
+                    self._native.stop(self._memory)
+                    self._leaving += self._helpers
+                    self._helpers, self._limit = [], 0
+            finally:
+                self._lock.release()
 
     def stop(self) -> None:
         """Ends the helpers, for good; calls run on their callers alone from now on."""
@@ -94,7 +154,7 @@ class Pool:
             self._stopped = True
             self._native.stop(self._memory)
         patience = time.monotonic() + _JOIN_SECONDS
-        for helper in self._helpers:
+        for helper in (*self._helpers, *self._leaving):
             helper.join(max(0.0, patience - time.monotonic()))
 
 
@@ -103,13 +163,13 @@ _creating = threading.Lock()
 _chosen: int | None = None
 
 
-def pool() -> Pool:
-    """The process's pool, made at the first call."""
+def pool(*, disk: bool = True) -> Pool:
+    """The process's pool, made at the first call; without `disk`, its machine code then comes from no file."""
     global _pool
     if _pool is None:
         with _creating:
             if _pool is None:
-                made = Pool()
+                made = Pool(disk=disk)
                 atexit.register(made.stop)
                 _pool = made
     return _pool
@@ -128,20 +188,26 @@ os.register_at_fork(after_in_child=_after_fork)
 def set_num_threads(n: int | None) -> None:
     """Programs run on `n` threads from now on, whatever the machine offers; None goes back to `default_threads`' rule.
 
-    Raises InputError unless `n` is a whole number from 1 to `MOST_THREADS`.
+    Programs that were given a number of their own keep it. Raises InputError unless `n` is a whole number from 1 to
+    `MOST_THREADS`.
     """
     global _chosen
+    _chosen = None if n is None else thread_count(n, "set_num_threads(n)")
+
+
+def thread_count(n: int, where: str) -> int:
+    """`n` as a number of threads. Raises InputError, which names `where`, unless it is one from 1 to `MOST_THREADS`."""
     try:
-        number = None if n is None else operator.index(n)
+        number = operator.index(n)
     except TypeError:
         number = 0
-    if isinstance(n, bool) or (number is not None and not 1 <= number <= MOST_THREADS):
+    if isinstance(n, bool) or not 1 <= number <= MOST_THREADS:
         raise InputError(
             f"not a number of threads: {n!r}",
-            where="set_num_threads(n)",
+            where=where,
             fix=f"pass a whole number from 1 to {MOST_THREADS}, or None for what this machine offers",
         )
-    _chosen = number
+    return number
 
 
 def default_threads() -> int:
@@ -158,46 +224,6 @@ def default_threads() -> int:
 
 @cache
 def _container_cpus() -> int:
-    cpus = MOST_THREADS
-    try:
-        membership = Path("/proc/self/cgroup").read_text()
-    except OSError:
-        return cpus
-    for names in quota_files(membership):
-        try:
-            quota = cpu_quota(" ".join(Path(name).read_text() for name in names))
-        except (OSError, ValueError):
-            continue  # this is not where this system keeps it
-        if quota is not None:
-            # Rounded down: a thread too many has the whole process stopped until the quota's next period.
-            cpus = max(1, min(cpus, int(quota)))
-    return cpus
-
-
-def quota_files(membership: str) -> list[tuple[str, ...]]:
-    """Where CPU limits may stand, from the text of `/proc/self/cgroup`: files whose texts, joined, `cpu_quota` reads.
-
-    The limit of every folder above the process's own holds too. In a container the first may exist only outside it.
-    """
-    files: list[tuple[str, ...]] = []
-    for line in membership.splitlines():
-        _, controllers, path = line.split(":", 2)
-        here = PurePosixPath(path)
-        for folder in (str(f).rstrip("/") for f in (here, *here.parents)):
-            if not controllers:
-                files += [(f"{root}{folder}/cpu.max",) for root in ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")]
-            elif "cpu" in controllers.split(","):
-                root = f"/sys/fs/cgroup/{controllers}{folder}"
-                files.append((f"{root}/cpu.cfs_quota_us", f"{root}/cpu.cfs_period_us"))
-    return files
-
-
-def cpu_quota(text: str) -> float | None:
-    """CPUs that "quota period", two times, allow; None for no limit: a quota of `max` (cgroup v2) or -1 (v1).
-
-    Raises ValueError if the text is something else.
-    """
-    quota, period = text.split()
-    if quota == "max" or int(quota) < 0:
-        return None
-    return int(quota) / max(1, int(period))
+    """Read once: a limit that changes while the process runs is not seen."""
+    allowed = container_cpus()
+    return MOST_THREADS if allowed is None else allowed

@@ -86,7 +86,7 @@ class Plan:
             self._tensors.append(tensor)
             storage = storage_of(tensor.dtype)
             assert storage is not None
-            self.constants.append(_array(tensor, storage))
+            self.constants.append(bits_of(tensor, storage))
             self.packings.append(packing)
             shape = tuple(int(s) for s in tensor.shape)
             number = self.value(storage, shape, "constant", len(self.constants) - 1)
@@ -127,10 +127,11 @@ class Plan:
         return product(declared.shape) * DTYPES[declared.dtype].size + (SLACK_BYTES if value in self.slack else 0)
 
 
-def _array(tensor: torch.Tensor, storage: str) -> Any:
+def bits_of(tensor: torch.Tensor, storage: str) -> Any:
     """The tensor's bits as NumPy's array of this dtype."""
     bits = torch.int16 if is_narrow(storage) else TORCH_DTYPES[storage]
-    return np.ascontiguousarray(tensor.contiguous().view(bits).numpy()).view(DTYPES[storage].numpy)
+    array = tensor.detach().contiguous().view(bits).numpy().view(DTYPES[storage].numpy)
+    return np.ascontiguousarray(array).reshape(tuple(tensor.shape))  # a number alone would become a list of one
 
 
 def _reads_at_indices(kernel: Kernel) -> bool:

@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 
 from ..errors import GraphError
 from ..graph.source import describe
+from ..program.interface import Literal
 from ..program.program import Dim, Loop, Program, State, Step
 from .buffers import place_values
 from .checks import checks_of
@@ -26,13 +27,6 @@ from .plan import Plan
 from .recurrence import emit_recurrence
 from .symbols import DTYPE_NAMES, storage_of, to_size, to_sizes
 from .views import contiguous
-
-
-@dataclass(frozen=True)
-class Literal:
-    """A result of the model that is not a tensor; a size that varies between calls is an expression of dims."""
-
-    value: Any
 
 
 @dataclass(frozen=True)

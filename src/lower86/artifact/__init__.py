@@ -1,0 +1,6 @@
+"""A lowered model as one data-only file that runs without PyTorch: `lower86.save` and `lower86.load`."""
+
+from .format import seal
+from .loaded import LoadedProgram, TensorSpec
+
+__all__ = ["LoadedProgram", "TensorSpec", "seal"]

@@ -1,0 +1,45 @@
+"""`lower86.load`: from a file to a program that runs on this CPU, without PyTorch."""
+
+from __future__ import annotations
+
+import os
+
+from ..codegen.target import Target, resolve_target
+from .format import Contents, read
+from .loaded import LoadedProgram
+from .saved import Saved, from_contents
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    target: str | Target | None = None,
+    num_threads: int | None = None,
+    cache: bool = True,
+) -> LoadedProgram:
+    """A saved model, checked, packed and compiled for this CPU.
+
+    Args:
+        path: a file that `lower86.save` wrote, on any x86 machine. It is only data: whatever it holds, nothing of it is
+            executed, and everything is checked before it is used.
+        target: a `Target`, a level's name, or None for this CPU. Integer results are the same bits on every level.
+        num_threads: threads a call runs on; None for what `lower86.set_num_threads` says, or the machine offers.
+        cache: whether machine code is taken from the user's cache and kept there.
+
+    Returns:
+        A callable that takes NumPy arrays, tensors or anything with DLPack, and gives the same kind.
+
+    Raises:
+        ArtifactError: the file cannot be read, is damaged, made up, or of another version.
+        TargetError: the CPU lacks the instructions.
+        InputError: `num_threads` is no number of threads.
+    """
+    chosen = resolve_target(target)
+    _, saved = opened(path)
+    return LoadedProgram(saved, chosen, num_threads, cache)
+
+
+def opened(path: str | os.PathLike[str]) -> tuple[Contents, Saved]:
+    """What a file holds and what it means, checked but not compiled."""
+    contents = read(path)
+    return contents, from_contents(contents, os.fspath(path))

@@ -1,0 +1,179 @@
+"""What a file of `lower86.save` means: the program, how it is called, its state, and what is known about it.
+
+In the metadata: "format", "version", and as JSON "program", "interface", "explanation", "versions". The program's
+constants are the tensors "0", "1", …; the state begins as "state.0", "state.1", …, as zeros where there is none.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import ArtifactError
+from ..program.dtypes import DTYPES
+from ..program.interface import Interface
+from ..program.program import Program, Value
+from ..report.explanation import Explanation
+from .explanation import explanation_from_json, explanation_to_json
+from .fields import Field
+from .format import Contents, Stored
+from .interface import interface_from_json, interface_to_json
+from .strict_json import parse
+
+FORMAT = "lower86"
+VERSION = 1
+"""Of the file: what its metadata and tensors are. The program's JSON has a version of its own."""
+
+_AGAIN = "save the model again: this file is damaged, or was not written by lower86.save"
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A model as plain data; `state` has what each of the program's states holds, in order."""
+
+    program: Program
+    interface: Interface
+    explanation: Explanation
+    state: tuple[npt.NDArray[Any], ...]
+    versions: Mapping[str, str]
+
+
+def to_contents(saved: Saved) -> tuple[dict[str, str], dict[str, Stored]]:
+    """Metadata and tensors of the file."""
+    parts = {
+        "program": saved.program.to_json(),
+        "interface": interface_to_json(saved.interface),
+        "explanation": explanation_to_json(saved.explanation),
+        "versions": dict(saved.versions),
+    }
+    metadata = {"format": FORMAT, "version": str(VERSION)}
+    metadata |= {name: json.dumps(part, separators=(",", ":"), allow_nan=False) for name, part in parts.items()}
+    tensors = {
+        str(number): Stored(_dtype_of(number, saved.program, constant), np.asarray(constant))
+        for number, constant in enumerate(saved.program.constants)
+    }
+    left = _room_for_zeros(saved.program.constants)
+    for number, (state, array) in enumerate(zip(saved.program.states, saved.state, strict=True)):
+        left -= array.nbytes
+        if left < 0 or array.reshape(-1).view(np.uint8).any():
+            tensors[f"state.{number}"] = Stored(saved.program.values[state.value].dtype, array)
+    return metadata, tensors
+
+
+def _room_for_zeros(constants: Sequence[npt.NDArray[Any]]) -> int:
+    """Bytes of state that a file may ask for without holding them, so that a small file never takes all memory."""
+    return (64 << 20) + 16 * sum(constant.nbytes for constant in constants)
+
+
+def _dtype_of(number: int, program: Program, constant: npt.NDArray[Any]) -> str:
+    """The dtype that the program reads a constant as; NumPy alone could not say which are bf16."""
+    for value in program.values:
+        if value.place == "constant" and value.index == number:
+            return value.dtype
+    names = {dtype.numpy: name for name, dtype in DTYPES.items() if name != "bf16"} | {np.dtype("uint16"): "u16"}
+    return names[constant.dtype]
+
+
+def from_contents(contents: Contents, name: str) -> Saved:
+    """What a file means, all of it checked; `name` is the file's. Raises ArtifactError: what is wrong, and where."""
+    metadata = contents.metadata
+    if metadata.get("format") != FORMAT:
+        raise ArtifactError(
+            "it is a safetensors file that lower86.save has not written",
+            where=f"{name}, __metadata__.format",
+            fix="pass what lower86.save wrote; weights alone are no program",
+        )
+    if metadata.get("version") != str(VERSION):
+        raise ArtifactError(
+            f"it has version {metadata.get('version')!r:.20}, this lower86 reads {VERSION}",
+            where=f"{name}, __metadata__.version",
+            fix="install the lower86 that wrote it (see `lower86 inspect`), or save the model again with this one",
+        )
+    parts = {part: _parsed(metadata, part, name) for part in ("program", "interface", "explanation", "versions")}
+    constants = _constants(contents.tensors, name)
+    program = decoded(parts["program"].value, constants, name)
+    return Saved(
+        program,
+        interface_from_json(parts["interface"], program),
+        explanation_from_json(parts["explanation"], program),
+        _state(program, contents.tensors, name),
+        _versions(parts["versions"]),
+    )
+
+
+def decoded(data: Any, constants: Sequence[npt.NDArray[Any]], name: str) -> Program:
+    """The program that JSON and constants describe."""
+    try:
+        program = Program.from_json(data, constants)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as problem:
+        raise ArtifactError(f"the program cannot be read: {problem!r:.200}", where=name, fix=_AGAIN) from problem
+    if len(program.packings) != len(constants):
+        raise ArtifactError(
+            f"it has {len(constants)} constants, its program {len(program.packings)}", where=name, fix=_AGAIN
+        )
+    return program
+
+
+def _parsed(metadata: Mapping[str, str], part: str, name: str) -> Field:
+    where = f"{name}, __metadata__.{part}"
+    if part not in metadata:
+        raise ArtifactError("it is not there", where=where, fix=_AGAIN)
+    return Field(parse(metadata[part].encode("utf-8", "surrogatepass"), where), where)
+
+
+def _constants(tensors: Mapping[str, Stored], name: str) -> list[npt.NDArray[Any]]:
+    """Tensors "0", "1", … without a gap."""
+    numbered = [key for key in tensors if not key.startswith("state.")]
+    wanted = [str(number) for number in range(len(numbered))]
+    if set(numbered) != set(wanted):
+        odd = min(set(numbered) - set(wanted))
+        raise ArtifactError(
+            f"a tensor is named {odd!r:.60}, where {len(numbered)} constants are named 0 to {len(numbered) - 1}",
+            where=name, fix=_AGAIN,
+        )  # fmt: skip
+    return [tensors[key].array for key in wanted]
+
+
+def _state(program: Program, tensors: Mapping[str, Stored], name: str) -> tuple[npt.NDArray[Any], ...]:
+    known = {f"state.{number}" for number in range(len(program.states))}
+    unknown = {key for key in tensors if key.startswith("state.")} - known
+    if unknown:
+        raise ArtifactError(f"there is no {min(unknown)!r:.60} in the program", where=name, fix=_AGAIN)
+    found: list[npt.NDArray[Any]] = []
+    left = _room_for_zeros(program.constants)
+    for number, state in enumerate(program.states):
+        value, key = program.values[state.value], f"state.{number}"
+        shape, dtype = _state_shape(value, f"{name}, {key}"), DTYPES[value.dtype]
+        size = math.prod(shape) * dtype.size
+        left -= size
+        if key not in tensors and left < 0:
+            raise ArtifactError(f"{size} bytes of state that it does not hold", where=f"{name}, {key}", fix=_AGAIN)
+        found.append(np.zeros(shape, dtype.numpy) if key not in tensors else tensors[key].array)
+        if key in tensors and (tensors[key].dtype, tensors[key].array.shape) != (value.dtype, value.shape):
+            raise ArtifactError(
+                f"it is {tensors[key].dtype} of {list(tensors[key].array.shape)}, the program's is {value.dtype} of "
+                f"{[str(size) for size in value.shape]}",
+                where=f"{name}, tensor {key!r}", fix=_AGAIN,
+            )  # fmt: skip
+    return tuple(found)
+
+
+def _state_shape(value: Value, where: str) -> list[int]:
+    sizes = [size for size in value.shape if isinstance(size, int) and size >= 0]
+    if len(sizes) != len(value.shape):
+        raise ArtifactError("state of a size that varies", where=where, fix=_AGAIN)
+    if max(sizes, default=0) > 1 << 46:
+        raise ArtifactError(f"state of shape {sizes}", where=where, fix=_AGAIN)
+    return sizes
+
+
+def _versions(field: Field) -> dict[str, str]:
+    if not isinstance(field.value, dict) or len(field.value) > 64:
+        field.refuse("an object of versions by name")
+    return {name: Field(value, f"{field.where}.{name}").text() for name, value in field.value.items()}

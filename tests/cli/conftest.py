@@ -1,0 +1,36 @@
+"""One saved model for all commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import lower86
+from lower86.lowered import LoweredModule
+from tests.end_to_end.test_signatures import Inputs
+from tests.models.checks import lower
+from tests.models.qdq import grid
+
+
+@pytest.fixture(scope="session")
+def lowered() -> LoweredModule:
+    torch.manual_seed(0)
+    batch = torch.export.Dim("batch", max=16)
+    row = {0: batch}
+    shapes = {"x": row, "more": {"a": row, "b": None}, "rest": [row, row], "mask": None, "factor": None, "bias": None}
+    given = grid(3, 8), {"a": grid(3, 8), "b": grid(8)}, [grid(3, 8), grid(3, 1)], None, 0.5
+    return lower(Inputs(), *given, example_kwargs={"bias": grid(8)}, dynamic_shapes=shapes)
+
+
+@pytest.fixture(scope="session")
+def model(lowered: LoweredModule, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file, with inputs beside it, named as they are."""
+    folder = tmp_path_factory.mktemp("model")
+    lower86.save(lowered, folder / "model.safetensors")
+    for name, shape in (("x", (4, 8)), ("more_a", (4, 8)), ("more_b", (8,)), ("rest_0", (4, 8)), ("rest_1", (4, 1)),
+                        ("bias", (8,))):  # fmt: skip
+        np.save(folder / f"{name}.npy", grid(*shape).numpy())
+    return folder / "model.safetensors"
