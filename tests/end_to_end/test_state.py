@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -189,6 +190,25 @@ def test_a_buffer_that_does_not_fit_is_named(lowered: LoweredModule, wrong: Any)
     lowered.rows = wrong
     with pytest.raises(lower86.InputError, match=r"buffer 'rows'(.|\n)*module\.rows\.copy_"):
         lowered(grid(3, 8), torch.tensor([1]))
+
+
+def test_a_nested_buffer_that_does_not_fit_is_named_as_python_names_it() -> None:
+    class Layers(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear, self.layers = Linear(8, 8), nn.ModuleList([Inner()])
+
+        def forward(self, x: Tensor) -> Tensor:
+            rows: Any = self.layers[0].rows
+            return self.linear(x) + rows.add_(1).sum(0)
+
+    lowered, x = lower(Layers(), grid(3, 8)), grid(3, 8)
+    rows = lowered.get_buffer("layers.0.rows")
+    lowered(x)
+    rows.resize_(4, 8)
+    with pytest.raises(lower86.InputError, match=re.escape("module.get_buffer('layers.0.rows').copy_(…)")):
+        lowered(x)
+    assert lowered.get_buffer("layers.0.rows") is rows
 
 
 def test_a_call_that_fails_changes_nothing() -> None:
