@@ -20,6 +20,14 @@ def function_of(node: Node) -> Callable[..., Any]:
     return node.target
 
 
+def is_pure(node: Node) -> bool:
+    """Whether the node calls an operator that gives the same for the same arguments, and changes none of them."""
+    target = node.target
+    if not isinstance(target, torch._ops.OpOverload) or target._schema.is_mutable:
+        return False
+    return torch.Tag.nondeterministic_seeded not in target.tags
+
+
 def arguments(node: Node) -> dict[str, Any]:
     """Every argument of an operator call by its schema name, whether given by position, by name, or not at all."""
     assert isinstance(node.target, torch._ops.OpOverload)

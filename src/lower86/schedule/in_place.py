@@ -22,7 +22,8 @@ from ..graph.arguments import same_shape, shape_of, tensor_of
 from ..graph.source import describe
 from ..graph.state import is_write, writes
 from .early import bounds_of, indices_read
-from .grouping import Group, Grouping, kind_of, origin
+from .grouping import Group, Grouping
+from .kinds import kind_of, origin
 from .memory import Memory
 from .symbols import storage_of
 from .updates import UPDATES

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
+from ..codegen.row_passes import COSTLY
 from ..errors import GraphError
 from ..graph.arguments import arguments, is_call
 from ..graph.edit import constant_of
@@ -327,14 +328,11 @@ def add_pointwise(e: Emission, shape: tuple[Size, ...], label: str) -> None:
         kernel = Interleave(sizes, body, max(1, 2048 // max(1, width)))
         e.plan.step(kernel, e.slots, e.params, label)
         return
-    most = 512 if sum(node.op in _COSTLY for node in body.nodes) >= 4 else 8192
+    # Each takes as long as a dozen other operations: a microsecond is 500 elements of a recurrent layer's five.
+    most = 512 if sum(node.op in COSTLY for node in body.nodes) >= 4 else 8192
     widest = min(most, 4096)
     chunk = min(widest, -(-inner // 16) * 16 or 16) if isinstance(inner, int) else widest
     e.plan.step(Pointwise(sizes, body, max(1, most // chunk), chunk), e.slots, e.params, label)
-
-
-_COSTLY = ("exp", "erf", "expm1", "log", "log1p", "tanh", "sigmoid", "silu", "gelu", "gelu_tanh")
-"""Each takes as long as a dozen other operations: a microsecond is 500 elements of a recurrent layer's five."""
 
 
 def _writes_side_by_side(body: Body, channels: Size) -> bool:

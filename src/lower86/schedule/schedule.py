@@ -18,10 +18,11 @@ from .buffers import place_values
 from .checks import checks_of
 from .early import indices_read
 from .foreign import ForeignCall, foreign_call
-from .grouping import Group, Grouping, origin
+from .grouping import Group, Grouping
 from .in_place import InPlace, place_states, write_back
 from .joins import emit_join
 from .kernels import emit_group
+from .kinds import origin
 from .memory import Memory
 from .plan import Plan
 from .recurrence import emit_recurrence
