@@ -1,6 +1,7 @@
 """Rows: softmax, layer norm, sums. Reductions one after another, each free to use the earlier results, then stores.
 
-Two ways to lay lanes, one code. Along the reduced dim, each lane sums every 16th element and a fixed tree joins the
+Two ways to lay lanes, one code. Along the reduced dim, there are four totals of 16 lanes, so that an addition need not
+wait for the one before; of every 64 elements a lane of each total takes one in, and a fixed tree joins totals and
 lanes. Along a kept dim (`vertical`), 16 rows are reduced side by side. Either way the order of additions depends on the
 shape alone, never on the CPU or the number of threads. Long sums are taken in float64: in float32, hundreds of
 additions one after another lose a digit that PyTorch, which adds in pairs, does not.
@@ -37,6 +38,8 @@ class Combine:
 _INF = float("inf")
 _SHORT = 32
 """How many float32 numbers a lane may add and stay well within the 4 ulp of the numerics contract."""
+_TOTALS = 4
+_BLOCK = _TOTALS * LANES
 REDUCTIONS: Mapping[str, Combine] = {
     "sum": Combine("add", {"f32": 0.0, "f64": 0.0, "i64": 0}, {"f32": "f64"}),
     "prod": Combine("mul", {"f32": 1.0, "f64": 1.0, "i64": 1}, {"f32": "f64"}),
@@ -68,7 +71,11 @@ def emit_rows(frame: Frame, kernel: Rows) -> None:
 def _is_long(kernel: Rows) -> bool:
     """Whether a lane takes in more than `_SHORT` elements, or might."""
     *outer, last = kernel.reduced
-    count = product([*outer, last if kernel.vertical else ceil_div(last, LANES)])
+    if not isinstance(last, int):
+        return True
+    # Of what is left of 64 elements, the first total takes in all.
+    longest = last if kernel.vertical else last // _BLOCK + ceil_div(last % _BLOCK, LANES)
+    count = product([*outer, longest])
     return not isinstance(count, int) or count > _SHORT
 
 
@@ -82,25 +89,34 @@ class _Total:
         self.partial = combine.long.get(self.dtype, self.dtype) if _is_long(kernel) else self.dtype
         self._operation = OPERATIONS[combine.operation]
         self._identity = code.constant(vector(ELEMENT[self.partial]), combine.identity[self.dtype])
-        self._total = code.variable(self._identity)
+        *_, last = kernel.reduced
+        many = not kernel.vertical and not (isinstance(last, int) and last < _BLOCK)
+        self._totals = [code.variable(self._identity) for _ in range(_TOTALS if many else 1)]
 
     def join(self, a: Value, b: Value) -> Value:
         return self._operation(self.code, self.partial, self.partial, a, b)
 
-    def add(self, element: Value, mask: Value | None) -> None:
-        """Takes in an element a lane, but for lanes where `mask` is 0."""
+    def add(self, element: Value, mask: Value | None, number: int) -> None:
+        """Takes in an element a lane, but for lanes where `mask` is 0, in one of the totals."""
         value = self.code.splat(OPERATIONS["cast"](self.code, self.dtype, self.partial, element))
         if mask is not None:
             value = self.code.b.select(mask, value, self._identity)
-        self._total.set(self.join(self._total.get(), value))
+        total = self._totals[number]
+        total.set(self.join(total.get(), value))
 
     def lanes(self) -> Value:
         """Each lane's result."""
-        return OPERATIONS["cast"](self.code, self.partial, self.dtype, self._total.get())
+        return OPERATIONS["cast"](self.code, self.partial, self.dtype, self._all())
+
+    def _all(self) -> Value:
+        totals = [total.get() for total in self._totals]
+        while len(totals) > 1:
+            totals = [self.join(a, b) for a, b in zip(totals[::2], totals[1::2], strict=True)]
+        return totals[0]
 
     def joined(self) -> Value:
         """The result of all lanes together."""
-        total = self.code.halves(self._total.get(), self.join)
+        total = self.code.halves(self._all(), self.join)
         return OPERATIONS["cast"](self.code, self.partial, self.dtype, total)
 
 
@@ -134,6 +150,7 @@ class _Row:
             def visit(
                 inner: Sequence[Value | int],
                 rest: Value | None,
+                number: int,
                 this: Pass = this,
                 known: Mapping[int, Value] = known,
                 totals: Mapping[int, _Total] = totals,
@@ -142,27 +159,38 @@ class _Row:
                 point = Point([*kept, *inner], self._lane, mask if self.kernel.vertical else rest, values)
                 emitter = BodyEmitter(self.frame, body, point, {**known, **read})
                 for total in totals.values():
-                    total.add(emitter.node(total.node), rest)
+                    total.add(emitter.node(total.node), rest, number)
                 for position in this.saved:
                     code.store(code.splat(emitter.node(position)), self._place(position, inner))
                 if not totals:
                     emitter.stores(self._dims)
 
-            self._walk(visit)
+            self._walk(visit, _TOTALS if totals else 1)
             values.update({number: self._result(total) for number, total in totals.items()})
         if not stored:
             once.stores(self._kept)
 
-    def _walk(self, visit: Callable[[Sequence[Value | int], Value | None], None]) -> None:
-        """`visit` with every index into the reduced dims; those along the lanes in whole vectors, and a masked rest."""
+    def _walk(self, visit: Callable[[Sequence[Value | int], Value | None, int], None], side_by_side: int) -> None:
+        """`visit(index, mask, number)` with every index into the reduced dims.
+
+        Those along the lanes are taken in whole vectors, so many of them side by side, and a masked rest.
+        """
         reduced = [self.frame.size(size) for size in self.kernel.reduced]
         outer = reduced if self.kernel.vertical else reduced[:-1]
         with ExitStack() as stack:
             inner = [stack.enter_context(self.frame.code.loop(0, size)) for size in outer]
             if self.kernel.vertical:
-                visit(inner, None)
-            else:
-                lane_loop(self.frame, reduced[-1], 0, lambda i, mask: visit([*inner, i], mask))
+                visit(inner, None, 0)
+                return
+            code, extent = self.frame.code, reduced[-1]
+            first: Value | int = 0
+            if side_by_side > 1:
+                first = code.mul(code.div(extent, side_by_side * LANES), side_by_side * LANES)
+            if not (isinstance(first, int) and first == 0):
+                with code.loop(0, first, side_by_side * LANES) as i:
+                    for number in range(side_by_side):
+                        visit([*inner, code.add(i, number * LANES)], None, number)
+            lane_loop(self.frame, extent, first, lambda i, mask: visit([*inner, i], mask, 0))
 
     def _result(self, total: _Total) -> Value:
         return total.lanes() if self.kernel.vertical else total.joined()
