@@ -1,11 +1,13 @@
 """What the elements of a value can be at least and at most, as far as that shows in how it is made.
 
-Enough for attention masks: selections between numbers, tables of biases, sums of both. Of what a call gives, only the
-dtype is known. None stands for "cannot tell", and for anything that may be infinite or NaN.
+Enough for attention masks: selections between numbers, tables of biases, sums of both, comparisons of positions, whose
+bounds are those of 0 for False and 1 for True. Of what a call gives, only the dtype is known. None stands for "cannot
+tell", and for anything that may be infinite or NaN.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -20,12 +22,24 @@ Bounds = tuple[float, float]
 
 _PICKS = (_A.index.Tensor, _A.select.int, _A.unsqueeze.default, _A.clone.default, _A._to_copy.default, *MOVEMENT)
 _TABLES = (_A.embedding.default,)
-_NUMBERS = (_A.full.default, _A.full_like.default, _A.scalar_tensor.default)
-_ZEROS = (_A.zeros.default, _A.zeros_like.default)
+_NUMBERS = (_A.full.default, _A.full_like.default, _A.new_full.default, _A.scalar_tensor.default)
+_ZEROS = (_A.zeros.default, _A.zeros_like.default, _A.new_zeros.default)
+_ONES = (_A.ones.default, _A.ones_like.default, _A.new_ones.default)
 _CHOICES = (_A.where.self, _A.where.ScalarSelf, _A.where.ScalarOther, _A.where.Scalar)
 _SUMS = (_A.add.Tensor, _A.sub.Tensor, _A.rsub.Scalar)
 _PRODUCTS = (_A.mul.Tensor, _A.mul.Scalar)
+AND = (_A.bitwise_and.Tensor, _A.logical_and.default, _A.__and__.Tensor)
+OR = (_A.bitwise_or.Tensor, _A.logical_or.default, _A.__or__.Tensor)
+_LESS: Mapping[Any, tuple[bool, bool]] = {
+    _A.lt.Scalar: (False, False), _A.lt.Tensor: (False, False),
+    _A.le.Scalar: (False, True), _A.le.Tensor: (False, True),
+    _A.gt.Scalar: (True, False), _A.gt.Tensor: (True, False),
+    _A.ge.Scalar: (True, True), _A.ge.Tensor: (True, True),
+}  # fmt: skip
+"""Comparisons: whether the second is to be the lesser one, and whether both may be equal."""
 
+_FAR = 2.0**53
+"""More elements than any tensor has."""
 _ROUNDS_TO_FINITE = torch.finfo(torch.float32).max + 2.0**102
 """A sum up to here is rounded to the largest float32, not to infinity."""
 
@@ -65,12 +79,27 @@ def _of_node(module: GraphModule, node: Any, known: dict[Any, Bounds | None]) ->
         return _bounds(module, number, known) if isinstance(number, (bool, int, float)) else None
     if is_call(node, *_ZEROS):
         return 0.0, 0.0
+    if is_call(node, *_ONES):
+        return 1.0, 1.0
+    if is_call(node, _A.arange.default) and not tensor_of(node).dtype.is_floating_point:
+        return 0.0, _FAR
     if is_call(node, *_CHOICES):
         first, second = (_bounds(module, chosen, known) for chosen in node.args[1:])
         return None if first is None or second is None else (min(first[0], second[0]), max(first[1], second[1]))
-    if is_call(node, *_SUMS, *_PRODUCTS) and tensor_of(node).dtype.is_floating_point:
-        return _of_arithmetic(node, *(_bounds(module, operand, known) for operand in node.args[:2]))
-    return _of_dtype(tensor_of(node).dtype)
+    dtype = tensor_of(node).dtype
+    found = _of_dtype(dtype)
+    if not is_call(node, *_SUMS, *_PRODUCTS, *_LESS, *AND, *OR):
+        return found
+    first, second = (_bounds(module, operand, known) for operand in node.args[:2])
+    if is_call(node, *_LESS):
+        return _of_comparison(*_LESS[node.target], first, second)
+    if is_call(node, *AND, *OR):
+        return _of_logic(min if is_call(node, *AND) else max, first, second) if dtype == torch.bool else found
+    result = _of_arithmetic(node, first, second)
+    if dtype.is_floating_point:
+        return result
+    # Integers that may leave their dtype's range wrap around.
+    return result if result and found and found[0] <= result[0] and result[1] <= found[1] else found
 
 
 def _of_arithmetic(node: Node, first: Bounds | None, second: Bounds | None) -> Bounds | None:
@@ -86,6 +115,20 @@ def _of_arithmetic(node: Node, first: Bounds | None, second: Bounds | None) -> B
     elif is_call(node, _A.rsub.Scalar):
         first = (-first[1], -first[0])
     return first[0] + second[0], first[1] + second[1]
+
+
+def _of_comparison(swapped: bool, equal: bool, first: Bounds | None, second: Bounds | None) -> Bounds:
+    if first is None or second is None:
+        return 0.0, 1.0
+    low, high = (second, first) if swapped else (first, second)
+    surely = low[1] < high[0] or (equal and low[1] == high[0])
+    never = low[0] > high[1] or (not equal and low[0] == high[1])
+    return float(surely), float(not never)
+
+
+def _of_logic(combine: Callable[[float, float], float], first: Bounds | None, second: Bounds | None) -> Bounds:
+    (low, high), (other_low, other_high) = ((0.0, 1.0) if given is None else given for given in (first, second))
+    return combine(bool(low), bool(other_low)), combine(bool(high), bool(other_high))
 
 
 def _of_dtype(dtype: torch.dtype) -> Bounds | None:

@@ -3,7 +3,7 @@
 add(arange(128), 0)              ->  constant
 dequantize(constant, …)          stays: folding stops at a weight's dequantize
 ones_like(x)                     ->  constant        if it is small
-and(all-true constant, mask)     ->  expand(mask)
+and(what is surely True, mask)   ->  expand(mask)
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from torch.fx import GraphModule, Node
 from ..graph.arguments import arguments, is_call, same_shape, shape_of, tensor_of
 from ..graph.edit import constant_of, insert, insert_constant, replace
 from ..graph.qparams import is_dequantize
+from .bounds import AND, OR, bounds
+from .shapes import broadcast_sizes
 
 _A = torch.ops.aten
 _LIMIT = 1 << 26
@@ -29,7 +31,7 @@ _SMALL = 1 << 12
 
 
 def fold_constants(module: GraphModule) -> None:
-    """Replaces nodes whose inputs are all constants; then simplifies `and`/`or` with a constant of one value."""
+    """Replaces nodes whose inputs are all constants; then simplifies `and`/`or` with what has one value only."""
     for node in list(module.graph.nodes):
         if node.op != "call_function" or is_dequantize(node) or not _is_pure(node):
             continue
@@ -69,28 +71,19 @@ def _is_pure(node: Node) -> bool:
     return torch.Tag.nondeterministic_seeded not in target.tags
 
 
-_AND = (_A.bitwise_and.Tensor, _A.logical_and.default, _A.__and__.Tensor)
-_OR = (_A.bitwise_or.Tensor, _A.logical_or.default, _A.__or__.Tensor)
-
-
 def _simplify_logic(module: GraphModule, node: Node) -> None:
-    """x & True, x | False  ->  x, expanded to the result's shape."""
-    if not is_call(node, *_AND, *_OR) or tensor_of(node).dtype != torch.bool:
+    """x & y, where all of y is surely True, and x | y, where none is  ->  x, expanded to the result's shape."""
+    if not is_call(node, *AND, *OR) or tensor_of(node).dtype != torch.bool:
         return
-    neutral = is_call(node, *_AND)
+    neutral = (1.0, 1.0) if is_call(node, *AND) else (0.0, 0.0)
     given = list(arguments(node).values())
-    for constant, other in (given, given[::-1]):
-        tensor = constant_of(module, constant)
-        if tensor is None or tensor.dtype != torch.bool or not isinstance(other, Node):
+    for certain, other in (given, given[::-1]):
+        if not isinstance(other, Node) or tensor_of(other).dtype != torch.bool or bounds(module, certain) != neutral:
             continue
-        if bool((tensor == neutral).all()) and tensor_of(other).dtype == torch.bool:
-            shape = shape_of(node)
-            if not same_shape(shape_of(other), shape):
-                if not all(isinstance(size, int) for size in shape):
-                    return
-                other = insert(node, _A.expand.default, (other, list(shape)), like=node)
-            replace(node, other)
-            return
+        if not same_shape(shape_of(other), shape_of(node)):
+            other = insert(node, _A.expand.default, (other, broadcast_sizes(node, [other, certain])), like=node)
+        replace(node, other)
+        return
 
 
 def fold_dequantized_weights(module: GraphModule) -> None:
