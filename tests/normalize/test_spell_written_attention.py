@@ -110,15 +110,35 @@ BOUNDS: dict[str, Any] = {
     "a difference": (lambda x, m, c: c - torch.where(m, c, 9.0), (-10.0, 5.0)),
     "an input": (lambda x, m, c: x + c, None),
     "beyond float32": (lambda x, m, c: c + torch.full_like(c, LEAST) + torch.full_like(c, LEAST), None),
+    "a cast beyond float16": (lambda x, m, c: torch.where(m, 0.0, -1e9).half().float(), None),
+    "the least float32 in bfloat16": (lambda x, m, c: torch.where(m, 0.0, LEAST).bfloat16().float(), None),
+    "the edge of float16": (lambda x, m, c: torch.where(m, 0.0, -65519.0).half().float(), (-65519.0, 0.0)),
+    "a product beyond float16": (lambda x, m, c: ((1.0 - m.half()) * -60000.0 * 2.0).float(), None),
+    "a sum beyond float16": (lambda x, m, c: c.half() + torch.full_like(c, 65504.0).half() + 16.0, None),
+    "a sum that float16 rounds up": (lambda x, m, c: (c.half() - 1.0 + 2047.0) * 1.0, (2045.0, 2050.0)),
+    "a cast to integers": (lambda x, m, c: torch.where(m, -2.5, 3.5).to(torch.int32), (-2.0, 3.0)),
+    "a cast beyond integers": (lambda x, m, c: torch.where(m, 0, 300).to(torch.uint8), (0.0, 255.0)),
+    "a cast to truth": (lambda x, m, c: (torch.where(m, 0.0, 5.0) + 1.0).to(torch.bool), (1.0, 1.0)),
+    "a cast to perhaps true": (lambda x, m, c: torch.where(m, 0.0, 5.0).to(torch.bool), (0.0, 1.0)),
 }
 
 
 @pytest.mark.parametrize("name", BOUNDS)
 def test_bounds(name: str) -> None:
     function, wanted = BOUNDS[name]
-    constant = torch.tensor([[-1.0, 0.0, 1.0], [2.0, 3.0, 4.0]])
+    assert bounds_of(function, torch.tensor([[-1.0, 0.0, 1.0], [2.0, 3.0, 4.0]])) == wanted
+
+
+def test_a_number_is_compared_in_the_dtype_of_the_tensor() -> None:
+    for function in (torch.le, torch.ge):
+        found = bounds_of(lambda x, m, c, function=function: function(torch.where(m, c, c), 0.1), torch.full((3,), 0.1))
+        assert found is not None
+        assert found[1] == 1.0  # as a float32, the constant is more than 0.1, and as much as 0.1 is
+
+
+def bounds_of(function: Any, constant: Tensor) -> tuple[float, float] | None:
     module = graph_of(function, torch.randn(2, 3), torch.rand(2, 3) < 0.5, constants=(constant,))
     for apply in PASSES[: PASSES.index(spell_written_attention)]:
         apply(module)
     (result,) = module.graph.output_node().args[0]
-    assert bounds(module, result) == wanted
+    return bounds(module, result)
