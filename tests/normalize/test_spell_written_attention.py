@@ -13,8 +13,8 @@ from lower86.graph.text import text_of
 from lower86.normalize import PASSES, normalize
 from lower86.normalize.bounds import bounds
 from lower86.normalize.spell_written_attention import spell_written_attention
-from tests.models.checks import near
-from tests.normalize.graphs import graph_of
+from tests.models.checks import agree, lower_anyhow, near
+from tests.normalize.graphs import Function, graph_of
 
 Q, K, V = torch.randn(2, 3, 4, 8), torch.randn(2, 3, 6, 8), torch.randn(2, 3, 6, 5)
 KEEP = torch.rand(2, 1, 4, 6) < 0.6
@@ -22,6 +22,10 @@ KEEP[0, 0, 1] = False
 LEAST = torch.finfo(torch.float32).min
 BIAS, TABLE = torch.randn(4, 6), torch.randn(9, 3)
 PLACES = torch.randint(0, 9, (4, 6))
+PADDING, TRIANGLE = (torch.arange(6) > 1)[None, None, None], torch.ones(4, 6).tril() > 0
+TOGETHER = (
+    "masks that hide all keys only together", "a mask of numbers, and one that takes its place", "windows",
+)  # fmt: skip
 
 
 def scores(q: Tensor, k: Tensor) -> Tensor:
@@ -61,6 +65,34 @@ WHOLE: dict[str, Any] = {
         ) @ v,
         (Q, K, V, KEEP, PLACES), TABLE,
     ),
+    "masks that hide all keys only together": (
+        lambda q, k, v, padding, triangle: torch.softmax(
+            scores(q, k).masked_fill(~triangle, LEAST).masked_fill(~padding, LEAST), -1
+        ) @ v,
+        (Q, K, V, PADDING), TRIANGLE,
+    ),
+    "a mask of numbers, and one that takes its place": (
+        lambda q, k, v, padding, triangle: torch.softmax(
+            torch.where(padding, scores(q, k) + torch.where(triangle, 0.0, -1e32), -1e32), -1
+        ) @ v,
+        (Q, K, V, PADDING), TRIANGLE,
+    ),
+    "scaled after a mask": (
+        lambda q, k, v, keep: times(scores(q, k).masked_fill(~keep, -1e30), 1e-29) @ v, (Q, K, V, KEEP)
+    ),
+    "a filled tensor": (
+        lambda q, k, v, keep: torch.softmax(torch.where(keep, scores(q, k), torch.full((4, 6), LEAST)), -1) @ v,
+        (Q, K, V, KEEP),
+    ),
+    "windows": (
+        lambda q, k, v, keep: torch.softmax(
+            scores(q, k).reshape(1, 2, 3, 4, 6).masked_fill(~keep[None], LEAST).reshape(2, 3, 4, 6), -1
+        ) @ v,
+        (Q, K, V, KEEP),
+    ),
+    "one number for all": (
+        lambda q, k, v, table: torch.softmax(scores(q, k) + table[3], -1) @ v, (Q, K, V), torch.randn(6)
+    ),
 }  # fmt: skip
 
 
@@ -77,6 +109,13 @@ def test_becomes_one_operator(name: str) -> None:
     assert not expected.isnan().any()
 
 
+@pytest.mark.parametrize("name", TOGETHER)
+def test_machine_code_agrees_with_what_is_written(name: str) -> None:
+    function, inputs, *constants = WHOLE[name]
+    model = Function(function, tuple(constants))
+    agree(model, lower_anyhow(model, *inputs), *inputs, compare=near)
+
+
 AS_IT_IS: dict[str, Any] = {
     "infinite": lambda q, k, v, keep: torch.softmax(scores(q, k).masked_fill(~keep, -math.inf), -1) @ v,
     "perhaps infinite": lambda q, k, v, keep: torch.softmax(scores(q, k) + keep.log(), -1) @ v,
@@ -84,6 +123,13 @@ AS_IT_IS: dict[str, Any] = {
     "a number that scores can reach": lambda q, k, v, keep: torch.softmax(
         scores(q, k).masked_fill(~keep, -100.0), -1
     ) @ v,
+    "truth that is added": lambda q, k, v, keep: torch.softmax(scores(q, k) + keep, -1) @ v,
+    "integers that are added": lambda q, k, v, keep: torch.softmax(scores(q, k) + keep.long() * 3, -1) @ v,
+    "beyond float16": lambda q, k, v, keep: torch.softmax(
+        scores(q, k) + torch.where(keep, 0.0, -1e9).half().float(), -1
+    ) @ v,
+    "scores that are rounded": lambda q, k, v, keep: torch.softmax(scores(q, k).bfloat16().float(), -1) @ v,
+    "a mask turned around": lambda q, k, v, keep: times(scores(q, k).masked_fill(keep, -1e30), -1.0) @ v,
     "another dim": lambda q, k, v, keep: torch.softmax(scores(q, k), -2) @ v,
     "weights that others read": lambda q, k, v, keep: (
         lambda weights: (weights @ v, weights)
