@@ -130,6 +130,9 @@ AS_IT_IS: dict[str, Any] = {
     ) @ v,
     "scores that are rounded": lambda q, k, v, keep: torch.softmax(scores(q, k).bfloat16().float(), -1) @ v,
     "a mask turned around": lambda q, k, v, keep: times(scores(q, k).masked_fill(keep, -1e30), -1.0) @ v,
+    "a mask taken back": lambda q, k, v, keep: torch.softmax(
+        scores(q, k).masked_fill(~keep, -1e30) + torch.full((4, 6), 1e30), -1
+    ) @ v,
     "another dim": lambda q, k, v, keep: torch.softmax(scores(q, k), -2) @ v,
     "weights that others read": lambda q, k, v, keep: (
         lambda weights: (weights @ v, weights)

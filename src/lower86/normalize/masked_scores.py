@@ -3,9 +3,9 @@
     softmax(where(m, product · c + b, -1e30))   ->   the product, and what happens to it: Scaled, Added, Filled
 
 What `where` puts in a score's place must be so low that a score added to it is lost in rounding; `one_mask.py` makes
-one mask of several on that ground. That no score comes near it (1e22 would change -1e30), and that nothing added later
-brings one back, is taken for granted. Reshapes keep rows and columns: windows may be batches, or a dim of their own for
-as long as they have a mask each.
+one mask of several on that ground. That no score comes near it (1e22 would change -1e30) is taken for granted, and that
+nothing added later brings it back, unless it is known to. Reshapes keep rows and columns: windows may be batches, or a
+dim of their own for as long as they have a mask each.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 from torch.fx import GraphModule, Node
 
 from ..graph.arguments import arguments, is_call, is_float, same_shape, shape_of, source_of, tensor_of
+from .bounds import bounds
 from .filled import number_in
 
 _A = torch.ops.aten
@@ -114,7 +115,7 @@ def masked_scores_of(module: GraphModule, node: Node) -> MaskedScores | None:
             terms.append(term)
         node = inner
     found = MaskedScores(node, tuple(reversed(terms)), is_rounded)
-    return found if is_only_read(node) and _stays_low(found) else None
+    return found if is_only_read(node) and _stays_low(module, found) else None
 
 
 def without_scale(module: GraphModule, x: Any) -> tuple[Any, float]:
@@ -160,8 +161,20 @@ def _leads_to_product(node: Any) -> bool:
     return False
 
 
-def _stays_low(found: MaskedScores) -> bool:
-    """Whether no fill is multiplied by a negative number later."""
-    terms = found.terms
-    filled = next((i for i, term in enumerate(terms) if isinstance(term, Filled)), len(terms))
-    return all(term.factor > 0 for term in terms[filled:] if isinstance(term, Scaled))
+def _stays_low(module: GraphModule, found: MaskedScores) -> bool:
+    """Whether what is filled in is not known to come back, by a negative factor or what is added to it."""
+    highest: float | None = None
+    for term in found.terms:
+        if isinstance(term, Filled):
+            highest = term.fill if highest is None else max(highest, term.fill)
+        elif highest is None:
+            continue
+        elif isinstance(term, Scaled):
+            if term.factor < 0:
+                return False
+            highest *= term.factor
+        else:
+            added = bounds(module, term.mask)
+            if added is not None and added[1] > -highest / 2:
+                return False
+    return True
