@@ -65,7 +65,20 @@ def windowed(scores: Tensor, bias: Tensor, mask: Tensor) -> Tensor:
     return scores.view(windows, heads, n, m)
 
 
+class Windowed(Spelled):
+    """With two masks."""
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor) -> Tensor:
+        return super().forward(q, k, v, bias, mask)
+
+
+def hidden_in_windows(scores: Tensor, one: Tensor, other: Tensor) -> Tensor:
+    scores = scores.masked_fill(~one, LOWEST)
+    return scores.view(-1, 3, *scores.shape[1:]).masked_fill(~other, LOWEST).view(scores.shape)
+
+
 LOWEST = torch.finfo(torch.float32).min
+TRIANGLE, PADDING = torch.ones(5, 7).tril() > 0, (torch.arange(7) >= torch.tensor([[3], [1]]))[:, None, None]
 CASES: dict[str, tuple[nn.Module, Inputs]] = {
     "plain": (Fused(), operands()),
     "three dims": (Fused(), tuple(t[:, 0] for t in operands())),
@@ -93,6 +106,34 @@ CASES: dict[str, tuple[nn.Module, Inputs]] = {
     "spelled out, divided after": (
         Spelled(lambda scores, bias: (scores + bias) / 3.0), (*operands(), torch.randn(4, 5, 7))
     ),
+    "spelled out, hidden only together": (
+        Spelled(lambda scores, one, other: scores.masked_fill(~one, LOWEST).masked_fill(~other, LOWEST)),
+        (*operands(), TRIANGLE, PADDING),
+    ),
+    "spelled out, infinite, then lowest": (
+        Spelled(lambda scores, other: scores.masked_fill(~TRIANGLE, -torch.inf).masked_fill(~other, LOWEST)),
+        (*operands(), PADDING),
+    ),
+    "spelled out, a triangle, then lowest": (
+        Spelled(lambda scores, other: torch.where(other, torch.where(TRIANGLE, scores, -torch.inf), LOWEST)),
+        (*operands(), PADDING),
+    ),
+    "spelled out, lowest, then causal": (
+        Spelled(lambda scores, other: torch.where(TRIANGLE, scores.masked_fill(~other, LOWEST), -torch.inf)),
+        (*operands(), PADDING),
+    ),
+    "spelled out, numbers, then lowest": (
+        Spelled(lambda scores, one, other: (scores + torch.where(one, 0.0, -1e34)).masked_fill(~other, -1e34)),
+        (*operands(), TRIANGLE, PADDING),
+    ),
+    "spelled out, lowest, then a bias": (
+        Spelled(lambda scores, mask, bias: scores.masked_fill(~mask, LOWEST) + bias),
+        (*operands(), some(2, 1, 5, 7), torch.randn(4, 5, 7)),
+    ),
+    "spelled out, divided after a mask": (
+        Spelled(lambda scores, mask: scores.masked_fill(~mask, -1e30) / 1e29), (*operands(), some(2, 1, 5, 7))
+    ),
+    "windows, hidden only together": (Spelled(hidden_in_windows), (*operands(batch=6), TRIANGLE, PADDING[[0, 0, 1]])),
     "windows": (Spelled(windowed), (*operands(batch=6), torch.randn(4, 5, 7), torch.randn(3, 5, 7))),
     "windows, one batch": (Spelled(windowed), (*operands(batch=3), torch.randn(4, 5, 7), torch.randn(3, 5, 7))),
 }  # fmt: skip
@@ -212,19 +253,57 @@ def test_sizes_that_vary(causal: bool) -> None:
     assert node.kwargs.get("is_causal", False) == causal
     for batch_, size in ((1, 1), (2, 7), (3, 64), (1, 300), (2, 0), (0, 5)):
         inputs = tuple(torch.randn(batch_, 4, size, 8) for _ in range(3))
-        wanted, got = quantized(*inputs), lowered(*inputs)
-        assert got.shape == wanted.shape
-        assert (got - wanted).norm() <= 0.02 * wanted.norm()
+        wanted = quantized(*inputs)
+        for got in (lowered(*inputs), lowered.run_reference(*inputs)):
+            assert got.shape == wanted.shape
+            assert (got - wanted).norm() <= 0.02 * wanted.norm()
+
+
+BATCH, QUERIES = Dim("batch", min=2, max=8), Dim("n", max=300)
+VARYING: dict[str, tuple[nn.Module, Any, Any]] = {
+    "grouped": (
+        Fused(enable_gqa=True), lambda batch, n: operands(kept=2, batch=batch, queries=n),
+        ({0: BATCH, 2: QUERIES}, {0: BATCH}, {0: BATCH}),
+    ),
+    "grouped, masked": (
+        Fused(enable_gqa=True), lambda batch, n: (*operands(kept=2, batch=batch, queries=n), some(batch, 1, n, 7)),
+        ({0: BATCH, 2: QUERIES}, {0: BATCH}, {0: BATCH}, {0: BATCH, 2: QUERIES}),
+    ),
+    "windows": (
+        Windowed(windowed),
+        lambda batch, n: (*operands(batch=3 * batch), torch.randn(4, 5, 7), torch.randn(3, 5, 7)),
+        ({0: 3 * BATCH}, {0: 3 * BATCH}, {0: 3 * BATCH}, None, None),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", VARYING)
+def test_what_is_reshaped_in_sizes_that_vary(name: str) -> None:
+    model, example, shapes = VARYING[name]
+    inputs = example(3, 5)
+    quantized = quantize(model.eval(), inputs, quantizer=X86Quantizer(), dynamic_shapes=shapes)
+    lowered = lower(quantized, *inputs, dynamic_shapes=shapes)
+    again = lower(lowered, *inputs, dynamic_shapes=shapes)
+    for lowered_ in (lowered, again):
+        assert [node.target for node in lowered_.graph.nodes].count(int8_attention) == 1
+        for sizes in ((2, 7), (3, 5), (7, 40)):
+            inputs = example(*sizes)
+            wanted = quantized(*inputs)
+            for got in (lowered_(*inputs), lowered_.run_reference(*inputs)):
+                assert got.shape == wanted.shape
+                assert (got - wanted).norm() <= 0.02 * wanted.norm()
 
 
 @pytest.mark.parametrize(
     ("change", "masks"),
     [
         (lambda scores, mask: torch.where(mask, scores, -100.0), (some(2, 1, 5, 7),)),
+        (lambda scores, mask: scores + mask, (some(2, 1, 5, 7),)),
+        (lambda scores, mask: scores + mask, (torch.randint(0, 3, (5, 7)),)),
         (lambda scores: scores.tanh(), ()),
         (lambda scores: scores.softmax(1), ()),
     ],
-    ids=["a mask that is not as good as infinite", "another function", "another softmax before"],
+    ids=["a mask that is not as good as infinite", "truth", "integers", "another function", "another softmax before"],
 )
 def test_what_is_no_attention_stays_as_it_is(change: Any, masks: Inputs) -> None:
     model, inputs = Spelled(change).eval(), (*operands(), *masks)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch.fx import GraphModule, Node
+from torch.utils._pytree import tree_leaves
 
 from ..errors import GraphError
 from .arguments import is_call
@@ -63,6 +64,12 @@ def one_product_spelling(module: GraphModule, node: Node) -> bool:
     return not is_call(node, _A.mm.default, _A.bmm.default)
 
 
+def no_symbols(module: GraphModule, node: Node) -> bool:
+    """Sizes that vary are nodes: a symbol among the arguments would mean nothing in the graph's code."""
+    leaves = tree_leaves((node.args, node.kwargs))
+    return not any(isinstance(leaf, torch.SymInt | torch.SymFloat | torch.SymBool) for leaf in leaves)
+
+
 @dataclass(frozen=True)
 class Form:
     """A named list of predicates that hold for every node."""
@@ -73,9 +80,12 @@ class Form:
 
 NORMAL = Form(
     "NORMAL",
-    (only_calls, functional, one_write, has_example, own_dequantize, one_movement_spelling, one_product_spelling),
-)
-INT8 = Form("INT8", (only_calls, functional, one_write, has_example))
+    (
+        only_calls, functional, one_write, has_example, no_symbols,
+        own_dequantize, one_movement_spelling, one_product_spelling,
+    ),
+)  # fmt: skip
+INT8 = Form("INT8", (only_calls, functional, one_write, has_example, no_symbols))
 
 
 def check(module: GraphModule, form: Form) -> None:

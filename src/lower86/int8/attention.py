@@ -4,17 +4,16 @@
     scores ->  softmax(mask(scores · c))  ->  quantize  ->  weights
     matmul(dequantize(weights), dequantize(v))   ->   lower86::int8_attention(q, k, v, mask, …)
 
-The mask is what is added to the scores, or what `where` puts in their place, which must be -inf or as good as that;
-several become one that is added. Scores and weights may be reshaped on their way, as long as their rows and columns
-stay: windows are batches for a while, and a group of heads that share one key head is a dim of its own. Where the model
-rounds them to bf16 or f16, nothing is rounded, as between other integers (`drop_roundings.py`).
+What masks the scores becomes one mask (`normalize/masked_scores.py`, `one_mask.py`). Scores and weights may be reshaped
+on their way, as long as their rows and columns stay: windows are batches for a while, and a group of heads that share
+one key head is a dim of its own. Where the model rounds them to bf16 or f16, nothing is rounded, as between other
+integers (`drop_roundings.py`).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,10 +23,12 @@ from torch.fx import GraphModule, Node
 from ..graph.arguments import arguments, is_call, is_float, same_shape, same_size, shape_of, source_of
 from ..graph.edit import insert
 from ..graph.qparams import QParams, is_plain_quantize, is_whole_dequantize, qparams_of, same
+from ..normalize.masked_scores import MaskedScores, is_only_read, masked_scores_of, through_changes
+from ..normalize.one_mask import Batches, can_be_one_mask, one_mask
+from ..normalize.shapes import size_at, sizes_of
 from ..ops.attention import MOST_DIMS, int8_attention
 from .operands import finish
 from .record import Lowered, record, size_hint
-from .scores import Term, is_only_read, mask_of, scores_of, through_changes
 
 _A = torch.ops.aten
 _BYTES = (torch.uint8, torch.int8)
@@ -39,14 +40,18 @@ _LEAST_STEP = 2.0**-21
 class _Attention:
     """The parts of a quantized attention: its products, the dequantizes they read, the quantize between them."""
 
-    scores: Node
-    softmax: Node
+    scores: MaskedScores
     weights: Node
     query: Node
     key: Node
     value: Node
-    factor: float
-    terms: tuple[Term, ...]
+
+    @property
+    def batches(self) -> Batches:
+        """Those of the operator: heads of a group stand beside those of the others."""
+        query = _source(self.query)
+        *leading, _, _ = shape_of(query)
+        return Batches((leading[0], leading[1] * leading[2]) if len(leading) == 3 else tuple(leading), query)
 
 
 def lower_attention(module: GraphModule, node: Node) -> Lowered | None:
@@ -60,7 +65,7 @@ def lower_attention(module: GraphModule, node: Node) -> Lowered | None:
         return Lowered(made)
     last = _last_product(node)
     found = _attention(module, last) if last is not None else None
-    if last is None or found is None or found.scores is not node:
+    if last is None or found is None or found.scores.product is not node:
         return None
     return Lowered(dataclasses.replace(record(node, _macs(node)), node=last.name))
 
@@ -111,15 +116,14 @@ def _attention(module: GraphModule, node: Node) -> _Attention | None:
     rank = len(shape_of(softmax))
     if arguments(softmax)["dim"] % rank != rank - 1 or not is_only_read(softmax):
         return None
-    masked = scores_of(module, source_of(softmax))
-    if masked is None:
+    scores = masked_scores_of(module, source_of(softmax))
+    if scores is None:
         return None
-    scores, factor, terms = masked
-    query, key = scores.args[:2]
+    query, key = scores.product.args[:2]
     if not (_is_static_dequantize(module, query) and _is_static_dequantize(module, key)):
         return None
-    found = _Attention(scores, softmax, quantize, query, key, value, factor, terms)
-    return found if _fits(found, node) else None
+    found = _Attention(scores, quantize, query, key, value)
+    return found if _fits(found, node) and can_be_one_mask(scores, found.batches) else None
 
 
 def _is_static_dequantize(module: GraphModule, node: Any) -> bool:
@@ -151,25 +155,22 @@ def _rewrite(module: GraphModule, node: Node, found: _Attention) -> Node:
     q, k, v, p = (qparams_of(module, part) for part in (found.query, found.key, found.value, found.weights))
     query, key, value = (_source(part) for part in (found.query, found.key, found.value))
     rank = len(shape_of(query))
-
-    def call(target: Any, *args: Any) -> Node:
-        return insert(node, target, args, like=node)
-
-    key = call(_A.permute.default, key, [*range(rank - 2), rank - 1, rank - 2])
-    if rank == 5:
-        query, key, value = (_without_group(call, part) for part in (query, key, value))
-    leading = shape_of(query)[:-2]
-    operands = [query, key, value]
-    is_causal, mask = mask_of(module, node, found.scores, found.terms, leading)
+    key = insert(node, _A.permute.default, (key, [*range(rank - 2), rank - 1, rank - 2]), like=node)
+    operands = [_without_group(node, part) if rank == 5 else part for part in (query, key, value)]
+    is_causal, mask = one_mask(module, node, found.scores, found.batches)
     if mask is not None:
         operands.append(mask)
-    result = insert(node, int8_attention, operands, _parameters(q, k, v, p, found.factor, is_causal), like=node)
-    return call(_A.reshape.default, result, list(shape_of(node))) if rank == 5 else result
+    parameters = _parameters(q, k, v, p, found.scores.factor, is_causal)
+    result = insert(node, int8_attention, operands, parameters, like=node)
+    if rank != 5:
+        return result
+    shape = [*sizes_of(node, query)[:-1], size_at(node, value, rank - 1)]
+    return insert(node, _A.reshape.default, (result, shape), like=node)
 
 
-def _without_group(call: Callable[..., Node], node: Node) -> Node:
-    batch, heads, group, *rest = shape_of(node)
-    return call(_A.reshape.default, node, [batch, heads * group, *rest])
+def _without_group(before: Node, operand: Node) -> Node:
+    batch, heads, group, *rest = sizes_of(before, operand)
+    return insert(before, _A.reshape.default, (operand, [batch, heads * group, *rest]), like=before)
 
 
 def _parameters(q: QParams, k: QParams, v: QParams, p: QParams, factor: float, is_causal: bool) -> dict[str, Any]:

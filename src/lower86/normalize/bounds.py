@@ -7,6 +7,7 @@ tell", and for anything that may be infinite or NaN.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -40,37 +41,53 @@ _LESS: Mapping[Any, tuple[bool, bool]] = {
 
 _FAR = 2.0**53
 """More elements than any tensor has."""
-_ROUNDS_TO_FINITE = torch.finfo(torch.float32).max + 2.0**102
-"""A sum up to here is rounded to the largest float32, not to infinity."""
 
 
 def bounds(module: GraphModule, value: Any) -> Bounds | None:
-    """The least and the largest value, both finite in float32, that an element may have; None if that is not known."""
+    """The least and the largest value that an element may have, both finite in its dtype; None if that is not known."""
     return _bounds(module, value, {})
 
 
 def _bounds(module: GraphModule, value: Any, known: dict[Any, Bounds | None]) -> Bounds | None:
     if value not in known:
-        found = _of_number(value) if isinstance(value, (bool, int, float)) else _of_node(module, value, known)
-        if found is not None and not -_ROUNDS_TO_FINITE < found[0] <= found[1] < _ROUNDS_TO_FINITE:
-            found = None
-        known[value] = found
+        if isinstance(value, (bool, int, float)):
+            known[value] = _of_number(value)
+        else:
+            found = _of_node(module, value, known)
+            known[value] = found if found is None else _as_held(found, tensor_of(value).dtype)
     return known[value]
 
 
-def _of_number(value: float) -> Bounds:
-    return float(value), float(value)
+def _as_held(found: Bounds, dtype: torch.dtype) -> Bounds | None:
+    """The bounds of what has these, once it is in this dtype, whether it has been rounded to it or not yet."""
+    low, high = found
+    if dtype == torch.bool:
+        return (1.0, 1.0) if low > 0 or high < 0 else (0.0, float(low < 0 or high > 0))
+    if not dtype.is_floating_point:
+        whole, limits = (float(math.trunc(low)), float(math.trunc(high))), _of_dtype(dtype)
+        # Integers that may leave their dtype's range wrap around.
+        return limits if limits is None or whole[0] < limits[0] or limits[1] < whole[1] else whole
+    # Rounding keeps the order. What is computed in a wider dtype may also go on unrounded.
+    rounded: list[float] = torch.tensor(found, dtype=torch.float64).to(dtype).tolist()
+    return (min(low, rounded[0]), max(high, rounded[1])) if all(map(math.isfinite, rounded)) else None
+
+
+def _of_number(value: float) -> Bounds | None:
+    return (float(value), float(value)) if math.isfinite(value) else None
 
 
 def _of_node(module: GraphModule, node: Any, known: dict[Any, Bounds | None]) -> Bounds | None:
     constant = constant_of(module, node)
     if constant is not None:
-        real = not constant.is_complex() and constant.numel() > 0
-        return (float(constant.min()), float(constant.max())) if real else None  # a NaN is both, and below nothing
+        if constant.is_complex() or constant.numel() == 0:
+            return None
+        extremes = float(constant.min()), float(constant.max())  # both NaN if any element is
+        return extremes if all(map(math.isfinite, extremes)) else None
     if not isinstance(node, Node) or not isinstance(node.meta.get("val"), torch.Tensor):
         return None
     if is_call(node, *_PICKS):
-        return _bounds(module, source_of(node), known)
+        picked = _bounds(module, source_of(node), known)
+        return _of_dtype(tensor_of(node).dtype) if picked is None else picked
     if is_call(node, *_TABLES):
         return _bounds(module, arguments(node)["weight"], known)
     if is_call(node, *_NUMBERS):
@@ -92,14 +109,17 @@ def _of_node(module: GraphModule, node: Any, known: dict[Any, Bounds | None]) ->
         return found
     first, second = (_bounds(module, operand, known) for operand in node.args[:2])
     if is_call(node, *_LESS):
-        return _of_comparison(*_LESS[node.target], first, second)
+        if first is None or second is None:
+            return found
+        one: Any
+        other: Any
+        one, other = (x.meta["val"] if isinstance(x, Node) else x for x in node.args[:2])
+        compared = torch.result_type(one, other)
+        return _of_comparison(*_LESS[node.target], *(_as_held(x, compared) for x in (first, second)))
     if is_call(node, *AND, *OR):
         return _of_logic(min if is_call(node, *AND) else max, first, second) if dtype == torch.bool else found
     result = _of_arithmetic(node, first, second)
-    if dtype.is_floating_point:
-        return result
-    # Integers that may leave their dtype's range wrap around.
-    return result if result and found and found[0] <= result[0] and result[1] <= found[1] else found
+    return found if result is None else result
 
 
 def _of_arithmetic(node: Node, first: Bounds | None, second: Bounds | None) -> Bounds | None:

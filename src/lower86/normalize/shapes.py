@@ -45,3 +45,10 @@ def times(before: Node, size: Any, factor: Any) -> Any:
     if isinstance(size, int) and isinstance(factor, int):
         return size * factor
     return insert(before, operator.mul, (size, factor), like=before)
+
+
+def quotient(before: Node, size: Any, divisor: Any) -> Any:
+    """A size divided by one that divides it."""
+    if isinstance(size, int) and isinstance(divisor, int):
+        return size // divisor
+    return insert(before, operator.floordiv, (size, divisor), like=before)

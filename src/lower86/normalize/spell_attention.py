@@ -21,7 +21,8 @@ import torch
 from torch.fx import GraphModule, Node
 
 from ..graph.arguments import arguments, is_call, is_float32, order_of, same_shape, shape_of, source_of, tensor_of
-from ..graph.edit import constant_of, insert, replace
+from ..graph.edit import insert, replace
+from .filled import number_in
 
 _A = torch.ops.aten
 
@@ -120,7 +121,7 @@ def _spell_softmax(module: GraphModule, safe: Node) -> None:
     rule: Any
     softmax: Any
     rule, zero, softmax = safe.args
-    if not is_call(softmax, _A.softmax.int, _A._softmax.default) or not _is_full(module, zero, 0.0):
+    if not is_call(softmax, _A.softmax.int, _A._softmax.default) or number_in(module, zero) != 0:
         return
     scores, rank = source_of(softmax), len(shape_of(softmax))
     kept: Any = rule.args[0] if is_call(rule, _A.logical_not.default) else None
@@ -145,18 +146,7 @@ def _as_boolean(module: GraphModule, mask: Node) -> Node:
     """b of where(b, 0, -inf); any other mask is added as it is."""
     if is_call(mask, _A.where.self):
         condition, kept, left_out = mask.args
-        if _is_full(module, kept, 0.0) and _is_full(module, left_out, -math.inf):
+        if number_in(module, kept) == 0 and number_in(module, left_out) == -math.inf:
             assert isinstance(condition, Node)
             return condition
     return mask
-
-
-def _is_full(module: GraphModule, node: Any, value: float) -> bool:
-    """Whether every element of the tensor is `value`, known without computing anything large."""
-    constant = constant_of(module, node)
-    if constant is not None:
-        return constant.numel() == 1 and float(constant) == value
-    if is_call(node, _A.full_like.default, _A.full.default, _A.scalar_tensor.default):
-        given = arguments(node)
-        return bool(given.get("fill_value", given.get("s")) == value)
-    return is_call(node, _A.zeros_like.default, _A.zeros.default) and value == 0

@@ -15,6 +15,7 @@ from torch.fx import GraphModule, Node
 
 from ..graph.arguments import arguments, broadcasts_to, is_call, same_shape, shape_of, tensor_of
 from ..graph.edit import constant_of, replace
+from .one_mask import is_triangle
 
 _A = torch.ops.aten
 
@@ -52,7 +53,7 @@ def _is_causal(mask: Tensor, node: Node) -> bool:
     queries, keys = shape_of(given["query"])[-2], shape_of(given["key"])[-2]
     if mask.dim() < 2 or not same_shape(mask.shape[-2:], (queries, keys)):
         return False
-    return bool((mask == torch.ones(mask.shape[-2:], dtype=torch.bool).tril()).all())
+    return is_triangle(mask)
 
 
 def _drop_selection(module: GraphModule, node: Node) -> None:
