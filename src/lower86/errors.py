@@ -57,5 +57,9 @@ class UnsupportedError(Lower86Error):
     """An operation on a lowered module that has no defined meaning (pickling, moving to another device)."""
 
 
+class ArtifactError(Lower86Error):
+    """A saved program is damaged, from a newer version, or not a program."""
+
+
 class Lower86Warning(UserWarning):
     """Something works, but not in int8 or not natively: see `lower86.explain`."""

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import lower86
-from lower86.program.program import Program
+from lower86.program.decode import program_from_json
 from lower86.runtime.executable import Executable, bind_dims
 
 
@@ -112,7 +112,7 @@ def test_the_number_of_threads_does_not_change_a_bit(native: lower86.LoweredModu
 
 def test_a_program_read_back_from_json_runs_the_same(native: lower86.LoweredModule) -> None:
     program = native.program
-    again = Program.from_json(json.loads(json.dumps(program.to_json())), program.constants)
+    again = program_from_json(json.loads(json.dumps(program.to_json())), program.constants)
     assert again == program
     x = np.random.default_rng(1).standard_normal((2, 20, 48), np.float32)
     results = [run(Executable(p, lower86.Target.host()), [x], 2)[0] for p in (program, again)]
