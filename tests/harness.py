@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 from hypothesis import settings
 
-from lower86.codegen.compile import compile_kernel, kernel_name, layout_of
+from lower86.codegen.compile import compile_kernel, kernel_name
 from lower86.codegen.llvm import LoadedCode
 from lower86.codegen.target import Target
 from lower86.program.kernels import Kernel
+from lower86.program.layout import layout_of
 from lower86.program.sizes import evaluate
 
 Array = np.ndarray[Any, np.dtype[Any]]

@@ -7,12 +7,12 @@ import itertools
 
 import pytest
 
-from lower86.codegen.compile import compile_kernel, kernel_name, layout_of, llvm_text
-from lower86.codegen.frame import Layout
+from lower86.codegen.compile import compile_kernel, kernel_name, llvm_text
 from lower86.codegen.llvm import LoadedCode, assembly
 from lower86.errors import GraphError
 from lower86.program.body import Body
 from lower86.program.kernels import Attention, Contraction, Kernel, Left, Pointwise, Reduction, Right, Rows
+from lower86.program.layout import Layout, layout_of
 from lower86.program.sizes import Size, dim_atom
 from tests.codegen.expressions import Expression, stored
 from tests.harness import TARGET

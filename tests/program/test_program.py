@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lower86.codegen.compile import kernel_name, layout_of
+from lower86.codegen.compile import kernel_name
 from lower86.errors import ArtifactError
 from lower86.program.body import Attribute, Body, BodyBuilder, Node, Store
 from lower86.program.decode import program_from_json
@@ -28,6 +28,7 @@ from lower86.program.kernels import (
     Right,
     Rows,
 )  # fmt: skip
+from lower86.program.layout import layout_of
 from lower86.program.program import Dim, Foreign, Loop, Packing, Program, Step, Value, constant_bytes, native_steps
 from lower86.program.sizes import Size, ceil_div, dim_atom, evaluate, names
 

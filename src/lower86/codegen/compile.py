@@ -1,4 +1,4 @@
-"""A kernel description to machine code: the name of its function, its argument layout, its LLVM assembly."""
+"""A kernel description to machine code: the name of its function, its LLVM assembly, its object code."""
 
 from __future__ import annotations
 
@@ -8,28 +8,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..errors import GraphError
-from ..program.body import Node, Store
-from ..program.kernels import (
-    ATTENTION_PARAMS,
-    Attention,
-    Contraction,
-    Depthwise,
-    Fill,
-    Interleave,
-    Kernel,
-    Left,
-    Pointwise,
-    Right,
-    Rows,
-)
-from ..program.sizes import FloorDiv, SizeExpr, names
+from ..program.kernels import Attention, Contraction, Depthwise, Fill, Interleave, Kernel, Pointwise, Rows
+from ..program.layout import layout_of
 from . import llvm
 from .attention import emit_attention
 from .builder import Module
 from .contraction import emit_contraction
 from .depthwise import emit_depthwise
 from .fill import emit_fill
-from .frame import Frame, Layout
+from .frame import Frame
 from .int8_attention import emit_int8_attention
 from .interleave import emit_interleave
 from .isa import ISAS
@@ -53,43 +40,9 @@ _EMITTERS: Mapping[type[Any], Callable[..., None]] = {
 }
 
 
-def layout_of(kernel: Kernel) -> Layout:
-    """The slots, dims and params that a kernel names, found by walking its description."""
-    slots, params, dims = [0], [0], dict[str, None]()
-
-    def walk(part: object) -> None:
-        if isinstance(part, SizeExpr):
-            dims.update(dict.fromkeys(names(part)))
-        elif isinstance(part, tuple):
-            for item in part:
-                walk(item)
-        elif dataclasses.is_dataclass(part) and not isinstance(part, FloorDiv):
-            if isinstance(part, Node) and part.op in ("load", "gather"):
-                slots.append(part.number + 1)
-            elif isinstance(part, Node) and part.op == "param":
-                params.append(part.number + 1)
-            elif isinstance(part, (Store, Left, Right)):
-                slots.append(part.slot + 1)
-            elif isinstance(part, Contraction) and not part.is_float:
-                slots.append(part.start + 1)
-            elif isinstance(part, Depthwise):
-                slots.extend([part.weight + 1, *([part.start + 1] if not part.is_float else [])])
-            elif isinstance(part, Fill):
-                slots.append(part.slot + 1)
-                params.append(1)
-            elif isinstance(part, Attention):
-                slots.append(3)
-                params.append(len(ATTENTION_PARAMS) if part.integers else 1)
-            for field in dataclasses.fields(part):
-                walk(getattr(part, field.name))
-
-    walk(kernel)
-    return Layout(max(slots), tuple(sorted(dims)), max(params))
-
-
 def kernel_name(kernel: Kernel) -> str:
     """A name for the kernel's function, the same for equal kernels and different for others."""
-    digest = hashlib.sha256(repr(kernel).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(repr(kernel).encode()).hexdigest()[:32]
     return f"{type(kernel).__name__.lower()}_{digest}"
 
 

@@ -7,26 +7,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from ..program.layout import Layout
 from ..program.sizes import FloorDiv, Size
 from .builder import ELEMENT, I64, PTR, VOID, Code, Module, Type, Value
 
 STATUS_INDEX = 1
 """Status word 0 for an index out of range; word 1 holds the index, word 2 the bound."""
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How many slots, and which dims and params a kernel's table holds."""
-
-    slots: int
-    dims: tuple[str, ...]
-    params: int
-
-    @property
-    def words(self) -> int:
-        return 1 + self.slots + len(self.dims) + self.params
 
 
 class Frame:

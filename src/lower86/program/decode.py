@@ -99,10 +99,11 @@ def _decoder(hint: Any) -> Decoder:
 
 def _union(arguments: Sequence[Any]) -> Decoder:
     """By the JSON value's own type: no two members of a union here look alike."""
-    kinds = {a.__name__: a for a in arguments if dataclasses.is_dataclass(a) and a is not sizes.SizeExpr}
+    classes = [a for a in arguments if isinstance(a, type) and dataclasses.is_dataclass(a) and a is not sizes.SizeExpr]
+    kinds: dict[str, type[Any]] = {kind.__name__: kind for kind in classes}
     by_type: dict[type[Any], Decoder] = {}
     for argument in arguments:
-        decode = _object_of(kinds) if getattr(argument, "__name__", "") in kinds else _decoder(argument)
+        decode = _object_of(kinds) if argument in classes else _decoder(argument)
         origin = typing.get_origin(argument)
         if argument is sizes.SizeExpr:
             by_type[dict] = decode
@@ -164,7 +165,7 @@ def _object_of(kinds: dict[str, type[Any]]) -> Decoder:
         kind = kinds.get(name)
         if kind is None:
             raise _Problem(f"{' or '.join(kinds)} belongs here, not {_short(name)}")
-        fields = _fields(kind)
+        fields = _fields(typing.cast(Any, kind))
         if type(content) is not list or len(content) != len(fields):
             raise _Problem(f"a {name} has the fields {', '.join(fields)}")
         made: list[Any] = []

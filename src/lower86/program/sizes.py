@@ -194,3 +194,14 @@ def to_json(size: Size) -> Any:
         [c, [a if isinstance(a, str) else [to_json(a.numerator), to_json(a.denominator)] for a in m]]
         for m, c in size.terms
     ]
+
+
+def size_parts(size: Size) -> int:
+    """Terms and factors, those of floor divisions included."""
+    count = 0
+    for monomial, _ in _terms(size):
+        count += 1 + len(monomial)
+        for a in monomial:
+            if not isinstance(a, str):
+                count += size_parts(a.numerator) + size_parts(a.denominator)
+    return count

@@ -18,15 +18,19 @@ from itertools import accumulate, pairwise
 import numpy as np
 import numpy.typing as npt
 
-from ..codegen.compile import kernel_name, layout_of
+from ..codegen.compile import kernel_name
 from ..codegen.isa import ISAS
 from ..codegen.llvm import LoadedCode
 from ..codegen.target import Target
 from ..errors import InputError
+from ..program.layout import layout_of
+from ..program.limits import Limits
 from ..program.program import Check, Foreign, Loop, Program, Step
 from ..program.sizes import evaluate, rename
+from ..program.validate import validate
+from .bounds import Bounds
 from .code_cache import object_for
-from .packing import aligned, packed
+from .packing import Allocate, aligned, packed
 from .threads import default_threads, pool
 
 ForeignFunction = Callable[[Sequence[int], Mapping[str, int]], None]
@@ -64,23 +68,31 @@ class _Instance:
 
 @dataclass
 class Executable:
-    """Compiles on construction. `run` may be called from several threads at once."""
+    """Compiles on construction. `run` may be called from several threads at once.
+
+    The program may come from anywhere: what makes no sense, or does not stay within its buffers, is an ArtifactError
+    before it is compiled or run. `allocate` gives the memory of constants and arenas.
+    """
 
     program: Program
     target: Target
     foreign: Sequence[ForeignFunction] = ()
+    limits: Limits = field(default_factory=Limits.of_machine)
+    allocate: Allocate = aligned
     _free: list[_Instance] = field(default_factory=list, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def __post_init__(self) -> None:
         program = self.program
-        self._constants = packed(program.constants, program.packings, ISAS[self.target.level])
+        validate(program, len(self.foreign))
+        isa = ISAS[self.target.level]
+        self._bounds = Bounds(program, isa, self.limits)
+        self._constants = packed(program.constants, program.packings, isa, self.allocate)
         self._code = LoadedCode([object_for(kernel, self.target) for kernel in program.kernels])
         self._addresses = [self._code.address(kernel_name(kernel)) for kernel in program.kernels]
         self._layouts = [layout_of(kernel) for kernel in program.kernels]
         self._segments = self._segmented()
         self._io = [*program.inputs, *program.outputs, *(state.value for state in program.states)]
-        assert len(set(self._io)) == len(self._io), "a value is one input, one output, or one piece of state"
 
     def _segmented(self) -> list[_Segment]:
         segments: list[_Segment] = []
@@ -97,6 +109,13 @@ class Executable:
     def regions(self) -> int:
         """How many times a call crosses into native code."""
         return sum(segment.foreign is None for segment in self._segments)
+
+    def admit(self, dims: Mapping[str, int]) -> None:
+        """Raises ArtifactError if the program would leave its buffers with these dims, InputError for too large ones.
+
+        A call does this by itself. Whoever makes memory for its outputs does it before.
+        """
+        self._bounds.check(dims)
 
     def run(self, addresses: Sequence[int], dims: Mapping[str, int], threads: int | None = None) -> None:
         """Reads the inputs and writes the outputs at `addresses`: inputs, outputs, then state, each contiguous.
@@ -168,7 +187,8 @@ class Executable:
 
     def _instance(self, dims: dict[str, int]) -> _Instance:
         program = self.program
-        arena = aligned(evaluate(program.arena_bytes, dims))
+        self._bounds.check(dims)
+        arena = self.allocate(evaluate(program.arena_bytes, dims))
         bases = np.zeros(len(program.values), np.int64)
         for i, value in enumerate(program.values):
             if value.place == "arena":

@@ -8,7 +8,7 @@ a convolution are [groups, n, taps, run]: each group has panels of its own, and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -82,11 +82,33 @@ def aligned(size: int) -> npt.NDArray[np.uint8]:
     return memory[start : start + max(size, 1)]
 
 
-def packed(constants: Sequence[npt.NDArray[Any]], packings: Sequence[Packing], isa: Isa) -> list[npt.NDArray[np.uint8]]:
+def packed_bytes(constant: npt.NDArray[Any], packing: Packing, isa: Isa) -> int:
+    """How many bytes a constant has once it is packed, at least one."""
+    shape, size = [int(extent) for extent in constant.shape], int(constant.itemsize)
+    if packing.kind == "none":
+        return max(1, int(constant.nbytes))
+    if packing.kind == "depthwise":
+        channels, taps = -(-shape[0] // LANES) * LANES, shape[1]
+        if not (isa.wide and constant.dtype == np.int8):
+            return max(1, channels * taps * 4)
+        phases = 1 + packing.shared
+        return max(1, channels * (taps // max(1, packing.run)) * phases * -(-(packing.run + phases - 1) // 4) * 4)
+    groups, n, taps, run = shape if len(shape) == 4 else (1, shape[0], 1, shape[1])
+    word = {"int8_panels": isa.word, "bf16_panels": 2}.get(packing.kind, 1)
+    return max(1, groups * -(-n // TILE_COLUMNS) * TILE_COLUMNS * taps * -(-run // word) * word * size)
+
+
+Allocate = Callable[[int], npt.NDArray[np.uint8]]
+"""Gives so many bytes (at least one) that begin at a multiple of `ALIGNMENT`."""
+
+
+def packed(
+    constants: Sequence[npt.NDArray[Any]], packings: Sequence[Packing], isa: Isa, allocate: Allocate = aligned
+) -> list[npt.NDArray[np.uint8]]:
     """The bytes of each constant, packed, in one aligned block: large blocks get large pages, which weights need."""
     laid = [_laid_out(c, packing, isa) for c, packing in zip(constants, packings, strict=True)]
     sizes = [-(-max(part.nbytes, 1) // ALIGNMENT) * ALIGNMENT for part in laid]
-    memory, start, places = aligned(sum(sizes)), 0, []
+    memory, start, places = allocate(sum(sizes)), 0, []
     for part, size in zip(laid, sizes, strict=True):
         place = memory[start : start + max(part.nbytes, 1)]
         place[: part.nbytes] = np.frombuffer(part.tobytes(), np.uint8)

@@ -1,0 +1,153 @@
+"""The proof that a call stays within its buffers, on the numbers of its dims, before anything of it runs.
+
+For each step the lowest and the highest byte that it touches in each slot are known (`program.access`). They have to
+lie within what the slot is bound to: an input, output or state of the size that its shape says, a packed constant, or
+the arena. A loop's slots move on by the same number of bytes each time, so that the first and the last time tell.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from ..codegen.isa import Isa
+from ..errors import InputError
+from ..program import limits
+from ..program.access import Accesses, Reading, accesses, number
+from ..program.dtypes import DTYPES
+from ..program.layout import layout_of
+from ..program.limits import Limits
+from ..program.program import Foreign, Loop, Program, Step
+from ..program.sizes import Size
+from ..program.validate_bodies import refuse
+from .packing import packed_bytes
+
+_STEP_BYTES = 32
+_UNIT_NANOSECONDS, _STEP_NANOSECONDS = 50.0, 1000.0
+
+
+class Bounds:
+    """What a program's buffers are, and whether calls stay within them."""
+
+    def __init__(self, program: Program, isa: Isa, most: Limits) -> None:
+        self._program, self._most = program, most
+        self._reading = Reading(isa.word, isa.wide)
+        pairs = zip(program.constants, program.packings, strict=True)
+        self._constants = [packed_bytes(constant, packing, isa) for constant, packing in pairs]
+        self._words = [layout_of(kernel).words for kernel in program.kernels]
+        self._last: dict[str, int] | None = None
+        if sum(self._constants) > most.memory:
+            raise _too_much(sum(self._constants), most.memory, "its constants")
+
+    def check(self, dims: Mapping[str, int]) -> None:
+        """Raises ArtifactError if a step would leave its buffers, InputError if the call needs too much of anything."""
+        if self._last != dims:
+            _Call(self._program, self._constants, self._words, self._reading, dict(dims)).check(self._most)
+            self._last = dict(dims)
+
+
+class _Call:
+    """A call with these dims."""
+
+    def __init__(
+        self, program: Program, constants: Sequence[int], words: Sequence[int], reading: Reading, dims: dict[str, int]
+    ) -> None:
+        self._program, self._constants, self._words, self._reading = program, constants, words, reading
+        self._dims = dims
+        self._found: dict[tuple[int, tuple[int, ...]], Accesses] = {}
+        self._rows = self._table = 0
+        self._nanoseconds = 0.0
+
+    def check(self, most: Limits) -> None:
+        program = self._program
+        for name, size in self._dims.items():
+            if not 0 <= size <= limits.MOST_ROWS:
+                raise refuse("dims", f"{name} is {size}")
+        self._arena = self._at(program.arena_bytes, "arena_bytes")
+        if self._arena < 0:
+            raise refuse("arena_bytes", f"an arena of {self._arena} bytes")
+        self._room = [self._room_of(i) for i in range(len(program.values))]
+        outputs = sum(self._room[number_][1] for number_ in program.outputs)
+        self._refuse_memory(self._arena + outputs, most)
+        for position, step in enumerate(program.steps):
+            where = f"steps[{position}]"
+            if isinstance(step, Step):
+                self._step(step, where)
+            elif isinstance(step, Loop):
+                self._loop(step, where)
+            elif isinstance(step, Foreign):
+                continue
+            if self._rows > limits.MOST_TABLE_ROWS:
+                raise refuse(where, f"{self._rows} steps to run")
+        self._refuse_memory(self._arena + outputs + 8 * self._table + _STEP_BYTES * self._rows, most)
+        if self._nanoseconds > most.seconds * 1e9:
+            raise InputError(
+                f"a call of these sizes is estimated to take {self._nanoseconds / 1e9:.0f} s, the limit is "
+                f"{most.seconds:g} s",
+                fix="pass smaller inputs",
+            )
+
+    def _refuse_memory(self, needed: int, most: Limits) -> None:
+        if needed > most.memory:
+            raise _too_much(needed, most.memory, "a call of these sizes")
+
+    def _at(self, size: Size, where: str) -> int:
+        return number(size, self._dims, where)
+
+    def _room_of(self, index: int) -> tuple[int, int]:
+        """The bytes that a slot bound to the value may touch, from where the value begins."""
+        value, where = self._program.values[index], f"values[{index}]"
+        shape = [self._at(size, where) for size in value.shape]
+        if any(size < 0 for size in shape):
+            raise refuse(where, f"a negative size in {shape}")
+        bytes_ = math.prod(shape) * DTYPES[value.dtype].size
+        if value.place == "constant":
+            return 0, self._constants[value.index]
+        if value.place == "arena":
+            offset = self._at(value.offset, where)
+            return -offset, self._arena - offset
+        if bytes_ > limits.MOST_NUMBER:
+            raise refuse(where, f"{bytes_} bytes")
+        return 0, bytes_
+
+    def _loop(self, loop: Loop, where: str) -> None:
+        times = self._at(loop.count, where)
+        if times < 0:
+            raise refuse(where, f"{times} times over")
+        for i, (step, sizes) in enumerate(zip(loop.steps, loop.advances, strict=True)):
+            at = f"{where}.steps[{i}]"
+            self._step(step, at, times, [self._at(size, at) for size in sizes])
+
+    def _step(self, step: Step, where: str, times: int = 1, advances: Sequence[int] = ()) -> None:
+        local = tuple([self._at(size, where) for size in step.dims])
+        key = (step.kernel, local)
+        found = self._found.get(key)
+        if found is None:
+            dims = {f"d{i}": size for i, size in enumerate(local)}
+            found = self._found[key] = accesses(self._program.kernels[step.kernel], dims, self._reading, where)
+        self._rows += times
+        self._table += times * self._words[step.kernel]
+        self._nanoseconds += times * (found.nanoseconds + found.units * _UNIT_NANOSECONDS + _STEP_NANOSECONDS)
+        begins = [(value, self._at(offset, where)) for value, offset in step.slots]
+        if not times:
+            return
+        for touched, what in ((found.reads, "reads"), (found.writes, "writes")):
+            for slot, (low, high) in touched.items():
+                value, offset = begins[slot]
+                least, most = self._room[value]
+                low, high = low + offset, high + offset
+                if advances:
+                    moved = advances[slot] * (times - 1)
+                    low, high = low + min(0, moved), high + max(0, moved)
+                if low < least or high > most:
+                    raise refuse(
+                        f"{where} ({step.label[:60]})",
+                        f"{what} bytes {low} to {high} of value {value}, which has {least} to {most}",
+                    )
+
+
+def _too_much(needed: int, most: int, what: str) -> InputError:
+    return InputError(
+        f"{what} would take {needed / 2**20:.0f} MiB of memory, there are {most / 2**20:.0f}",
+        fix="pass smaller inputs, or run on a machine with more memory",
+    )
