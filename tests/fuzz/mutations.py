@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,11 +58,14 @@ _SIZES = (
     [[1, ["d0"]]], [[1, ["d1"]]], [[-1, ["d0"]]], [[1, ["d9"]]], [[1, ["b"]]], [[1, ["n"]]], [[2, ["b"]], [-1, []]],
     [[1, [[1, [[1, ["d0"]]]]]]], [[1, [[[[1, ["d0"]]], 0]]]], [[1, [[[[1, ["d0"]]], -1]]]], [[1, [[[[1, ["d0"]]], 2]]]],
     [[1, [[7, [[1, ["d0"]], [-1, []]]]]]], [[2**62, ["d0", "d0"]]], [[2**40, ["b"]]], [], [[5, []]],
-    [[1, ["d0"] * 8]], [[1, ["d0"] * 9]], [[i + 1, [f"d{i}"]] for i in range(64)], _nested(7), _nested(9), _nested(300),
+    [[1, ["d0"] * 8]], [[1, ["d0"] * 9]], [[i + 1, [f"d{i}"]] for i in range(64)], _nested(7), _nested(9), _nested(60),
     [[i + 1, [f"d{i}"]] for i in range(2000)],
 )  # fmt: skip
 
-KINDS = ("number", "near", "size", "text", "replace", "drop", "double", "swap", "constant")
+KINDS = (
+    *("other",) * 5, *("near",) * 3, *("number",) * 2, "size", "text", "replace", "drop", "double", "swap", "constant",
+)  # fmt: skip
+"""What an edit may do; "other" is another value from the same field of any program."""
 
 
 def edits() -> st.SearchStrategy[Edit]:
@@ -82,16 +85,15 @@ class Mutator:
         self.programs = programs
         self._data = {name: json.loads(json.dumps(program.to_json())) for name, program in programs.items()}
         words: dict[str, None] = {}
-        parts: dict[str, list[Any]] = {}
+        fields: dict[str, dict[str, Any]] = {}
         for data in self._data.values():
-            for *_, part in _walk(data):
+            for *_, part, field in _walk(data):
                 if isinstance(part, str):
                     words[part] = None
-                elif isinstance(part, dict) and len(part) == 1:
-                    parts.setdefault(next(iter(part)), []).append(part)
+                fields.setdefault(field, {}).setdefault(json.dumps(part), part)
         self._words = [*words, "", "x" * 5000, "f8", "\ud800"]
-        self._parts = [part for same in parts.values() for part in same]
-        self._alike = parts
+        self._fields = {field: list(parts.values()) for field, parts in fields.items()}
+        self._parts = [part for parts in self._fields.values() for part in parts if isinstance(part, dict)]
 
     def apply(self, case: Case) -> tuple[Any, list[Any]]:
         """The changed data, and constants."""
@@ -105,17 +107,21 @@ class Mutator:
         return data, constants
 
     def _change(self, data: Any, edit: Edit) -> None:
-        wanted = {
-            "number": lambda part: _is_number(part), "near": lambda part: type(part) is int,
+        wanted: Callable[[Any], bool] = {
+            "number": _is_number, "near": lambda part: type(part) is int,
             "size": lambda part: type(part) is int or (isinstance(part, dict) and "size" in part),
             "text": lambda part: isinstance(part, str), "replace": lambda part: isinstance(part, dict),
+            "other": lambda part: True,
         }.get(edit.kind, lambda part: isinstance(part, list) and len(part) > 0)  # fmt: skip
-        places = [(holder, key, part) for holder, key, part in _walk(data) if wanted(part)]
+        places = [(holder, key, part, field) for holder, key, part, field in _walk(data) if wanted(part)]
         if not places:
             return
-        holder, key, part = places[edit.place % len(places)]
+        holder, key, part, field = places[edit.place % len(places)]
         pick = edit.choice
         match edit.kind:
+            case "other":
+                others = self._fields.get(field) or self._parts
+                holder[key] = copy.deepcopy(others[pick % len(others)])
             case "number":
                 holder[key] = copy.deepcopy(_NUMBERS[pick % len(_NUMBERS)])
             case "near":
@@ -125,8 +131,7 @@ class Mutator:
             case "text":
                 holder[key] = self._words[pick % len(self._words)]
             case "replace":
-                alike = self._alike.get(next(iter(part), ""), self._parts) if pick % 4 else self._parts
-                holder[key] = copy.deepcopy(alike[pick // 4 % len(alike)])
+                holder[key] = copy.deepcopy(self._parts[pick % len(self._parts)])
             case "drop":
                 del part[pick % len(part)]
             case "double":
@@ -140,12 +145,16 @@ def _is_number(part: Any) -> bool:
     return isinstance(part, (int, float)) and not isinstance(part, bool)
 
 
-def _walk(data: Any) -> Any:
-    """Every part of the data, with what holds it and under which key."""
+def _walk(data: Any, field: str = "") -> Iterator[tuple[Any, Any, Any, str]]:
+    """Every part of the data, with what holds it, under which key, and the field it is or is in."""
     for key, part in data.items() if isinstance(data, dict) else enumerate(data):
-        yield data, key, part
+        if isinstance(data, dict):
+            inner = str(key)
+        else:
+            inner = f"{field}.{key}" if field[:1].isupper() and "." not in field else f"{field}[]"
+        yield data, key, part, inner
         if isinstance(part, (dict, list)):
-            yield from _walk(part)
+            yield from _walk(part, inner)
 
 
 def _change_constant(constants: list[Any], edit: Edit) -> None:
@@ -165,7 +174,7 @@ def _change_constant(constants: list[Any], edit: Edit) -> None:
         case 4:
             constants[place] = constant.astype(np.float64)
         case 5:
-            constants[place] = np.full_like(constant, 255 if constant.dtype.kind != "f" else np.nan)
+            constants[place] = np.frombuffer(b"\xff" * constant.nbytes, constant.dtype)
         case 6:
             constants[place] = constant.T
         case 7:

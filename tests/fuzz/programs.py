@@ -64,15 +64,15 @@ def _attention(integer: bool, keys: int = 19) -> Program:
     if not integer:
         return _of(A.scaled_dot_product_attention.default, q, k, k, torch.rand(7, keys) > 0.3)
     byte = [(t * 20 + 100).clamp(0, 255).to(torch.uint8) for t in (q, k, k)]
-    scales = dict(score_scale=0.01, query_zero_point=100, key_zero_point=100, value_zero_point=100, scale=0.01)
-    return _of(int8_attention, *byte, weight_scale=1 / 255, weight_zero_point=0, weight_low=0, weight_high=255, **scales)
+    weights = {"weight_scale": 1 / 255, "weight_zero_point": 0, "weight_low": 0, "weight_high": 255}
+    zeros = {"query_zero_point": 100, "key_zero_point": 100, "value_zero_point": 100}
+    return _of(int8_attention, *byte, score_scale=0.01, scale=0.01, **zeros, **weights)
 
 
 def _lstm() -> Program:
     given = operands("lstm", 3, 2, 19, integer=True)
     scale = nn.Parameter(torch.rand(len(given[-1])) * 2e-5, requires_grad=False)
     return _of(int8_lstm, *given, **U8, scale=scale, result=0)
-
 
 
 _B, _N = (torch.export.Dim(name, max=64) for name in "bn")
@@ -94,7 +94,7 @@ _MAKERS: Mapping[str, Callable[[], Program]] = {
     "columns": lambda: _of(A.amax.default, torch.randn(3, 5, 17), [1]),
     "any": lambda: _of(A.any.dim, torch.rand(3, 5) > 0.9, 1),
     "gather": lambda: _of(A.gather.default, torch.randn(11, 6), 0, torch.tensor([[0, 10, 3], [7, 7, 1]])),
-    "put": lambda: _of(A.index_put.default, torch.randn(3, 5, 17), [None, torch.tensor([-1, 0])], torch.randn(3, 2, 17)),
+    "put": lambda: _of(A.index_put.default, torch.randn(3, 5, 7), [None, torch.tensor([-1, 0])], torch.randn(3, 2, 7)),
     "pad": lambda: _of(A.constant_pad_nd.default, torch.randn(3, 5, 17), [2, 1, 0, 3], 0.5),
     "matmul": lambda: _of(A.matmul.default, torch.randn(3, 5, 17), torch.randn(3, 17, 20)),
     "whole numbers": lambda: _of(A.div.Tensor_mode, torch.arange(40), torch.arange(1, 41), rounding_mode="floor"),
@@ -116,5 +116,3 @@ def programs() -> Mapping[str, Program]:
         for name, make in _MAKERS.items():
             made[name] = make()
     return made
-
-
