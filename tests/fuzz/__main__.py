@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import multiprocessing.connection
 import os
 import sys
 import time
@@ -39,8 +40,10 @@ def search(mutator: Mutator, count: int, start: int) -> tuple[Counter[str], Coun
     return became, reasons, broken
 
 
-def _job(mutator: Mutator, count: int, start: int, pipe: Any) -> None:
-    pipe.send(search(mutator, count, start))
+def _job(mutator: Mutator, starts: list[tuple[int, int]], pipe: Any) -> None:
+    for start, count in starts:
+        pipe.send(search(mutator, count, start))
+    pipe.close()
 
 
 def main() -> int:
@@ -53,23 +56,34 @@ def main() -> int:
     mutator = Mutator(programs())
     print(f"seed {options.seed}: {options.cases} cases of {len(mutator.programs)} programs, {options.jobs} at once")
     context, start, pipes = multiprocessing.get_context("fork"), time.monotonic(), []
+    parts = [(options.seed + first, min(_PART, options.cases - first)) for first in range(0, options.cases, _PART)]
     for job in range(options.jobs):
         ours, theirs = context.Pipe(duplex=False)
-        count = (options.cases + job) // options.jobs
-        context.Process(target=_job, args=(mutator, count, options.seed + job, theirs)).start()
+        context.Process(target=_job, args=(mutator, parts[job :: options.jobs], theirs)).start()
+        theirs.close()
         pipes.append(ours)
     became, reasons, broken = Counter[str](), Counter[str](), list[tuple[Case, str]]()
-    for pipe in pipes:
-        counts, more, wrong = pipe.recv()
-        became, reasons, broken = became + counts, reasons + more, broken + wrong
-    print(f"{sum(became.values())} cases in {time.monotonic() - start:.0f} s:", dict(became))
+    while pipes:
+        for pipe in multiprocessing.connection.wait(pipes):
+            try:
+                counts, more, wrong = pipe.recv()
+            except EOFError:
+                pipes.remove(pipe)
+                continue
+            became, reasons, broken = became + counts, reasons + more, broken + wrong
+            print(f"{sum(became.values())} cases in {time.monotonic() - start:.0f} s:", dict(became), flush=True)
+            for case, why in wrong[:5]:
+                print(f"\n{case}\n{why}", flush=True)
     if options.reasons:
         for reason, count in reasons.most_common():
             print(f"{count:7} {reason}")
-    for case, why in broken[:20]:
-        print(f"\n{case}\n{why}")
-    return 1 if broken else 0
+    finished = sum(became.values()) >= options.cases * 0.9  # hypothesis leaves out what it has tried before
+    print(f"{len(broken)} broken")
+    return 1 if broken or not finished else 0
 
+
+_PART = 500
+"""Cases of one seed."""
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 
 MOST_VALUES = 1 << 17
-MOST_KERNELS = 1 << 14
+MOST_KERNELS = 1 << 12
 MOST_STEPS = 1 << 17
 """Steps of a program, those of loops counted once."""
 MOST_DIMS = 64
@@ -22,8 +22,10 @@ MOST_NODES = 1024
 """Nodes of a body, and stores."""
 MOST_DEPTH = 200
 """Nodes of a body that wait for each other: each is a level of recursion where it is emitted."""
-MOST_WEIGHT = 8192
-"""Operations of a body as they are emitted, a function counting as sixteen."""
+MOST_WEIGHT = 2048
+"""Operations of a body as they are emitted, those that take long counting more: about a second to compile."""
+MOST_PROGRAM_WEIGHT = 1 << 16
+"""The same of a program; ResNet-50 has 800."""
 MOST_PARTS = 4096
 """Terms and factors of all sizes of a kernel: each is an instruction wherever the size is used."""
 MOST_EXPANDED = 1024

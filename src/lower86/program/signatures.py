@@ -55,7 +55,12 @@ FUNCTIONS = frozenset(
     ("exp", "expm1", "log", "log1p", "erf", "tanh", "sigmoid", "sin", "cos", "gelu", "gelu_coarse", "gelu_tanh",
      "gelu_tanh_coarse", "silu", "softplus", "rsqrt", "exp2", "log2", "log10", "pow", "fmod")
 )  # fmt: skip
-"""Operations that take as long as a dozen others, or several dozen."""
+"""Operations that are themselves a dozen others or more."""
+WEIGHTS: Mapping[str, int] = {
+    **dict.fromkeys(FUNCTIONS, 16), **dict.fromkeys(("exp2", "log2", "log10", "fmod"), 32), "pow": 64,
+    "quotient": 12, "gather": 4, "checked": 4,
+}  # fmt: skip
+"""How long an operation takes to compile, where it is longer than an addition (some 0.5 ms, a vector and its rest)."""
 
 SIGNATURES: Mapping[str, Signature] = {
     **dict.fromkeys(("add", "sub", "mul", "max", "min"), _alike(2, COMPUTED)),

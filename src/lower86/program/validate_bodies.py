@@ -16,7 +16,7 @@ from ..errors import ArtifactError
 from . import limits
 from .body import Body, Node
 from .dtypes import DTYPES
-from .signatures import COMPUTED, FUNCTIONS, SIGNATURES, STORED
+from .signatures import COMPUTED, SIGNATURES, STORED, WEIGHTS
 from .sizes import Size, SizeExpr, names
 from .sizes import size_parts as parts
 
@@ -116,7 +116,7 @@ def check_body(body: Body, places: Places, sizes: Sizes, where: str) -> None:
         if node.op == "quantize" and not all(_is_bound(body.nodes[a], node.dtype) for a in node.args[3:]):
             raise refuse(at, f"bounds that are no numbers of {node.dtype}")
         depths.append(1 + max((depths[argument] for argument in node.args), default=0))
-        weight += 16 if node.op in FUNCTIONS else 4 if node.op in ("gather", "checked") else 1
+        weight += WEIGHTS.get(node.op, 1)
     if max(depths, default=0) > limits.MOST_DEPTH:
         raise refuse(where, f"more than {limits.MOST_DEPTH} operations that wait for each other")
     if (weight + 4 * len(body.stores)) * places.copies > limits.MOST_WEIGHT:

@@ -148,7 +148,7 @@ def _contraction(kernel: Contraction, where: str) -> None:
     else:
         own = {0: "f32"}
     rank = len(kernel.batch) + len(kernel.m) + 1
-    check_body(kernel.body, Places(rank, own, (rank,), copies=8), sizes, f"{where}.body")
+    check_body(kernel.body, Places(rank, own, (rank,), copies=4), sizes, f"{where}.body")
 
 
 def _sum_values(body: Body, exact: str) -> Mapping[int, str]:
@@ -176,7 +176,7 @@ def _depthwise(kernel: Depthwise, where: str) -> None:
     own = _sum_values(kernel.body, "i32") if integer else {0: "f32"}
     rank = len(kernel.m) + 1
     # Four outputs side by side of four vectors each, and each by itself; the last channels of their own.
-    check_body(kernel.body, Places(rank, own, (rank,), copies=32), sizes, f"{where}.body")
+    check_body(kernel.body, Places(rank, own, (rank,), copies=8), sizes, f"{where}.body")
 
 
 def _attention(kernel: Attention, where: str) -> None:
@@ -194,7 +194,7 @@ def _attention(kernel: Attention, where: str) -> None:
         raise refuse(where, "attention on other integers than bytes")
     if kernel.mask is not None:
         at = f"{where}.mask"
-        check_body(kernel.mask, Places(4, copies=16), sizes, at)
+        check_body(kernel.mask, Places(4, copies=8), sizes, at)
         if kernel.mask.stores or not 0 <= kernel.mask_node < len(kernel.mask.nodes):
             raise refuse(at, "a mask is one of its operations, and stores nothing")
         if kernel.mask.nodes[kernel.mask_node].dtype not in ("f32", "bool"):
