@@ -214,8 +214,11 @@ def _contraction(kernel: Contraction, at: At, reading: Reading, found: Accesses)
     _body(kernel.body, extents, at, found)
     size = DTYPES[kernel.kind].size if kernel.is_float else 1
     word = (2 if kernel.in_pairs else 1) if kernel.is_float else reading.word
+    batched, panels = [at(stride) for stride in right.batch], -(-n // TILE_COLUMNS)
     if not kernel.is_float:
-        found.walk(kernel.start, (), (), _columns(kernel.n, at) * (8 if kernel.wide else 4))
+        each = 8 if kernel.wide else 4
+        panel, last = TILE_COLUMNS * each, _columns(kernel.n, at) - TILE_COLUMNS * (panels - 1)
+        found.walk(kernel.start, [*batch, panels], [*(stride * panel for stride in batched), panel], last * each)
     *taps, run = k
     if 0 in k:
         return
@@ -225,10 +228,8 @@ def _contraction(kernel: Contraction, at: At, reading: Reading, found: Accesses)
     if word > 1:  # elements of a word lie next to each other
         inner = size
     found.walk(left.slot, [*batch, *m, *taps, whole], [*strides, inner], size)
-    batched = [at(stride) for stride in right.batch]
     if right.packed:
         panel = math.prod(taps) * -(-run // word) * word * TILE_COLUMNS * size
-        panels = -(-n // TILE_COLUMNS)
         found.walk(right.slot, [*batch, panels], [*(stride * panel for stride in batched), panel], panel)
     else:
         rows = [*(stride * size for stride in batched), at(right.k) * size]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from . import limits
-from .dtypes import DTYPES
+from .dtypes import BY_NUMPY, DTYPES
 from .program import Program
 from .sizes import product
 from .validate_bodies import check_sizes, refuse
@@ -100,6 +100,8 @@ def _check_constants(program: Program) -> None:
         raise refuse("packings", f"{len(program.packings)} for {len(program.constants)} constants")
     for number, (constant, packing) in enumerate(zip(program.constants, program.packings, strict=True)):
         where = f"packings[{number}]"
+        if constant.dtype not in BY_NUMPY:
+            raise refuse(where, f"a constant of dtype {constant.dtype}")
         if packing.kind == "none":
             continue
         if packing.kind not in _PACKED:

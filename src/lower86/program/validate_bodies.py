@@ -6,11 +6,8 @@ another matter, of concrete sizes: `access`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-
-import numpy as np
 
 from ..errors import ArtifactError
 from . import limits
@@ -160,20 +157,14 @@ def integer_range(dtype: str) -> tuple[int, int]:
 
 
 def fits(number: object, dtype: str) -> bool:
-    """Whether a number is one of the dtype, of the Python type that stands for it."""
+    """Whether a number is one of the dtype, of the Python type that stands for it; floats are rounded to it."""
     kind = DTYPES[dtype].kind
     if kind == "bool":
         return type(number) is bool
     if kind == "float":
-        if type(number) not in (int, float):
-            return False
-        assert isinstance(number, (int, float))
-        return not math.isfinite(number) or abs(number) <= _LARGEST[dtype]
+        return type(number) in (int, float)
     low, high = integer_range(dtype)
     return type(number) is int and low <= number <= high
-
-
-_LARGEST = {"f32": float(np.finfo(np.float32).max), "f64": float(np.finfo(np.float64).max)}
 
 
 def _check_slot(slot: object, at: str) -> None:

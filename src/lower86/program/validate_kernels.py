@@ -138,7 +138,7 @@ def _contraction(kernel: Contraction, where: str) -> None:
     if len(right.batch) != len(kernel.batch) or (integer and not right.packed):
         raise refuse(f"{where}.right", "no right operand of this product")
     sizes.check_all((*right.batch, right.k))
-    if kernel.wide and not (integer and len(kernel.k) == 1 and kernel.wide % 4 == 0 and 4 <= kernel.wide <= 1 << 20):
+    if kernel.wide and not (integer and kernel.wide % 4 == 0 and 4 <= kernel.wide <= 1 << 20):
         raise refuse(where, f"sums that are widened after {kernel.wide} products")
     sizes.check(kernel.tiles, low=1)
     own: Mapping[int, str]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+
+import numpy as np
 
 from . import limits
 from .body import Body
@@ -18,6 +21,7 @@ _PANELS = {
     "u8s8": "int8_panels", "s8s8": "int8_panels", "bf16": "bf16_panels", "f32": "float_panels", "f16": "float_panels",
 }  # fmt: skip
 _ALIGNMENT = 64
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 class Steps:
@@ -154,5 +158,9 @@ def bounding_params(kernel: Kernel) -> Mapping[int, frozenset[str]]:
 
 
 def fits_param(number: object, dtype: str) -> bool:
-    """`fits`, for params, which have 0 and 1 for bools."""
-    return type(number) is int and number in (0, 1) if dtype == "bool" else fits(number, dtype)
+    """`fits`, for params, which have 0 and 1 for bools, and no float32 beyond the largest but infinity."""
+    if dtype == "bool":
+        return type(number) is int and number in (0, 1)
+    if dtype == "f32" and isinstance(number, (int, float)) and math.isfinite(number) and abs(number) > _LARGEST:
+        return False
+    return fits(number, dtype)
