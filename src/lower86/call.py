@@ -108,6 +108,7 @@ class CompiledGraph:
         if last is not None and last[0] == shapes:
             return last[1]
         dims = bind_dims(self.scheduled.program, shapes, self._names)
+        self.executable.admit(dims)
         sizes = [[evaluate(size, dims) for size in shape] for shape in self._output_shapes]
         bound = _Bound(dims, list(zip(sizes, self.scheduled.output_dtypes, strict=True)))
         self._bound = (shapes, bound)

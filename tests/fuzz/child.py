@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import faulthandler
 import gc
 import mmap
 import multiprocessing
@@ -197,6 +198,7 @@ class Child:
 
 
 def _serve(mutator: Mutator, pipe: Any) -> None:
+    faulthandler.disable()
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 2)  # what LLVM says before it ends the process
     gc.freeze()

@@ -97,7 +97,8 @@ _MAKERS: Mapping[str, Callable[[], Program]] = {
     "put": lambda: _of(A.index_put.default, torch.randn(3, 5, 7), [None, torch.tensor([-1, 0])], torch.randn(3, 2, 7)),
     "pad": lambda: _of(A.constant_pad_nd.default, torch.randn(3, 5, 17), [2, 1, 0, 3], 0.5),
     "matmul": lambda: _of(A.matmul.default, torch.randn(3, 5, 17), torch.randn(3, 17, 20)),
-    "whole numbers": lambda: _of(A.div.Tensor_mode, torch.arange(40), torch.arange(1, 41), rounding_mode="floor"),
+    "whole numbers": lambda: _of(A.div.Scalar_mode, torch.arange(40), 7, rounding_mode="floor"),
+    "shifts": lambda: _of(A.__lshift__.Tensor, torch.arange(40), torch.arange(40) - 4),
     "cache": lambda: _quantized(Cache(), (torch.randn(1, 8), torch.tensor([3]))),
     "depthwise": lambda: _of(
         A.conv2d.default, torch.randn(1, 20, 6, 7), nn.Parameter(torch.randn(20, 1, 3, 3)), None, [1, 1], [1, 1],

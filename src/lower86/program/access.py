@@ -8,7 +8,7 @@ computes from the same numbers wraps modulo 2^64 and so ends at the same place, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,14 +64,19 @@ class Accesses:
             table[slot] = (low, high) if before is None else (min(low, before[0]), max(high, before[1]))
 
 
-def accesses(kernel: Kernel, dims: Mapping[str, int], reading: Reading, where: str) -> Accesses:
-    """What the kernel touches with these dims. Raises ArtifactError where its sizes make no sense."""
+def accesses(
+    kernel: Kernel, dims: Mapping[str, int], reading: Reading, where: str, sizes: Iterable[SizeExpr] | None = None
+) -> Accesses:
+    """What the kernel touches with these dims. Raises ArtifactError where its sizes make no sense.
+
+    `sizes`: what `expressions` gives, if that is at hand.
+    """
 
     def at(size: Size) -> int:
         return number(size, dims, where)
 
     found = Accesses(where)
-    for size in _sizes_of(kernel):
+    for size in expressions(kernel) if sizes is None else sizes:
         at(size)  # generated code computes them all, wherever they are used
     _KINDS[type(kernel)](kernel, at, reading, found)
     found.units = at(kernel.units())
@@ -98,15 +103,22 @@ def number(size: Size, dims: Mapping[str, int], where: str) -> int:
     return total
 
 
-def _sizes_of(part: Any) -> list[SizeExpr]:
-    """All sizes of a kernel that depend on dims."""
-    if isinstance(part, SizeExpr):
-        return [part]
-    if isinstance(part, tuple):
-        return [size for item in part for size in _sizes_of(item)]
-    if isinstance(part, (int, float, str)) or part is None:
-        return []
-    return [size for name in part.__dataclass_fields__ for size in _sizes_of(getattr(part, name))]
+def expressions(kernel: Kernel) -> list[SizeExpr]:
+    """All sizes of a kernel that depend on dims, each once."""
+    found: dict[SizeExpr, None] = {}
+
+    def collect(part: Any) -> None:
+        if isinstance(part, SizeExpr):
+            found[part] = None
+        elif isinstance(part, tuple):
+            for item in part:
+                collect(item)
+        elif not isinstance(part, (str, int, float, type(None))):
+            for value in vars(part).values():
+                collect(value)
+
+    collect(kernel)
+    return list(found)
 
 
 def _space(dims: Sequence[Size], at: At, where: str, most: int = limits.MOST_POINTS) -> list[int]:

@@ -50,8 +50,8 @@ def layout_of(kernel: Kernel) -> Layout:
             elif isinstance(part, Attention):
                 slots.append(3)
                 params.append(len(ATTENTION_PARAMS) if part.integers else 1)
-            for field in dataclasses.fields(part):
-                walk(getattr(part, field.name))
+            for field in vars(part).values():
+                walk(field)
 
     walk(kernel)
     return Layout(max(slots), tuple(sorted(dims)), max(params))

@@ -13,8 +13,9 @@ from collections.abc import Mapping, Sequence
 from ..codegen.isa import Isa
 from ..errors import InputError
 from ..program import limits
-from ..program.access import Accesses, Reading, accesses, number
+from ..program.access import Accesses, Reading, accesses, expressions, number
 from ..program.dtypes import DTYPES
+from ..program.kernels import Kernel
 from ..program.layout import layout_of
 from ..program.limits import Limits
 from ..program.program import Foreign, Loop, Program, Step
@@ -34,7 +35,7 @@ class Bounds:
         self._reading = Reading(isa.word, isa.wide)
         pairs = zip(program.constants, program.packings, strict=True)
         self._constants = [packed_bytes(constant, packing, isa) for constant, packing in pairs]
-        self._words = [layout_of(kernel).words for kernel in program.kernels]
+        self._kernels = [Known(kernel) for kernel in program.kernels]
         self._last: dict[str, int] | None = None
         if sum(self._constants) > most.memory:
             raise _too_much(sum(self._constants), most.memory, "its constants")
@@ -42,19 +43,42 @@ class Bounds:
     def check(self, dims: Mapping[str, int]) -> None:
         """Raises ArtifactError if a step would leave its buffers, InputError if the call needs too much of anything."""
         if self._last != dims:
-            _Call(self._program, self._constants, self._words, self._reading, dict(dims)).check(self._most)
+            _Call(self._program, self._constants, self._kernels, self._reading, dict(dims)).check(self._most)
             self._last = dict(dims)
+
+
+class Known:
+    """A kernel, and what it touches with the dims that it had last: steps that share a kernel often share those."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.layout = layout_of(kernel)
+        self._kernel, self._sizes = kernel, expressions(kernel)
+        self._last: tuple[list[int], Accesses] | None = None
+
+    def accesses(self, dims: list[int], reading: Reading, where: str) -> Accesses:
+        """What it touches where d0, d1, … are `dims`; only those that it uses tell."""
+        last = self._last
+        if last is not None and (not self._sizes or last[0] == dims):
+            return last[1]
+        named = {f"d{i}": size for i, size in enumerate(dims)}
+        found = accesses(self._kernel, named, reading, where, self._sizes)
+        self._last = (dims, found)
+        return found
 
 
 class _Call:
     """A call with these dims."""
 
     def __init__(
-        self, program: Program, constants: Sequence[int], words: Sequence[int], reading: Reading, dims: dict[str, int]
+        self,
+        program: Program,
+        constants: Sequence[int],
+        kernels: Sequence[Known],
+        reading: Reading,
+        dims: dict[str, int],
     ) -> None:
-        self._program, self._constants, self._words, self._reading = program, constants, words, reading
+        self._program, self._constants, self._kernels, self._reading = program, constants, kernels, reading
         self._dims = dims
-        self._found: dict[tuple[int, tuple[int, ...]], Accesses] = {}
         self._rows = self._table = 0
         self._nanoseconds = 0.0
 
@@ -119,14 +143,10 @@ class _Call:
             self._step(step, at, times, [self._at(size, at) for size in sizes])
 
     def _step(self, step: Step, where: str, times: int = 1, advances: Sequence[int] = ()) -> None:
-        local = tuple([self._at(size, where) for size in step.dims])
-        key = (step.kernel, local)
-        found = self._found.get(key)
-        if found is None:
-            dims = {f"d{i}": size for i, size in enumerate(local)}
-            found = self._found[key] = accesses(self._program.kernels[step.kernel], dims, self._reading, where)
+        known = self._kernels[step.kernel]
+        found = known.accesses([self._at(size, where) for size in step.dims], self._reading, where)
         self._rows += times
-        self._table += times * self._words[step.kernel]
+        self._table += times * known.layout.words
         self._nanoseconds += times * (found.nanoseconds + found.units * _UNIT_NANOSECONDS + _STEP_NANOSECONDS)
         begins = [(value, self._at(offset, where)) for value, offset in step.slots]
         if not times:

@@ -26,7 +26,7 @@ from ..errors import InputError
 from ..program.layout import layout_of
 from ..program.limits import Limits
 from ..program.program import Check, Foreign, Loop, Program, Step
-from ..program.sizes import evaluate, rename
+from ..program.sizes import Size, evaluate, rename
 from ..program.validate import validate
 from .bounds import Bounds
 from .code_cache import object_for
@@ -272,17 +272,24 @@ def _word(dtype: str, value: float) -> int:
     return int(value)
 
 
+def _fits(declared: Sequence[Size], shape: Sequence[int], dims: Mapping[str, int]) -> bool:
+    try:
+        return len(shape) == len(declared) and all(
+            evaluate(size, dims) == given for size, given in zip(declared, shape, strict=True)
+        )
+    except ZeroDivisionError:
+        return False
+
+
 def bind_dims(program: Program, shapes: Sequence[Sequence[int]], names: Sequence[str]) -> dict[str, int]:
     """The dims' values from the inputs' shapes. Raises InputError for a wrong shape, naming the input and the bound."""
     dims: dict[str, int] = {}
     for dim in program.dims:
-        dims[dim.name] = (shapes[dim.input][dim.axis] - dim.offset) // dim.factor
+        shape = shapes[dim.input]
+        dims[dim.name] = (shape[dim.axis] - dim.offset) // dim.factor if dim.axis < len(shape) else -1
     for number, (value, shape) in enumerate(zip(program.inputs, shapes, strict=True)):
         declared = program.values[value].shape
-        fits = len(shape) == len(declared) and all(
-            evaluate(size, dims) == given for size, given in zip(declared, shape, strict=True)
-        )
-        if not fits:
+        if not _fits(declared, shape, dims):
             expected = ", ".join(str(size) for size in declared)
             raise InputError(
                 f"{names[number]} has shape {list(shape)}, the program takes [{expected}]",
