@@ -104,6 +104,10 @@ OUTSIDE: dict[str, tuple[Program, str]] = {
         program(Fill(0, "f32", 1, (Band(2, (3, 2), (4,)),)), Step(0, ((1, 0),), (), (("f32", 0.0),), "fill")),
         "writes bytes 8 to 48",
     ),
+    "a band of less than nothing": (
+        program(Fill(0, "f32", 1, (Band(0, (-3,), ()),)), Step(0, ((1, 0),), (), (("f32", 0.0),), "fill")),
+        "a negative size among",
+    ),
     "a row of nothing that is read": (
         program(
             Rows((D0,), (0,), False, (), Body((Node("load", (), "f32", (0, (0, 1))),), (Store(1, (0,), 0),)), 1),

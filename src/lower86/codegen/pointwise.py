@@ -37,8 +37,17 @@ class BodyEmitter:
 
     def node(self, position: int) -> Value:
         """The value of a node: a scalar if all lanes agree, else a vector."""
-        if position not in self._done:
-            self._done[position] = self._emit(self.body.nodes[position])
+        # Operands first, in order, without recursion: a body may be a chain of thousands.
+        waiting = [position]
+        while waiting:
+            latest = waiting[-1]
+            missing = [a for a in self.body.nodes[latest].args if a not in self._done]
+            if latest not in self._done and missing:
+                waiting += reversed(missing)
+                continue
+            if latest not in self._done:
+                self._done[latest] = self._emit(self.body.nodes[latest])
+            waiting.pop()
         return self._done[position]
 
     def stores(self, dims: int | None = None) -> None:

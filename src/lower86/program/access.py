@@ -300,9 +300,7 @@ def _fill(kernel: Fill, at: At, reading: Reading, found: Accesses) -> None:
         return
     size = DTYPES[kernel.dtype].size
     for band in kernel.bands:
-        shape = [max(0, at(extent)) for extent in band.shape]
-        if math.prod(max(1, extent) for extent in shape) > limits.MOST_POINTS:
-            raise refuse(found.where, f"a band of {' x '.join(map(str, shape))}")
+        shape = _space(band.shape, at, found.where)
         strides = [*(at(stride) * size for stride in band.strides), size]
         found.walk(kernel.slot, shape, strides, size, writes=True, start=at(band.offset) * size)
         found.nanoseconds += math.prod(shape) + math.prod(shape[:-1]) * 4.0

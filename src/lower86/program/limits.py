@@ -18,12 +18,10 @@ MOST_RANK = 16
 """Dims of a tensor, and of a kernel's index space."""
 MOST_SLOTS = 256
 MOST_PARAMS = 1024
-MOST_NODES = 1024
+MOST_NODES = 4096
 """Nodes of a body, and stores."""
-MOST_DEPTH = 200
-"""Nodes of a body that wait for each other: each is a level of recursion where it is emitted."""
-MOST_WEIGHT = 2048
-"""Operations of a body as they are emitted, those that take long counting more: about a second to compile."""
+MOST_WEIGHT = 4096
+"""Operations of a body as they are emitted, those that take long counting more: a second or two to compile."""
 MOST_PROGRAM_WEIGHT = 1 << 16
 """The same of a program; ResNet-50 has 800."""
 MOST_PARTS = 4096

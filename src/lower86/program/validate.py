@@ -12,9 +12,9 @@ from . import limits
 from .dtypes import BY_NUMPY, DTYPES
 from .program import Program
 from .sizes import product
-from .validate_bodies import check_sizes, refuse
+from .validate_bodies import check_sizes, refuse, weight_of
 from .validate_kernels import check_kernel
-from .validate_steps import Steps
+from .validate_steps import Steps, bodies_of
 
 _RELATIONS = ("==", "!=", "<", "<=")
 _PACKED = {
@@ -45,8 +45,12 @@ def validate(program: Program, foreign: int = 0) -> None:
         check_sizes((check.left, check.right), known, where)
     check_sizes((program.arena_bytes,), known, "arena_bytes")
     seen: dict[str, int] = {}
+    weight = 0
     for number, kernel in enumerate(program.kernels):
         check_kernel(kernel, f"kernels[{number}]")
+        weight += sum(weight_of(body) for body in bodies_of(kernel))
+        if weight > limits.MOST_PROGRAM_WEIGHT:
+            raise refuse(f"kernels[{number}]", "more operations than a program may have")
         if seen.setdefault(repr(kernel), number) != number:  # not the kernel: 0.0 and -0.0 are equal, and not one
             raise refuse(f"kernels[{number}]", f"the same as kernel {seen[repr(kernel)]}")
     Steps(program, known, foreign).check()

@@ -96,8 +96,6 @@ def check_body(body: Body, places: Places, sizes: Sizes, where: str) -> None:
     """Raises ArtifactError for a body that cannot be emitted at the kernel's points."""
     if len(body.nodes) > limits.MOST_NODES or len(body.stores) > limits.MOST_NODES:
         raise refuse(where, f"a body of more than {limits.MOST_NODES} operations")
-    depths: list[int] = []
-    weight = 0
     for position, node in enumerate(body.nodes):
         at = f"{where}.nodes[{position}]"
         if not all(0 <= argument < position for argument in node.args):
@@ -112,11 +110,7 @@ def check_body(body: Body, places: Places, sizes: Sizes, where: str) -> None:
             raise refuse(at, f"{node.op} of {', '.join(given) or 'nothing'} to {node.dtype}")
         if node.op == "quantize" and not all(_is_bound(body.nodes[a], node.dtype) for a in node.args[3:]):
             raise refuse(at, f"bounds that are no numbers of {node.dtype}")
-        depths.append(1 + max((depths[argument] for argument in node.args), default=0))
-        weight += WEIGHTS.get(node.op, 1)
-    if max(depths, default=0) > limits.MOST_DEPTH:
-        raise refuse(where, f"more than {limits.MOST_DEPTH} operations that wait for each other")
-    if (weight + 4 * len(body.stores)) * places.copies > limits.MOST_WEIGHT:
+    if weight_of(body) * places.copies > limits.MOST_WEIGHT:
         raise refuse(where, "more operations than a kernel may have")
     for number, store in enumerate(body.stores):
         at = f"{where}.stores[{number}]"
@@ -135,6 +129,11 @@ def check_body(body: Body, places: Places, sizes: Sizes, where: str) -> None:
                 raise refuse(at, "a store at what is no index")
             sizes.check(stride)
             sizes.check(bound)
+
+
+def weight_of(body: Body) -> int:
+    """Operations of a body, those that take long to compile counting more."""
+    return sum(WEIGHTS.get(node.op, 1) for node in body.nodes) + 4 * len(body.stores)
 
 
 def _is_bound(node: Node, dtype: str) -> bool:
