@@ -8,7 +8,7 @@ computes from the same numbers wraps modulo 2^64 and so ends at the same place, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,12 +37,14 @@ class Reading:
 
 @dataclass
 class Accesses:
-    """What a kernel touches: for each slot, bytes [low, high) from where it begins; and an estimate of nanoseconds."""
+    """What a kernel touches: for each slot, bytes [low, high) from where it begins; and an estimate of nanoseconds.
+
+    Those are of its points; how many units it has counts besides.
+    """
 
     where: str
     reads: dict[int, tuple[int, int]] = field(default_factory=dict)
     writes: dict[int, tuple[int, int]] = field(default_factory=dict)
-    units: int = 0
     nanoseconds: float = 0.0
 
     def walk(
@@ -65,21 +67,24 @@ class Accesses:
 
 
 def accesses(
-    kernel: Kernel, dims: Mapping[str, int], reading: Reading, where: str, sizes: Iterable[SizeExpr] | None = None
+    kernel: Kernel, dims: Mapping[str, int], reading: Reading, where: str, sizes: Expressions | None = None
 ) -> Accesses:
     """What the kernel touches with these dims. Raises ArtifactError where its sizes make no sense.
 
     `sizes`: what `expressions` gives, if that is at hand.
     """
+    # Generated code computes them all, wherever they are used. By identity: to compare them would take longer.
+    numbers: dict[int, int] = {}
+    for size, alike in (expressions(kernel) if sizes is None else sizes).items():
+        found_number = number(size, dims, where)
+        for one in alike:
+            numbers[one] = found_number
 
     def at(size: Size) -> int:
-        return number(size, dims, where)
+        return size if isinstance(size, int) else numbers[id(size)]
 
     found = Accesses(where)
-    for size in expressions(kernel) if sizes is None else sizes:
-        at(size)  # generated code computes them all, wherever they are used
     _KINDS[type(kernel)](kernel, at, reading, found)
-    found.units = at(kernel.units())
     return found
 
 
@@ -103,13 +108,17 @@ def number(size: Size, dims: Mapping[str, int], where: str) -> int:
     return total
 
 
-def expressions(kernel: Kernel) -> list[SizeExpr]:
-    """All sizes of a kernel that depend on dims, each once."""
-    found: dict[SizeExpr, None] = {}
+Expressions = Mapping[SizeExpr, Collection[int]]
+"""Sizes that depend on dims, and the identities of the objects that are one of them."""
+
+
+def expressions(kernel: Kernel) -> Expressions:
+    """All sizes of a kernel that depend on dims."""
+    found: dict[SizeExpr, set[int]] = {}
 
     def collect(part: Any) -> None:
         if isinstance(part, SizeExpr):
-            found[part] = None
+            found.setdefault(part, set()).add(id(part))
         elif isinstance(part, tuple):
             for item in part:
                 collect(item)
@@ -118,7 +127,7 @@ def expressions(kernel: Kernel) -> list[SizeExpr]:
                 collect(value)
 
     collect(kernel)
-    return list(found)
+    return found
 
 
 def _space(dims: Sequence[Size], at: At, where: str, most: int = limits.MOST_POINTS) -> list[int]:

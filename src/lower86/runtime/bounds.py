@@ -52,7 +52,7 @@ class Known:
 
     def __init__(self, kernel: Kernel) -> None:
         self.layout = layout_of(kernel)
-        self._kernel, self._sizes = kernel, expressions(kernel)
+        self._kernel, self._sizes, self._units = kernel, expressions(kernel), kernel.units()
         self._last: tuple[list[int], Accesses] | None = None
 
     def accesses(self, dims: list[int], reading: Reading, where: str) -> Accesses:
@@ -62,6 +62,7 @@ class Known:
             return last[1]
         named = {f"d{i}": size for i, size in enumerate(dims)}
         found = accesses(self._kernel, named, reading, where, self._sizes)
+        found.nanoseconds += number(self._units, named, where) * _UNIT_NANOSECONDS
         self._last = (dims, found)
         return found
 
@@ -147,7 +148,7 @@ class _Call:
         found = known.accesses([self._at(size, where) for size in step.dims], self._reading, where)
         self._rows += times
         self._table += times * known.layout.words
-        self._nanoseconds += times * (found.nanoseconds + found.units * _UNIT_NANOSECONDS + _STEP_NANOSECONDS)
+        self._nanoseconds += times * (found.nanoseconds + _STEP_NANOSECONDS)
         begins = [(value, self._at(offset, where)) for value, offset in step.slots]
         if not times:
             return
