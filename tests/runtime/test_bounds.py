@@ -13,7 +13,7 @@ from lower86.errors import ArtifactError, InputError
 from lower86.program.body import Body, Node, Store
 from lower86.program.kernels import Band, Fill, Kernel, Pointwise, Reduction, Rows
 from lower86.program.limits import Limits
-from lower86.program.program import Dim, Loop, Packing, Program, Step, Value
+from lower86.program.program import Dim, Loop, Packing, Program, State, Step, Value
 from lower86.program.sizes import FloorDiv, Size, dim_atom
 from lower86.runtime.executable import Executable, bind_dims
 from tests.harness import Guarded
@@ -166,6 +166,13 @@ def test_outputs_are_counted_before_they_are_made() -> None:
     admit(one, 1 << 20)
     with pytest.raises(InputError, match=r"a call of these sizes would take 1\d\d MiB of memory, there are 64"):
         admit(one, 1 << 24, memory=64 << 20)
+
+
+def test_states_are_counted_before_they_are_made() -> None:
+    one = program(WHOLE, step())
+    large = Value("f32", (2**18, N, 10), "state", 0)
+    with pytest.raises(InputError, match="would take 100 MiB of memory, there are 64"):
+        admit(dataclasses.replace(one, values=(*one.values, large), states=(State("cache", 3),)), 10, memory=64 << 20)
 
 
 def test_a_call_that_would_never_end() -> None:

@@ -48,7 +48,7 @@ MOST_TABLE_ROWS = 1 << 22
 
 @dataclass(frozen=True)
 class Limits:
-    """What one call may take: bytes for its arena, its outputs and its tables, and seconds, as `access` estimates them.
+    """What one call may take: bytes for its arena, outputs, states and tables, and seconds, as `access` estimates them.
 
     The estimate is of one thread of a slow machine, and no promise; its limit keeps a call from running for days.
     """

@@ -92,8 +92,9 @@ class _Call:
         if self._arena < 0:
             raise refuse("arena_bytes", f"an arena of {self._arena} bytes")
         self._room = [self._room_of(i) for i in range(len(program.values))]
-        outputs = sum(self._room[number_][1] for number_ in program.outputs)
-        self._refuse_memory(self._arena + outputs, most)
+        held = [*program.outputs, *(state.value for state in program.states)]
+        needed = self._arena + sum(self._room[value][1] for value in held)
+        self._refuse_memory(needed, most)
         for position, step in enumerate(program.steps):
             where = f"steps[{position}]"
             if isinstance(step, Step):
@@ -104,7 +105,7 @@ class _Call:
                 continue
             if self._rows > limits.MOST_TABLE_ROWS:
                 raise refuse(where, f"{self._rows} steps to run")
-        self._refuse_memory(self._arena + outputs + 8 * self._table + _STEP_BYTES * self._rows, most)
+        self._refuse_memory(needed + 8 * self._table + _STEP_BYTES * self._rows, most)
         if self._nanoseconds > most.seconds * 1e9:
             raise InputError(
                 f"a call of these sizes is estimated to take {self._nanoseconds / 1e9:.0f} s, the limit is "
