@@ -9,6 +9,8 @@ import gc
 import mmap
 import multiprocessing
 import os
+import signal
+import tempfile
 import time
 import traceback
 import warnings
@@ -172,17 +174,27 @@ class Child:
             if self._pipe.poll(PATIENCE):
                 outcome: Outcome = self._pipe.recv()
                 return outcome
-            why = f"hangs for {PATIENCE} s"
+            why = f"hangs for {PATIENCE} s\n{self._whereabouts()}"
         except (EOFError, ConnectionError):
             self._process.join()
             why = f"dies with exit code {self._process.exitcode}"
         self.stop()
         return Outcome("broken", why)
 
+    def _whereabouts(self) -> str:
+        """What the child is doing: its state, the CPU time it has had, and where its threads are."""
+        os.kill(self._process.pid, signal.SIGUSR1)
+        time.sleep(0.5)
+        with open(f"/proc/{self._process.pid}/stat", encoding="ascii") as file:
+            fields = file.read().rpartition(")")[2].split()
+        self._trace.seek(0)
+        return f"state {fields[0]}, {fields[11]} + {fields[12]} ticks\n{self._trace.read()}"
+
     def _start(self) -> None:
+        self._trace = tempfile.TemporaryFile("w+")  # noqa: SIM115 -- it lives as long as the process
         context = multiprocessing.get_context("fork")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(self._mutator, theirs), daemon=True)
+        self._process = context.Process(target=_serve, args=(self._mutator, theirs, self._trace), daemon=True)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # Python's, about forking with threads
             self._process.start()
@@ -194,11 +206,13 @@ class Child:
             self._process.join()
             self._process.close()
             self._pipe.close()
+            self._trace.close()
             self._process = None
 
 
-def _serve(mutator: Mutator, pipe: Any) -> None:
+def _serve(mutator: Mutator, pipe: Any, trace: Any) -> None:
     faulthandler.disable()
+    faulthandler.register(signal.SIGUSR1, file=trace)
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 2)  # what LLVM says before it ends the process
     gc.freeze()
