@@ -169,11 +169,15 @@ class Child:
         """What became of the case; a process that dies or hangs is a broken one."""
         if self._process is None:
             self._start()
+        before = int(self._stat()[11])
         self._pipe.send(case)
         try:
-            if self._pipe.poll(PATIENCE):
-                outcome: Outcome = self._pipe.recv()
-                return outcome
+            for _ in range(20):
+                if self._pipe.poll(PATIENCE):
+                    outcome: Outcome = self._pipe.recv()
+                    return outcome
+                if self._stat()[0] != "R" or int(self._stat()[11]) - before > PATIENCE * 50:
+                    break  # it waits for something, or works on; else others have the CPUs
             why = f"hangs for {PATIENCE} s\n{self._whereabouts()}"
         except (EOFError, ConnectionError):
             self._process.join()
@@ -181,12 +185,16 @@ class Child:
         self.stop()
         return Outcome("broken", why)
 
+    def _stat(self) -> list[str]:
+        """The child's state, and more: see proc(5)."""
+        with open(f"/proc/{self._process.pid}/stat", encoding="ascii") as file:
+            return file.read().rpartition(")")[2].split()
+
     def _whereabouts(self) -> str:
         """What the child is doing: its state, the CPU time it has had, and where its threads are."""
         os.kill(self._process.pid, signal.SIGUSR1)
         time.sleep(0.5)
-        with open(f"/proc/{self._process.pid}/stat", encoding="ascii") as file:
-            fields = file.read().rpartition(")")[2].split()
+        fields = self._stat()
         self._trace.seek(0)
         return f"state {fields[0]}, {fields[11]} + {fields[12]} ticks\n{self._trace.read()}"
 
