@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 import lower86
-from lower86.program.program import Program
+from lower86.program.decode import program_from_json
 from tests.models.checks import agree, lower_anyhow, near
 
 Function = Callable[[Tensor, Tensor], Tensor]
@@ -84,7 +84,7 @@ def test_sizes_that_fit_each_other_and_sizes_that_do_not(name: str) -> None:
         with pytest.raises(lower86.InputError, match=r"takes only inputs with .*shape\[0\]"):
             lowered(*inputs(sizes))
     program = lowered.program
-    assert Program.from_json(program.to_json(), program.constants) == program
+    assert program_from_json(program.to_json(), program.constants) == program
 
 
 def test_sizes_of_zero_and_one_need_no_checks() -> None:
