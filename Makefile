@@ -1,6 +1,7 @@
 # Each target works on a fresh clone: it first makes a virtual environment, if there is none yet or its inputs changed.
 PYTHON ?= python3
 VENV ?= .venv
+JOBS ?= 2
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
@@ -13,8 +14,9 @@ help: ## show this list
 demo: $(INSTALLED) ## a pretrained sentence encoder in int8, measured on a real task (a few minutes)
 	$(BIN)/python examples/minilm_demo.py $(ARGS)
 
+# Two processes on two cores: PyTorch's threads must not spin while they wait for a core that the other process has.
 test: $(INSTALLED) ## run the tests
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal $(ARGS)
 
 fuzz: $(INSTALLED) ## run 20,000 programs that are not what they should be (minutes)
 	$(BIN)/python -m tests.fuzz $(ARGS)

@@ -23,7 +23,7 @@ from lower86.program.program import Packing, Program, Step, Value
 from lower86.report.peak import measured_peak
 from lower86.runtime.executable import Executable
 from lower86.runtime.threads import default_threads
-from lower86.schedule.templates import row_blocks
+from lower86.schedule.contractions import row_blocks
 
 
 def linear_program(m: int, n: int, k: int, repeats: int) -> Program:

@@ -52,11 +52,13 @@ def tensors_of(module: torch.nn.Module, states: Sequence[State], values: Sequenc
         tensor, value = tensor_at(module, state.name), values[state.value]
         if tensor is None or not _fits(tensor, value):
             given = "no tensor" if tensor is None else f"{tensor.dtype} of {list(tensor.shape)} on {tensor.device}"
+            nested = "." in state.name  # a number in a path is no attribute
+            buffer = f"module.get_buffer({state.name!r})" if nested else f"module.{state.name}"
             raise InputError(
                 f"the buffer {state.name!r} is {given}, the program works on {value.dtype} of {list(value.shape)}, "
                 "contiguous",
                 where="state of the lowered module",
-                fix=f"write into the buffer instead of replacing it: module.{state.name}.copy_(…)",
+                fix=f"write into the buffer instead of replacing it: {buffer}.copy_(…)",
             )
         found.append(tensor)
     return found

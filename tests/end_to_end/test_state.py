@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -191,6 +192,25 @@ def test_a_buffer_that_does_not_fit_is_named(lowered: LoweredModule, wrong: Any)
         lowered(grid(3, 8), torch.tensor([1]))
 
 
+def test_a_nested_buffer_that_does_not_fit_is_named_as_python_names_it() -> None:
+    class Layers(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear, self.layers = Linear(8, 8), nn.ModuleList([Inner()])
+
+        def forward(self, x: Tensor) -> Tensor:
+            rows: Any = self.layers[0].rows
+            return self.linear(x) + rows.add_(1).sum(0)
+
+    lowered, x = lower(Layers(), grid(3, 8)), grid(3, 8)
+    rows = lowered.get_buffer("layers.0.rows")
+    lowered(x)
+    rows.resize_(4, 8)
+    with pytest.raises(lower86.InputError, match=re.escape("module.get_buffer('layers.0.rows').copy_(…)")):
+        lowered(x)
+    assert lowered.get_buffer("layers.0.rows") is rows
+
+
 def test_a_call_that_fails_changes_nothing() -> None:
     """An index out of range is found before the first row is written, wherever it comes from."""
 
@@ -218,6 +238,34 @@ def test_a_call_that_fails_changes_nothing() -> None:
         lowered(grid(2, 8), good)
     same(held(lowered), before)
     assert lowered.count == 1
+
+
+LATE: dict[str, Callable[[Tensor, Tensor, Any], Tensor]] = {
+    "beside the new rows": lambda y, p, m: m.rows.sum(0) + m.others[p[:1]],
+    "of the new rows": lambda y, p, m: nn.functional.embedding(p, m.rows * 2),
+    "of a row, beside them": lambda y, p, m: (
+        m.rows[:2] * 2 + torch.gather(m.others, 0, p[:, None] + torch.ones(1, 8).long() - 1)
+    ),
+    "of what a sum gives": lambda y, p, m: m.rows.sum(1) + m.others[p[None].expand(5, 2).sum(1) // 2, 0],
+    "of a copy with other rows": lambda y, p, m: (m.rows + 1).index_copy(0, p[:1], y[:1]),
+    "of what follows from a row": lambda y, p, m: m.others[(m.rows.sum(0) * 0).long()[:2] + p],
+}
+
+
+@pytest.mark.parametrize("name", LATE)
+def test_an_index_that_is_read_after_a_write_is_checked_before_it(name: str) -> None:
+    def function(y: Tensor, p: Tensor, m: Any) -> Any:
+        m.rows.index_copy_(0, p[:1] * 0, y[:1])
+        return LATE[name](y, p, m)
+
+    model, good, bad = Stateful(function), torch.tensor([3, 1]), torch.tensor([7, 7])
+    x = grid(3, 8)
+    lowered = lower(model, x, good)
+    near(lowered(x, good), model(x, good))
+    before = held(lowered)
+    with pytest.raises(lower86.InputError, match="index 7 is out of range for a dimension of size 5"):
+        lowered(x + 1, bad)
+    assert torch.equal(lowered.rows, before["rows"]) == (name != "of what follows from a row")
 
 
 def test_copies(lowered: LoweredModule) -> None:

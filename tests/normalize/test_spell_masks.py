@@ -62,6 +62,15 @@ def test_a_mask_of_ones_like_an_input() -> None:
     assert "(inputs_0, inputs_0, inputs_0, is_causal=True)" in text_of(module)
 
 
+@pytest.mark.parametrize("mask", [torch.ones(3, 2, 4, 4, dtype=torch.bool), causal(4, 4).expand(3, 2, 4, 4)])
+@pytest.mark.parametrize("q", [torch.randn(1, 2, 4, 8), torch.randn(2, 4, 8)], ids=["batches", "dims"])
+def test_a_mask_of_more_than_the_scores_stays(q: Tensor, mask: Tensor) -> None:
+    """Export takes it, PyTorch's kernel does not: without its mask, the attention would be another one."""
+    module = graph_of(attention, q, q, q, constants=(mask,))
+    normalize(module)
+    assert "bool[3, 2, 4, 4])" in text_of(module)
+
+
 SELECTIONS: dict[str, tuple[Any, bool]] = {
     "all True": (lambda x: torch.where(torch.ones(3, dtype=torch.bool), x, 2.0), True),
     "not all": (lambda x: torch.where(torch.tensor([True, False, True]), x, 2.0), False),

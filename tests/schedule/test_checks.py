@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -81,8 +82,9 @@ def test_sizes_that_fit_each_other_and_sizes_that_do_not(name: str) -> None:
     for sizes in fitting:
         agree(model, lowered, *inputs(sizes), compare=near)
     for sizes in others:
-        with pytest.raises(lower86.InputError, match=r"takes only inputs with .*shape\[0\]"):
+        with pytest.raises(lower86.InputError, match=r"takes only inputs with .*shape\[0\]") as caught:
             lowered(*inputs(sizes))
+        assert re.search(r"test_checks\.py:\d+: .+, with x\.shape\[0\] = \d+, y\.shape\[0\] = \d+", caught.value.where)
     program = lowered.program
     assert program_from_json(program.to_json(), program.constants) == program
 

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 import lower86
+from lower86.ops.attention import int8_attention
 from lower86.ops.linear import int8_linear
 from tests.models.checks import agree, lower_anyhow, near
-from tests.schedule.operators import check
+from tests.schedule.operators import check, exported, lowered
 
 A = torch.ops.aten
 
@@ -54,6 +55,47 @@ def test_attention(queries: int) -> None:
     check(attention, q, square, square, is_causal=True, tolerance=1e-5)
     nothing = torch.zeros(queries, 33, dtype=torch.bool)
     check(attention, q, k, v, nothing, tolerance=1e-5)
+
+
+class Masked(torch.nn.Module):
+    """Attention with a mask that is an input."""
+
+    def forward(self, q: torch.Tensor, k: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.scaled_dot_product_attention(q, k, k, mask)
+
+
+@pytest.mark.parametrize(
+    ("queries", "mask"),
+    [
+        ((2, 6, 8), (3, 2, 6, 7)),
+        ((2, 6, 8), (1, 2, 6, 7)),
+        ((1, 2, 6, 8), (3, 2, 6, 7)),
+        ((2, 1, 6, 8), (2, 3, 6, 7)),
+        ((2, 2, 1, 8), (6, 7)),
+        ((1, 2, 6, 8), (1, 1, 2, 6, 7)),
+    ],
+)
+def test_a_mask_of_more_than_the_scores_is_pytorchs(queries: tuple[int, ...], mask: tuple[int, ...]) -> None:
+    """Export takes it and gives the result the mask's dims; PyTorch's kernel refuses it."""
+    keys = (*queries[:-2], 7, 8)
+    inputs = torch.randn(queries), torch.randn(keys), torch.randn(mask)
+    module = exported(Masked(), inputs)
+    assert len(module.explanation.foreign) == 1
+    with pytest.raises(RuntimeError, match="doesn't match"):
+        module(*inputs)
+
+
+def test_a_mask_of_more_than_the_scores_in_an_edited_graph() -> None:
+    q = torch.randint(0, 256, (2, 2, 5, 8), dtype=torch.uint8)
+    scales = {"score_scale": 1e-4, "weight_scale": 1 / 255, "scale": 1e-2}
+    points = {"query_zero_point": 128, "key_zero_point": 3, "weight_zero_point": 0, "value_zero_point": 100}
+    options = {**scales, **points, "weight_low": 0, "weight_high": 255}
+    module, inputs = lowered(int8_attention, q, q, q, torch.rand(2, 1, 5, 5) < 0.7, **options)
+    assert module.explanation.foreign == ()
+    module(*inputs)
+    module, inputs = lowered(int8_attention, q[:1], q[:1], q[:1], torch.rand(2, 1, 5, 5) < 0.7, **options)
+    assert len(module.explanation.foreign) == 1
+    module(*inputs)
 
 
 def test_products_of_vectors() -> None:

@@ -78,6 +78,31 @@ def test_x_may_share_its_memory_with_the_weight() -> None:
     torch.testing.assert_close(exported(OneInput(), [both, h])(both, h), OneInput()(both, h), rtol=1e-5, atol=1e-5)
 
 
+class Sequence(nn.Module):
+    """An operator over a sequence of any length, with weights of its own."""
+
+    def __init__(self, cell: str, **options: Any) -> None:
+        super().__init__()
+        self.operator, self.options = FLOAT[cell], options
+        self.weight, self.bias = operands(cell)[-2:]
+
+    def forward(self, x: torch.Tensor, *state: torch.Tensor) -> Any:
+        return self.operator(x, *state, self.weight, self.bias, **self.options)
+
+
+@pytest.mark.parametrize("options", [{}, {"reverse": True, **S8}], ids=str)
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_any_number_of_steps_even_none(cell: str, options: dict[str, Any]) -> None:
+    model, first = Sequence(cell, **options), operands(cell)[:-2]
+    times, batch = (torch.export.Dim(name, max=64) for name in ("times", "batch"))
+    dynamic = ({0: times, 1: batch}, tuple({0: batch} for _ in first[1:]))
+    module = exported(model, first, dynamic_shapes=dynamic)
+    assert module.program.checks == ()
+    for sizes in ((0, 3), (0, 0), (1, 1), (4, 0), (33, 2)):
+        given = operands(cell, *sizes)[:-2]
+        torch.testing.assert_close(module(*given), model(*given), rtol=1e-5, atol=1e-5)
+
+
 def test_torchao_need_not_be_loaded() -> None:
     """A lowered graph that is lowered again needs none of the operators that its quantizer wrote."""
     code = """

@@ -6,8 +6,16 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lower86.graph.movement import VIEWS
+from lower86.normalize.move_dequantize import MOVEMENT as OF_INTEGERS
+from lower86.ops.windows import windows
 from lower86.program.sizes import dim_atom
-from lower86.schedule.views import View, contiguous, expanded, permuted, reshaped, sliced
+from lower86.schedule.views import MOVEMENT, View, contiguous, expanded, permuted, reshaped, sliced
+
+
+def test_what_moves_is_the_same_for_all_stages() -> None:
+    assert set(MOVEMENT) == {*VIEWS, windows}
+    assert set(OF_INTEGERS) < set(VIEWS)
 
 
 def elements(view: View, memory: np.ndarray) -> np.ndarray:

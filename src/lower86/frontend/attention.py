@@ -29,14 +29,14 @@ def is_attention(node: Node) -> bool:
     return is_call(node, ATTENTION) or _MARK in node.meta
 
 
-def spell_attention(module: GraphModule, is_wanted: Callable[[Node], bool]) -> None:
-    """Spells out every attention that `is_wanted` says to, if its head dims are numbers."""
+def take_apart_attention(module: GraphModule, is_wanted: Callable[[Node], bool]) -> None:
+    """Takes apart every attention that `is_wanted` says to, if its head dims are numbers."""
     for node in list(module.graph.nodes):
-        if is_call(node, ATTENTION) and _can_spell(node) and is_wanted(node):
-            _spell(module, node)
+        if is_call(node, ATTENTION) and _can_take_apart(node) and is_wanted(node):
+            _take_apart(module, node)
 
 
-def _can_spell(node: Node) -> bool:
+def _can_take_apart(node: Node) -> bool:
     given = arguments(node)
     operands = [given[name] for name in ("query", "key", "value")]
     if not all(is_float(operand) for operand in operands):
@@ -48,7 +48,7 @@ def _can_spell(node: Node) -> bool:
     return all(isinstance(size, int) for size in (query.shape[-1], *heads))
 
 
-def _spell(module: GraphModule, node: Node) -> None:
+def _take_apart(module: GraphModule, node: Node) -> None:
     given = arguments(node)
     query, key, value = given["query"], given["key"], given["value"]
     width = tensor_of(query).shape[-1]

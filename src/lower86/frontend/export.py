@@ -15,6 +15,8 @@ from .decompositions import table
 from .dynamic import kept_dims, larger_examples
 
 _LOG = logging.getLogger("lower86")
+_LINES = 3
+"""As many of torch's own lines are part of an error."""
 
 
 def export_module(
@@ -72,8 +74,10 @@ def _export(
     """The decomposed program of `model`: strict if that works, or else not."""
     problems: list[Exception] = []
     for strict in (True, False):
+        call = "torch.export.export(model, …)"
         try:
             program: Any = torch.export.export(model, inputs, kwargs, dynamic_shapes=dynamic_shapes, strict=strict)
+            call += ".run_decompositions()"
             # In here, because what strict export makes of an autocast region cannot be decomposed.
             decomposed: torch.export.ExportedProgram = program.run_decompositions(table())
             return decomposed
@@ -82,9 +86,23 @@ def _export(
             if strict:
                 _LOG.info("strict export failed (%s); trying without", first_line(problem))
     last = problems[-1]
-    raise ExportError(
-        f"the model cannot be exported to a graph: {first_line(last)}",
-        where=type(model).__name__,
-        fix="remove branches on tensor values (use torch.where or torch.cond), or give example inputs and "
-        "dynamic_shapes that fit; torch's own report is the cause of this error",
-    ) from last
+    what, fix = _explained(last, call)
+    raise ExportError(f"the model cannot be exported to a graph: {what}", where=type(model).__name__, fix=fix) from last
+
+
+def _explained(problem: Exception, call: str) -> tuple[str, str]:
+    """What torch says, and what helps against it; `call` is what failed."""
+    names = {kind.__name__ for kind in type(problem).__mro__}
+    if "GuardOnDataDependentSymNode" in names:
+        return first_line(problem), "remove branches on tensor values (use torch.where or torch.cond)"
+    if names & {"ConstraintViolationError", "UserError"}:
+        return _first_lines(problem), "give example inputs and dynamic_shapes that fit the model and each other"
+    return (
+        f"{type(problem).__name__}: {_first_lines(problem)}",
+        f"{call} has to work, without lower86 too: look there; torch's own report is the cause of this error",
+    )
+
+
+def _first_lines(problem: Exception) -> str:
+    lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
+    return "\n    ".join(lines[:_LINES]) or type(problem).__name__

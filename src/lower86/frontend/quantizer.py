@@ -12,7 +12,7 @@ from ..errors import Lower86Error
 from ..graph.source import describe
 from ..normalize.inline_regions import inline_regions
 from .annotate import OPERATORS, annotate
-from .attention import spell_attention
+from .attention import take_apart_attention
 from .configuration import QuantizationConfig
 from .memory import replace_in_place
 from .recurrent import spell_recurrent
@@ -75,7 +75,7 @@ class X86Quantizer(Quantizer):
         if not self._is_training():
             inline_regions(model)  # a region is there to keep gradients out: in training it is left alone, in float
         replace_in_place(model)
-        spell_attention(model, self._wants_attention)
+        take_apart_attention(model, self._wants_attention)
         spell_recurrent(model, self._settings.config_of)
         model.graph.lint()
         model.recompile()

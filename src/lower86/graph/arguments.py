@@ -20,6 +20,14 @@ def function_of(node: Node) -> Callable[..., Any]:
     return node.target
 
 
+def is_pure(node: Node) -> bool:
+    """Whether the node calls an operator that gives the same for the same arguments, and changes none of them."""
+    target = node.target
+    if not isinstance(target, torch._ops.OpOverload) or target._schema.is_mutable:
+        return False
+    return torch.Tag.nondeterministic_seeded not in target.tags
+
+
 def arguments(node: Node) -> dict[str, Any]:
     """Every argument of an operator call by its schema name, whether given by position, by name, or not at all."""
     assert isinstance(node.target, torch._ops.OpOverload)
@@ -73,6 +81,14 @@ def same_size(a: Any, b: Any) -> bool:
 def same_shape(a: Sequence[Any], b: Sequence[Any]) -> bool:
     """Whether two shapes are equal in every call."""
     return len(a) == len(b) and all(map(same_size, a, b))
+
+
+def broadcasts_to(shape: Sequence[Any], whole: Sequence[Any]) -> bool:
+    """Whether a tensor of `shape` can be read as one of the shape `whole`, in every call."""
+    if len(shape) > len(whole):
+        return False
+    pairs = zip(reversed(shape), reversed(whole), strict=False)
+    return all(same_size(size, 1) or same_size(size, wanted) for size, wanted in pairs)
 
 
 def source_of(node: Node) -> Node:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from traceback import FrameSummary
+from typing import Any
+
+import torch
 from torch.fx import Node
 
 
@@ -24,6 +29,18 @@ def line_of(node: Node) -> str:
             code = lines[i + 1] if i + 1 < len(lines) else ""
             return f"{parts[1].rsplit('/', 1)[-1]}:{number}: {code}"
     return ""
+
+
+def line_of_guard(guard: Any) -> str:
+    """The user's line that made a guard of torch's shape environment, as `line_of` gives a node's, or ""."""
+    known = guard.sloc.maybe_user_loc  # "code  # folder/file:line in function"
+    if known is not None:
+        code, _, place = known.rpartition("  # ")
+        return f"{os.path.basename(place.partition(' in ')[0])}: {code}"
+    frame = guard.sloc.framework_loc
+    if not isinstance(frame, FrameSummary) or frame.filename.startswith((os.path.dirname(torch.__file__), "<")):
+        return ""
+    return f"{os.path.basename(frame.filename)}:{frame.lineno}: {frame.line}"
 
 
 def describe(node: Node) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
-from ..graph.arguments import arguments, function_of, is_call, same_shape, shape_of, tensor_of
+from ..graph.arguments import arguments, function_of, is_call, is_pure, same_shape, shape_of, tensor_of
 from ..graph.edit import constant_of, insert, insert_constant, replace
 from ..graph.qparams import is_dequantize
 from .bounds import AND, OR, bounds
@@ -35,7 +35,7 @@ _SMALL = 1 << 12
 def fold_constants(module: GraphModule) -> None:
     """Replaces nodes whose inputs are all constants; then simplifies `and`/`or` with what has one value only."""
     for node in list(module.graph.nodes):
-        if node.op != "call_function" or is_dequantize(node) or not _is_pure(node):
+        if node.op != "call_function" or is_dequantize(node) or not is_pure(node):
             continue
         inputs = node.all_input_nodes
         if is_call(node, *_FILLS) and tensor_of(node).numel() <= _SMALL:
@@ -65,13 +65,6 @@ def _stand_in(node: Node) -> torch.Tensor | None:
     if not isinstance(example, torch.Tensor) or not all(isinstance(size, int) for size in example.shape):
         return None
     return torch.empty(tuple(example.shape), dtype=example.dtype)
-
-
-def _is_pure(node: Node) -> bool:
-    target = node.target
-    if not isinstance(target, torch._ops.OpOverload) or target._schema.is_mutable:
-        return False
-    return torch.Tag.nondeterministic_seeded not in target.tags
 
 
 def _simplify_logic(module: GraphModule, node: Node) -> None:

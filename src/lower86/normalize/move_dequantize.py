@@ -30,6 +30,7 @@ from ..graph.qparams import (
 
 _A = torch.ops.aten
 MOVEMENT = (_A.reshape.default, _A.permute.default, _A.expand.default, _A.slice.Tensor)
+"""Those of `graph.movement.VIEWS` that integers flow through."""
 
 
 def move_dequantize(module: GraphModule) -> None:

@@ -17,13 +17,10 @@ from torch.fx import GraphModule, Node
 
 from ..graph.arguments import is_call, same_shape
 from ..graph.edit import insert, tensor_at
+from ..graph.movement import VIEWS
 from ..graph.state import WRITE, is_state, is_write
 
 _A = torch.ops.aten
-_MOVES = (
-    _A.reshape.default, _A.permute.default, _A.expand.default, _A.slice.Tensor, _A.select.int, _A.unfold.default,
-    _A.diagonal.default,
-)  # fmt: skip
 
 
 def own_state(module: GraphModule) -> None:
@@ -88,7 +85,7 @@ def keep_old_state(module: GraphModule) -> None:
 
 def _moved(node: Node) -> Node:
     """What a chain of movement shows."""
-    while is_call(node, *_MOVES):
+    while is_call(node, *VIEWS):
         source = node.args[0]
         assert isinstance(source, Node)
         node = source

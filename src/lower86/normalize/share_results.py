@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
-from ..graph.arguments import is_call
+from ..graph.arguments import is_call, is_pure
 from ..graph.edit import replace
 from ..graph.qparams import is_dequantize
 
@@ -25,20 +25,13 @@ def share_results(module: GraphModule) -> None:
     for node in list(module.graph.nodes):
         if is_call(node, torch.ops.aten.sym_size.int):
             key: Any = ("size", str(node.meta["val"]))
-        elif node.op == "call_function" and not is_dequantize(node) and _is_pure(node):
+        elif is_pure(node) and isinstance(node.meta.get("val"), torch.Tensor) and not is_dequantize(node):
             key = (node.target, _frozen(node.args), _frozen(node.kwargs))
         else:
             continue
         earlier = answered.setdefault(key, node)
         if earlier is not node:
             replace(node, earlier)
-
-
-def _is_pure(node: Node) -> bool:
-    target = node.target
-    if not isinstance(target, torch._ops.OpOverload) or target._schema.is_mutable:
-        return False
-    return torch.Tag.nondeterministic_seeded not in target.tags and isinstance(node.meta.get("val"), torch.Tensor)
 
 
 def _frozen(part: Any) -> Any:

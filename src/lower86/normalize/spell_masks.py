@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from ..graph.arguments import arguments, is_call, same_shape, shape_of, tensor_of
+from ..graph.arguments import arguments, broadcasts_to, is_call, same_shape, shape_of, tensor_of
 from ..graph.edit import constant_of, replace
 
 _A = torch.ops.aten
@@ -29,9 +29,13 @@ def spell_masks(module: GraphModule) -> None:
 
 
 def _spell_attention(module: GraphModule, node: Node) -> None:
-    mask = constant_of(module, arguments(node)["attn_mask"])
-    if mask is None or arguments(node)["is_causal"]:
+    given = arguments(node)
+    mask = constant_of(module, given["attn_mask"])
+    if mask is None or given["is_causal"]:
         return
+    queries, keys = shape_of(given["query"]), shape_of(given["key"])
+    if not broadcasts_to(mask.shape, (*queries[:-1], keys[-2])):
+        return  # PyTorch refuses it
     if _leaves_all(mask):
         node.args = node.args[:3]
     elif mask.dtype == torch.bool and _is_causal(mask, node):

@@ -37,11 +37,15 @@ class Dim:
 
 @dataclass(frozen=True)
 class Check:
-    """What must hold between sizes: `relation` is one of ==, !=, <, <=."""
+    """What must hold between sizes: `relation` is one of ==, !=, <, <=.
+
+    `reason` says what in the model asks for it, "" if nobody knows. Checks of one condition are equal.
+    """
 
     left: Size
     relation: str
     right: Size
+    reason: str = dataclasses.field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -60,13 +64,17 @@ class Value:
 
 @dataclass(frozen=True)
 class Step:
-    """Runs kernel number `kernel`: `slots` are (value, byte offset); `dims` are the sizes its dims d0, d1, … have."""
+    """Runs kernel number `kernel`: `slots` are (value, byte offset); `dims` are the sizes its dims d0, d1, … have.
+
+    `source` says where in the model the indices are read that the step may find out of range.
+    """
 
     kernel: int
     slots: tuple[tuple[int, Size], ...]
     dims: tuple[Size, ...]
     params: tuple[tuple[str, float], ...]
     label: str
+    source: str = ""
 
 
 @dataclass(frozen=True)

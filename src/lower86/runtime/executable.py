@@ -178,10 +178,10 @@ class Executable:
         return seconds
 
     def _raise(self, row: int, instance: _Instance) -> None:
-        status = instance.status
+        status, step = instance.status, self.program.steps[bisect_right(instance.rows, row) - 1]
         raise InputError(
             f"index {int(status[1])} is out of range for a dimension of size {int(status[2])}",
-            where=self.program.steps[bisect_right(instance.rows, row) - 1].label,
+            where=(isinstance(step, Step) and step.source) or step.label,
             fix="check the values of integer inputs (token ids, positions) against the model's tables",
         )
 
@@ -324,9 +324,10 @@ def bind_dims(program: Program, shapes: Sequence[Sequence[int]], names: Sequence
             plain = {dim.name: (dim.factor, dim.offset) == (1, 0) for dim in program.dims}
             where = {d.name: f"{names[d.input]}.shape[{d.axis}]" if plain[d.name] else d.name for d in program.dims}
             left, right = (str(rename(side, where)) for side in (check.left, check.right))
+            given = ", ".join(f"{where[name]} = {size}" for name, size in dims.items())
             raise InputError(
                 f"the model takes only inputs with {left} {check.relation} {right}",
-                where=", ".join(f"{where[name]} = {size}" for name, size in dims.items()),
+                where=f"{check.reason}, with {given}" if check.reason else given,
                 fix="pass inputs whose sizes fit each other, or lower the model again with an example of this kind",
             )
     return dims

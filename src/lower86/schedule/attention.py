@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from ..graph.arguments import arguments
+from ..graph.arguments import arguments, broadcasts_to, same_shape, shape_of
 from ..ops.attention import MOST_DIMS, int8_attention
 from ..program.dtypes import DTYPES
 from ..program.kernels import ATTENTION_PARAMS, Attention, IntegerProducts
@@ -23,7 +23,11 @@ _A = torch.ops.aten
 
 
 def is_native_attention(node: Node) -> bool:
-    """Whether the kernel computes this `scaled_dot_product_attention`."""
+    """Whether the kernel computes this node."""
+    if node.target is int8_attention:
+        return _is_of_its_scores(node)
+    if node.target is not _A.scaled_dot_product_attention.default:
+        return False
     given = arguments(node)
     tensors = [given[name].meta["val"] for name in ("query", "key", "value")]
     mask = given["attn_mask"]
@@ -37,9 +41,22 @@ def is_native_attention(node: Node) -> bool:
         return False
     if q.dim() == 4 and q.shape[1] != k.shape[1] and not (given["enable_gqa"] and q.shape[1] % k.shape[1] == 0):
         return False
-    if q.shape[0] != k.shape[0]:
+    if q.shape[0] != k.shape[0] or not _is_of_its_scores(node):
         return False
     return mask is None or (mask.meta["val"].dtype == torch.bool or in_float32(mask))
+
+
+def _is_of_its_scores(node: Node) -> bool:
+    """Whether the mask broadcasts to the scores, so that the result has the queries' shape.
+
+    The shape functions that export asks take a mask with more batches, heads or dims than the queries, and give the
+    result those too; PyTorch's kernel refuses it.
+    """
+    given = arguments(node)
+    q, k, v = (shape_of(given[name]) for name in ("query", "key", "value"))
+    mask = given["mask"] if node.target is int8_attention else given["attn_mask"]
+    fits = mask is None or broadcasts_to(shape_of(mask), (*q[:-1], k[-2]))
+    return fits and same_shape(shape_of(node), (*q[:-1], v[-1]))
 
 
 def emit_attention(e: Emission, node: Node, memory: Memory, finish: Finish) -> Attention:

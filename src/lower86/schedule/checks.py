@@ -7,9 +7,11 @@ for other sizes would take the example's branch, or read beyond a tensor.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from ..errors import GraphError
+from ..graph.source import line_of_guard
 from ..program.program import Check
 from ..program.sizes import SizeExpr, names
 from .symbols import from_expression
@@ -42,7 +44,7 @@ def checks_of(sizes: Iterable[Any], dims: set[str]) -> tuple[Check, ...]:
             for condition in _parts(guard.expr.xreplace(environment.replacements)):
                 check = _check(condition.replace(_is_stride, _size_of_stride), dims)
                 if check is not None and not (of_layout and _is_special_case(check)):
-                    found[check] = None
+                    found.setdefault(replace(check, reason=line_of_guard(guard)))
     return tuple(found)
 
 

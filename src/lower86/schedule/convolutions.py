@@ -21,12 +21,12 @@ from ..ops.conv import int8_conv
 from ..program.kernels import DEPTHWISE_CHANNELS, TILE_COLUMNS, TILE_ROWS, Contraction, Depthwise, Left, Right
 from ..program.program import Packing
 from ..program.sizes import Size, ceil_div, product
+from .contractions import column_start, float_packing, row_blocks, scaled
 from .emission import Axis, Emission, Finish, Space, coalesced
 from .geometry import Convolution, Phase, convolution_of, phases
 from .layout import Halo
 from .memory import Memory
 from .symbols import to_sizes
-from .templates import column_start, float_packing, row_blocks, scaled
 from .views import View
 
 _MOST_TAPS = 512

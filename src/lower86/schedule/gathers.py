@@ -66,6 +66,16 @@ def _index_tensor(e: Emission, node: Node, space: Space) -> int:
     return read_at(e, view, space, dict(zip(others, rest, strict=True)), places, wraps=True)
 
 
+def indexed_dims(node: Node) -> Mapping[int, Node]:
+    """A gather's operands that are indices, by the dim of the table that each is for."""
+    given = arguments(node)
+    if node.target is _A.embedding.default:
+        return {0: given["indices"]}
+    if node.target is _A.index.Tensor:
+        return {dim: index for dim, index in enumerate(given["indices"]) if index is not None}
+    return {given["dim"] % node.meta["val"].dim(): given["index"]}
+
+
 def tables_of(node: Node) -> tuple[Node, ...]:
     """The inputs that a gather reads at computed places, and so must lie in memory."""
     table = node.args[0] if node.target in GATHERS and node.args else None

@@ -17,26 +17,19 @@ first one. What `row_costs` says decides where that would cost more than it save
 from __future__ import annotations
 
 import itertools
-import operator
 from dataclasses import dataclass, field
 
 import torch
 from torch.fx import Node
 
-from ..graph.qparams import is_whole_dequantize
-from ..graph.state import is_write
 from ..program.sizes import Size
-from .cells import is_native_recurrence
+from .early import Early
 from .gathers import GATHERS, tables_of
-from .joins import is_native_join
+from .kinds import is_computed_by_its_reader, kind_of, origin
 from .layout import Layouts, have_same_shape
-from .pointwise import pointwise_of
 from .row_costs import can_share, can_write_down, is_costly
 from .row_shapes import Dims, RowShapes, row_shapes
-from .rows import is_native_row
 from .symbols import to_sizes
-from .templates import is_native_anchor
-from .views import MOVEMENT
 
 
 @dataclass
@@ -55,48 +48,6 @@ class Group:
     rows: RowShapes | None = None
 
 
-def kind_of(node: Node) -> str:
-    """What a node is to the scheduler: movement, pointwise, rows, anchor, join, recurrence, foreign, or leaf."""
-    if node.op != "call_function":
-        return "leaf"
-    value = node.meta.get("val")
-    if isinstance(value, (int, float, bool, torch.SymInt, torch.SymFloat, torch.SymBool)):
-        return "leaf"  # arithmetic on sizes: whoever uses it has its value
-    if is_write(node):
-        return "leaf"  # what comes of it, is decided when all else is computed
-    if node.target is operator.getitem or (node.target in MOVEMENT and isinstance(value, torch.Tensor)):
-        return "movement"
-    if pointwise_of(node) is not None:
-        return "pointwise"
-    if is_native_row(node):
-        return "rows"
-    if is_native_anchor(node):
-        return "anchor"
-    if is_native_join(node):
-        return "join"
-    if is_native_recurrence(node):
-        return "recurrence"
-    return "foreign"
-
-
-def is_computed_by_its_reader(node: Node) -> bool:
-    """Whether the node is a dequantize whose one reader is an elementwise operator, or a row operation over it."""
-    if not is_whole_dequantize(node) or len(node.users) != 1:
-        return False
-    (reader,) = node.users
-    kind = kind_of(reader)
-    return (kind == "pointwise" and node not in tables_of(reader)) or (kind == "rows" and reader.args[0] is node)
-
-
-def origin(node: Node) -> Node:
-    """The node whose result a chain of movement reads."""
-    while node.op == "call_function" and (node.target in MOVEMENT or node.target is operator.getitem):
-        source = node.args[0]
-        assert isinstance(source, Node)
-        node = source
-    return node
-
-
 class Grouping:
     """The groups of a graph, each after all that it needs."""
 
@@ -104,6 +55,7 @@ class Grouping:
         self.groups: dict[int, Group] = {}
         self.of: dict[Node, int] = {}
         self._layouts = layouts or Layouts(graph)
+        self._early = Early(graph)
         self._over: dict[tuple[Node, RowShapes], int] = {}
         """The group that has row operations over a node that it does not compute itself."""
         self._deferred: set[Node] = set()
@@ -197,7 +149,7 @@ class Grouping:
     def _add(self, node: Node, group: Group) -> bool:
         """Has the group compute the node, too, unless another input of the node waits for the group."""
         others = self._needs(node) - {group.number}
-        if any(self.reaches(other, group.number) for other in others):
+        if any(self.reaches(other, group.number) for other in others) or not self._early.allows([node], group.nodes):
             return False
         added = self._with_dequantizes(node)
         group.nodes += added
@@ -250,6 +202,8 @@ class Grouping:
         reads_only_source = all(n is source or origin(n) not in inside for n in self._inputs(node))
         if not reads_only_source or any(self.reaches(other, feeding.number) for other in others):
             return
+        if not self._early.allows(feeding.nodes, group.nodes):
+            return
         self._unite(feeding, group)
 
     def _unite_rows(self, node: Node, shape: tuple[Size, ...]) -> None:
@@ -266,6 +220,8 @@ class Grouping:
         if rows is None or rows != second.rows or order != self._order(second):
             return False
         if self.reaches(first.number, second.number) or self.reaches(second.number, first.number):
+            return False
+        if not self._early.allows(first.nodes, second.nodes):
             return False
         return can_write_down(rows, order, [*first.nodes, *second.nodes])
 

@@ -7,7 +7,8 @@
 Of a chain of updates that ends in the buffer's next value, those are made in place up to the first whose old value is
 still wanted later: by a result, by another buffer, by a step that needs the new value. What is left is computed apart
 and copied when all else is done. So is everything that is no update: a call that fails leaves that state as it was.
-Steps that may fail run before the first update in place, unless they need one.
+Steps that may fail run before the first update in place. Of those that need one, and so cannot, the indices are checked
+before it, unless they follow from it themselves.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from ..errors import GraphError
 from ..graph.arguments import same_shape, shape_of, tensor_of
 from ..graph.source import describe
 from ..graph.state import is_write, writes
-from .gathers import GATHERS
-from .grouping import Group, Grouping, kind_of, origin
+from .early import bounds_of, indices_read
+from .grouping import Group, Grouping
+from .kinds import kind_of, origin
 from .memory import Memory
-from .rearranged import REARRANGED
 from .symbols import storage_of
-from .updates import UPDATES, indices_of
+from .updates import UPDATES
 from .views import View, contiguous
 
 
@@ -42,12 +43,15 @@ class InPlace:
                 if not self._runs_after_readers(update, before):
                     break
                 self.state_of[update] = state
+        self._late: dict[Node, None] = dict.fromkeys(self.state_of)
+        """Who reads indices after an update in place."""
         for update in self.state_of:
             for group in list(grouping.groups.values()):
-                if _may_fail(group):
-                    self._runs_after(update, {group.number})
-            needed = {grouping.of[origin(i)] for u in self.state_of for i in _indices(u) if origin(i) in grouping.of}
-            for number in needed:
+                if _may_fail(group) and not self._runs_after(update, {group.number}):
+                    self._late.update(dict.fromkeys(node for node in group.nodes if indices_read(node)))
+        for update in self.state_of:
+            indices = {origin(index) for node in self._late for index in indices_read(node).values()}
+            for number in {grouping.of[index] for index in indices if index in grouping.of}:
                 self._runs_after(update, {number})
 
     def _runs_after_readers(self, update: Node, before: Node) -> bool:
@@ -71,14 +75,15 @@ class InPlace:
         return True
 
     def emit(self, memory: Memory, update: Node, done: Collection[int]) -> None:
-        """Adds the update's step; before the first one, the indices of all are checked, as far as they are known.
+        """Adds the update's step; before the first one, all indices are checked, as far as they are known.
 
         `done`: the groups that have their steps.
         """
         of = self._grouping.of
-        for other in self.state_of:
-            if all(origin(index) not in of or of[origin(index)] in done for index in _indices(other)):
-                indices_of(memory, other)
+        for node in self._late:
+            for index, bound, wraps in bounds_of(node):
+                if origin(index) not in of or of[origin(index)] in done:
+                    memory.checked(index, bound, wraps, node)
         place = memory.states[self.state_of[update]]
         memory.overwrite(update, place)
         UPDATES[update.target].write(memory, update, place)
@@ -110,17 +115,9 @@ def _readers(node: Node) -> list[Node]:
     return found
 
 
-def _indices(update: Node) -> Collection[Node]:
-    return UPDATES[update.target].indices(update).values()
-
-
 def _may_fail(group: Group) -> bool:
     """Whether a call may end in one of the group's steps: at an index out of range, or in PyTorch."""
-    if group.kind == "foreign":
-        return True
-    gathers = (node for node in group.nodes if node.target in GATHERS and node.target not in REARRANGED)
-    updates = (node for node in group.nodes if node.target in UPDATES and _indices(node))
-    return any(True for _ in (*gathers, *updates))
+    return group.kind == "foreign" or any(indices_read(node) for node in group.nodes)
 
 
 def write_back(memory: Memory, graph: Graph) -> None:

@@ -8,6 +8,7 @@ from torch.fx import Node
 from ..graph.source import describe
 from ..ops.attention import int8_attention
 from .attention import emit_attention
+from .contractions import emit_product
 from .convolutions import convolution_kernels
 from .emission import Emission, Space
 from .geometry import is_native_convolution
@@ -16,7 +17,6 @@ from .memory import Memory, add_pointwise
 from .pointwise import pointwise_of
 from .row_kernels import emit_rows
 from .symbols import to_sizes
-from .templates import emit_product
 
 _A = torch.ops.aten
 

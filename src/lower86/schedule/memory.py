@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
+from ..codegen.row_passes import COSTLY
 from ..errors import GraphError
 from ..graph.arguments import arguments, is_call
 from ..graph.edit import constant_of
@@ -75,7 +76,8 @@ class Memory:
         after = moved(node, before) or moved(node, self.packed(before, f"copy for {node.name}"))
         if after is None:
             raise GraphError(f"{node.target} cannot be followed", where=describe(node), fix="report this model")
-        self.plan.require_within(after)
+        with self.plan.adding_for(describe(node)):
+            self.plan.require_within(after)
         return after
 
     def packed(self, view: View, label: str) -> View:
@@ -97,8 +99,8 @@ class Memory:
         e.store(place, space, element)
         add_pointwise(e, tuple(place.shape[d] for d in order), label)
 
-    def checked(self, node: Node, bound: Size, wraps: bool, label: str) -> View:
-        """The node's integers as indices below `bound`, all of them checked before anything reads the first one."""
+    def checked(self, node: Node, bound: Size, wraps: bool, reader: Node) -> View:
+        """The node's integers as `reader`'s indices below `bound`, all checked before anything reads the first one."""
         if (node, bound, wraps) not in self._checked:
             view = self.view(node)
             place = contiguous(self.plan.value("i64", view.shape), "i64", view.shape)
@@ -106,7 +108,8 @@ class Memory:
             space = Space.of(view.shape)
             index = e.cast(e.load(view, space), "i64")
             e.store(place, space, e.body.add("checked", (index,), "i64", (bound, wraps)))
-            add_pointwise(e, view.shape, label)
+            with self.plan.adding_for(describe(reader)):
+                add_pointwise(e, view.shape, f"{reader.name}, its indices")
             self._checked[node, bound, wraps] = place
         return self._checked[node, bound, wraps]
 
@@ -325,14 +328,11 @@ def add_pointwise(e: Emission, shape: tuple[Size, ...], label: str) -> None:
         kernel = Interleave(sizes, body, max(1, 2048 // max(1, width)))
         e.plan.step(kernel, e.slots, e.params, label)
         return
-    most = 512 if sum(node.op in _COSTLY for node in body.nodes) >= 4 else 8192
+    # Each takes as long as a dozen other operations: a microsecond is 500 elements of a recurrent layer's five.
+    most = 512 if sum(node.op in COSTLY for node in body.nodes) >= 4 else 8192
     widest = min(most, 4096)
     chunk = min(widest, -(-inner // 16) * 16 or 16) if isinstance(inner, int) else widest
     e.plan.step(Pointwise(sizes, body, max(1, most // chunk), chunk), e.slots, e.params, label)
-
-
-_COSTLY = ("exp", "erf", "expm1", "log", "log1p", "tanh", "sigmoid", "silu", "gelu", "gelu_tanh")
-"""Each takes as long as a dozen other operations: a microsecond is 500 elements of a recurrent layer's five."""
 
 
 def _writes_side_by_side(body: Body, channels: Size) -> bool:

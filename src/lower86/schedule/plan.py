@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 
 from ..errors import GraphError
+from ..program.body import Body
 from ..program.dtypes import DTYPES, is_narrow
 from ..program.kernels import Kernel
 from ..program.program import Check, Foreign, Loop, Packing, Step, Value
@@ -34,10 +36,19 @@ class Plan:
         self.packings: list[Packing] = []
         self.slack: set[int] = set()
         """Values that kernels may read a word beyond their end."""
+        self.source = ""
+        """What in the model asks for that which is being added, for the messages of its checks and its index errors."""
         self._kernel_numbers: dict[str, int] = {}
         self._constant_values: dict[object, int] = {}
         # Keeps tensors alive whose addresses are keys above.
         self._tensors: list[torch.Tensor] = []
+
+    @contextmanager
+    def adding_for(self, source: str) -> Iterator[None]:
+        """`source` is the model's part that asks for what is added in this context."""
+        before, self.source = self.source, source
+        yield
+        self.source = before
 
     def value(self, dtype: str, shape: tuple[Size, ...], place: str = "arena", index: int = 0) -> int:
         """A new value's number."""
@@ -49,7 +60,7 @@ class Plan:
     def require(self, size: Size) -> None:
         """Has every call check that `size` is at least 0, unless that is sure."""
         if isinstance(size, SizeExpr) and not is_nonnegative(size):  # of numbers, export has made sure
-            self.checks[Check(0, "<=", size)] = None
+            self.checks.setdefault(Check(0, "<=", size, self.source))
 
     def require_within(self, view: View) -> None:
         """Has every call check that the view's elements are its value's, whatever sizes export admitted."""
@@ -61,6 +72,7 @@ class Plan:
         if 0 not in view.shape and any(isinstance(size, int) and size < 0 for size in (view.offset, rest)):
             raise GraphError(
                 f"a view of {list(view.shape)} elements reaches beyond its value",
+                where=self.source,
                 fix="this is a bug of lower86: report the model",
             )
         self.require(view.offset)
@@ -96,7 +108,8 @@ class Plan:
         if number == len(self.kernels):
             self.kernels.append(kernel)
         dims = tuple(dim_atom(name) for name in used)
-        self.steps.append(Step(number, tuple(slots), dims, tuple(params), label))
+        source = self.source if _reads_at_indices(kernel) else ""
+        self.steps.append(Step(number, tuple(slots), dims, tuple(params), label, source))
 
     def loop(self, first: int, count: Size, strides: Mapping[int, Size], label: str) -> None:
         """Makes a loop of the steps from number `first` on.
@@ -119,6 +132,12 @@ def bits_of(tensor: torch.Tensor, storage: str) -> Any:
     bits = torch.int16 if is_narrow(storage) else TORCH_DTYPES[storage]
     array = tensor.detach().contiguous().view(bits).numpy().view(DTYPES[storage].numpy)
     return np.ascontiguousarray(array).reshape(tuple(tensor.shape))  # a number alone would become a list of one
+
+
+def _reads_at_indices(kernel: Kernel) -> bool:
+    bodies = (getattr(kernel, field.name) for field in dataclasses.fields(kernel))
+    nodes = (node for body in bodies if isinstance(body, Body) for node in body.nodes)
+    return any(node.op in ("gather", "checked") for node in nodes)
 
 
 def _dim_names(part: object) -> list[str]:

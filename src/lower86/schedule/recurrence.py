@@ -52,8 +52,9 @@ def emit_recurrence(memory: Memory, node: Node) -> None:
 
     if count == 0:
         return
-    begin = len(memory.plan.steps)
+    begin, checks = len(memory.plan.steps), dict(memory.plan.checks)
     _emit_step(memory, node, places, {**places, "state": indexed(states, 0, then)})
+    memory.plan.checks = checks  # what the first step reads is there, or there is no first step
     sign = -1 if given["reverse"] else 1
     strides = {view.value: view.strides[0] * (sign * DTYPES["f32"].size) for view in (x, states)}
     memory.plan.loop(begin, count, strides, node.name)
@@ -64,8 +65,8 @@ def _sequence(memory: Memory, node: Node) -> View:
     given = arguments(node)
     x = memory.view(given["x"])
     others = [given.get(name) for name in ("weight", "bias", "scale")]
-    computed = [operand for operand in others if operand is not None and operand.op != "get_attr"]
-    shared = any(memory.view(operand).value == x.value for operand in computed)
+    computed = [memory.view(operand) for operand in others if operand is not None and operand.op != "get_attr"]
+    shared = any(view.value == x.value for view in computed)
     return memory.packed(x, f"copy for {node.name}") if shared else x
 
 

@@ -18,7 +18,8 @@ from ..program.dtypes import computed
 from ..program.kernels import Reduction, Rows
 from ..program.sizes import Size, ceil_div, product
 from .emission import NOWHERE, Axis, Emission, Space, coalesced
-from .grouping import Group, is_computed_by_its_reader
+from .grouping import Group
+from .kinds import is_computed_by_its_reader
 from .memory import Memory
 from .pointwise import pointwise_of
 from .row_shapes import Dims

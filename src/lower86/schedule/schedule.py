@@ -16,11 +16,13 @@ from ..program.interface import Literal
 from ..program.program import Dim, Loop, Program, State, Step
 from .buffers import place_values
 from .checks import checks_of
+from .early import indices_read
 from .foreign import ForeignCall, foreign_call
-from .grouping import Group, Grouping, origin
+from .grouping import Group, Grouping
 from .in_place import InPlace, place_states, write_back
 from .joins import emit_join
 from .kernels import emit_group
+from .kinds import origin
 from .memory import Memory
 from .plan import Plan
 from .recurrence import emit_recurrence
@@ -60,6 +62,7 @@ def schedule(module: GraphModule) -> Scheduled:
     done: set[int] = set()
     for group in grouping.in_order():
         done.add(group.number)
+        plan.source = _source_of(group)
         if group.kind == "foreign":
             _emit_foreign(memory, group, foreign)
             continue
@@ -78,6 +81,7 @@ def schedule(module: GraphModule) -> Scheduled:
     for node in module.graph.nodes:
         if node.name not in kernel_of and origin(node).name in kernel_of:
             kernel_of[node.name] = kernel_of[origin(node).name]
+    plan.source = ""
     for node, value in outputs:
         if memory.outputs.get(node) != value:
             view = memory.view(node)
@@ -93,6 +97,12 @@ def schedule(module: GraphModule) -> Scheduled:
     literals = tuple(None if _is_tensor(result) else _literal(result) for result in results)
     dtypes = tuple(node.meta["val"].dtype for node, _ in outputs)
     return Scheduled(program, tuple(foreign), kernel_of, literals, dtypes)
+
+
+def _source_of(group: Group) -> str:
+    """Where the group reads indices, if it does, and else where its first node comes from."""
+    readers = [node for node in group.nodes if indices_read(node)]
+    return "; ".join(describe(node) for node in readers or [group.anchor or group.nodes[0]])
 
 
 def _is_tensor(result: object) -> bool:
@@ -189,7 +199,8 @@ def _place_outputs(memory: Memory, grouping: Grouping, results: list[Any]) -> li
             continue
         tensor = result.meta["val"]
         dtype = _known_dtype(tensor, result, "output")
-        value = memory.plan.value(dtype, to_sizes(tensor.shape), "output", len(outputs))
+        with memory.plan.adding_for(describe(result)):
+            value = memory.plan.value(dtype, to_sizes(tensor.shape), "output", len(outputs))
         outputs.append((result, value))
         if result in grouping.of and grouping.groups[grouping.of[result]].kind != "foreign":
             memory.outputs.setdefault(result, value)

@@ -41,10 +41,7 @@ class Update:
 def indices_of(memory: Memory, node: Node) -> Mapping[int, View]:
     """The update's indices, checked; adds the steps that do it, if there are none yet."""
     update, shape = UPDATES[node.target], to_sizes(node.meta["val"].shape)
-    return {
-        dim: memory.checked(index, shape[dim], update.wraps, f"{node.name}, its indices")
-        for dim, index in update.indices(node).items()
-    }
+    return {dim: memory.checked(index, shape[dim], update.wraps, node) for dim, index in update.indices(node).items()}
 
 
 def _copied_index(node: Node) -> Mapping[int, Node]:

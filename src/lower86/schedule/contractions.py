@@ -14,16 +14,12 @@ from torch import Tensor
 from torch.fx import Node
 
 from ..graph.arguments import arguments
-from ..ops.attention import int8_attention
 from ..ops.linear import int8_linear
 from ..ops.matmul import int8_matmul
 from ..program.kernels import TILE_COLUMNS, TILE_ROWS, Contraction, Left, Right
 from ..program.program import Packing
 from ..program.sizes import Size, ceil_div, product
-from .attention import is_native_attention
-from .conditions import in_float32
 from .emission import Emission, Finish, Space, coalesced
-from .geometry import is_native_convolution
 from .memory import Memory
 from .products import int8_operands
 from .symbols import TORCH_DTYPES, to_sizes
@@ -41,15 +37,10 @@ _LEAST_WORK = 400_000
 """Multiply-accumulates of a unit: a microsecond, ten times what two threads lose when they take the same ticket."""
 
 
-def is_native_anchor(node: Node) -> bool:
-    """Whether a contraction or attention kernel computes this node."""
-    value = node.meta.get("val")
-    if not isinstance(value, Tensor) or not in_float32(node):
-        return False
-    if node.target in (int8_linear, int8_matmul, int8_attention) or is_native_convolution(node):
+def is_native_product(node: Node) -> bool:
+    """Whether the contraction kernel computes this node, whose result is in float32 or narrower."""
+    if node.target in (int8_linear, int8_matmul):
         return True
-    if node.target is _A.scaled_dot_product_attention.default:
-        return is_native_attention(node)
     if node.target not in _PRODUCTS or not have_dtype_of(node, node.all_input_nodes):
         return False
     operands: Any = node.args
