@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench
+.PHONY: help demo test fuzz lint bench
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,6 +17,9 @@ demo: $(INSTALLED) ## a pretrained sentence encoder in int8, measured on a real 
 # Two processes on two cores: PyTorch's threads must not spin while they wait for a core that the other process has.
 test: $(INSTALLED) ## run the tests
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal $(ARGS)
+
+fuzz: $(INSTALLED) ## run 20,000 programs that are not what they should be (minutes)
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 lint: $(INSTALLED) ## check style, formatting and types
 	$(BIN)/ruff check .

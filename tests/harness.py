@@ -19,9 +19,11 @@ from lower86.codegen.compile import compile_kernel
 from lower86.codegen.llvm import LoadedCode
 from lower86.codegen.names import kernel_name
 from lower86.codegen.target import Target
+from lower86.program.access import Reading, accesses
 from lower86.program.kernels import Kernel
 from lower86.program.layout import layout_of
 from lower86.program.sizes import evaluate
+from lower86.program.validate_kernels import check_kernel
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -85,12 +87,19 @@ def run_kernel(
     The kernel runs twice, on buffers that end and that begin at a guard page, over outputs poisoned with different
     bytes: both runs must write the same bytes. Inputs must come back unchanged. `expect_status`: the index and the
     bound that the kernel has to complain of.
+
+    The buffers of inputs end where `program.access` says that the kernel reads no further, and nothing is written but
+    where it says so: what it says is what holds.
     """
     layout, dims, target = layout_of(kernel), dims or {}, target or TARGET
     name = kernel_name(kernel)
     if (name, target) not in _LOADED:
         _LOADED[name, target] = LoadedCode([compile_kernel(kernel, target)])
     function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(_LOADED[name, target].address(name))
+    check_kernel(kernel, name)
+    reading = Reading(target.word, target.wide)
+    touched = accesses(kernel, {dim: dims[dim] for dim in layout.dims}, reading, name)
+    inputs = {slot: _cut(array, touched.reads.get(slot, (0, 0))) for slot, array in inputs.items()}
     results = []
     for poison, front in ((POISON, False), (0xFF, True)):
         given = {slot: Guarded(array, front=front) for slot, array in inputs.items()}
@@ -112,12 +121,27 @@ def run_kernel(
         assert (tuple(status[1:]) if status[0] else None) == expect_status
         for slot, array in inputs.items():
             np.testing.assert_array_equal(given[slot].array, array)
+        for slot, buffer in made.items():
+            low, high = touched.writes.get(slot, (0, 0))
+            bytes_ = buffer.array.reshape(-1).view(np.uint8)
+            assert low >= 0
+            assert high <= bytes_.size
+            assert (bytes_[:low] == poison).all()
+            assert (bytes_[high:] == poison).all()
         results.append({slot: buffer.array.copy() for slot, buffer in made.items()})
     for slot in results[0]:
         one, two = (result[slot].reshape(-1).view(np.uint8) for result in results)
         written = (one != POISON) | (two != 0xFF)
         np.testing.assert_array_equal(one[written], two[written])
     return results[0]
+
+
+def _cut(array: Array, reads: tuple[int, int]) -> Array:
+    """The array, up to the last byte that is read."""
+    low, high = reads
+    assert low >= 0
+    assert high <= array.nbytes
+    return np.frombuffer(array.tobytes()[:high], np.uint8) if high < array.nbytes else array
 
 
 def unwritten(shape: Sequence[int], dtype: str) -> Array:

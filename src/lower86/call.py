@@ -58,7 +58,8 @@ class CompiledGraph:
             dtype, literal = (example.dtype, None) if is_tensor else (None, example)
             self._inputs.append(_Input(number, str(node.target), dtype, literal))
         self._literals = any(literal is not None for literal in scheduled.outputs)
-        self._binding = Binding(scheduled.program, [wanted.name for wanted in self._inputs])
+        names = [wanted.name for wanted in self._inputs]
+        self._binding = Binding(scheduled.program, names, self.executable.admit)
 
     def timed(
         self, args: Sequence[Any], kwargs: Mapping[str, Any], state: Sequence[Tensor] = ()

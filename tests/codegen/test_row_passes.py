@@ -114,3 +114,22 @@ def test_a_pass_is_as_if_it_were_alone() -> None:
     for place in range(4):
         alone = run_kernel(kernel(place), {X: x}, {OUT: ((5,), "f4")})
         np.testing.assert_array_equal(together[OUT + place], alone[OUT])
+
+
+@pytest.mark.parametrize("vertical", [False, True])
+@pytest.mark.parametrize("dtype", ["bf16", "f16"])
+def test_narrow_results_are_written_down_whole(dtype: str, vertical: bool) -> None:
+    """y = exp x, rounded: stored, and summed up as it is stored."""
+    e, strides = Expression(), strides_of(20, (100,), vertical)
+    y = e.call("cast", e.call("exp", e.load(X, strides)), dtype=dtype)
+    total = e.call("cast", y, dtype="f32")
+    e.store(FULL, strides, y)
+    e.store(OUT, (1,), e.value(0))
+    kernel = Rows((20,), (100,), vertical, (Reduction("sum", total),), e.build(), 2)
+    assert [kernel.body.nodes[p].dtype for this in passes_of(kernel) for p in this.saved] == [dtype]
+    x = np.random.default_rng(0).normal(size=(100, 20) if vertical else (20, 100)).astype(np.float32)
+    got = run_kernel(kernel, {X: x}, {FULL: (x.shape, "u2"), OUT: ((20,), "f4")})
+    bits = got[FULL]
+    found = (bits.astype(np.uint32) << 16).view(np.float32) if dtype == "bf16" else bits.view(np.float16).astype("f4")
+    np.testing.assert_allclose(found, np.exp(x), rtol=2**-8)
+    np.testing.assert_allclose(got[OUT], found.astype("f8").sum(0 if vertical else 1), rtol=1e-6)

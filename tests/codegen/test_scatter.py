@@ -15,12 +15,12 @@ D0, D1 = dim_atom("d0"), dim_atom("d1")
 INDEX, ROWS, OUT = range(3)
 
 
-def rows_kernel(count: Size, width: Size, dtype: str) -> Pointwise:
+def rows_kernel(count: Size, width: Size, dtype: str, rows: Size = 9) -> Pointwise:
     """out[index[i], j] = rows[i, j]"""
     e = Expression()
     index = e.load(INDEX, (1, 0), "i64")
     value = e.load(ROWS, (width, 1), dtype)
-    e.store(OUT, (0, 1), value, ((index, width),))
+    e.store(OUT, (0, 1), value, ((index, width, rows),))
     return Pointwise((count, width), e.build(), 2, 4096)
 
 
@@ -29,7 +29,7 @@ def columns_kernel(rows: Size, count: Size, width: Size, dtype: str) -> Pointwis
     e = Expression()
     index = e.load(INDEX, (0, 1), "i64")
     value = e.load(ROWS, (count, 1), dtype)
-    e.store(OUT, (width, 0), value, ((index, 1),))
+    e.store(OUT, (width, 0), value, ((index, 1, width),))
     return Pointwise((rows, count), e.build(), 2, 4096)
 
 
@@ -59,6 +59,33 @@ def test_columns(dtype: str, count: int) -> None:
         given = {INDEX: index, ROWS: rows}
         got = run_kernel(kernel, given, {OUT: ((3, 40), kind.str)}, dims={"d0": count})[OUT]
         np.testing.assert_array_equal(got.view(np.uint8), want.view(np.uint8))
+
+
+@pytest.mark.parametrize("dtype", ["f32", "i8", "i64", "bool"])
+@pytest.mark.parametrize("bad", [9, -1, 2**62, -(2**63)])
+def test_nothing_is_written_out_of_range(dtype: str, bad: int) -> None:
+    kind = DTYPES[dtype].numpy
+    for count, width in ((3, 1), (3, 33), (40, 17)):
+        index = np.arange(count) % 9
+        index[1] = bad
+        rows = (np.arange(count * width).reshape(count, width) % 9 % 2).astype(kind)
+        rows[:] = rows[0]  # several have one place
+        want = unwritten((9, width), kind.str)
+        want[index[index != bad]] = rows[0]
+        given = {INDEX: index, ROWS: rows}
+        got = run_kernel(rows_kernel(count, width, dtype), given, {OUT: ((9, width), kind.str)})[OUT]
+        np.testing.assert_array_equal(got.view(np.uint8), want.view(np.uint8))
+        want = unwritten((width, 9), kind.str)
+        want[:, index[index != bad]] = rows[0, 0]
+        given = {INDEX: index, ROWS: np.full((width, count), rows[0, 0], kind)}
+        got = run_kernel(columns_kernel(width, count, 9, dtype), given, {OUT: ((width, 9), kind.str)})[OUT]
+        np.testing.assert_array_equal(got.view(np.uint8), want.view(np.uint8))
+
+
+def test_nothing_is_written_where_there_is_no_place() -> None:
+    kernel = rows_kernel(D0, D1, "f32", 0)
+    given = {INDEX: np.zeros(2, np.int64), ROWS: np.ones((2, 20), np.float32)}
+    run_kernel(kernel, given, {OUT: ((0, 20), "<f4")}, dims={"d0": 2, "d1": 20})
 
 
 @pytest.mark.parametrize("width", [1, 15, 16, 17, 33])

@@ -107,7 +107,7 @@ def test_reads_and_writes_at_computed_places(dtype: str) -> None:
     e.store(2, (21, 1), e.gather(0, (0, 1), {place: (21, 9)}, dtype))
     row = e.index(0)
     e.store(
-        3, (0, 1), e.call("cast", e.call("cast", e.load(0, (21, 1), dtype), dtype="f32"), dtype=dtype), ((row, 21),)
+        3, (0, 1), e.call("cast", e.call("cast", e.load(0, (21, 1), dtype), dtype="f32"), dtype=dtype), ((row, 21, 4),)
     )
     outputs = {2: ((4, 21), NUMPY[dtype]), 3: ((4, 21), NUMPY[dtype])}
     got = run_kernel(Pointwise((4, 21), e.build(), 2, 32), {0: table, 1: index}, outputs)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from lower86.program.decode import size_from_json
 from lower86.program.sizes import (
     Size,
     SizeExpr,
@@ -16,7 +17,6 @@ from lower86.program.sizes import (
     contiguous_strides,
     dim_atom,
     evaluate,
-    from_json,
     names,
     product,
     rename,
@@ -80,7 +80,7 @@ def test_exact_division_divides_out(quotient: Size, by: Size) -> None:
 @examples(200)
 @given(size=SIZES, dims=DIMS)
 def test_json_round_trip(size: Size, dims: dict[str, int]) -> None:
-    again = from_json(json.loads(json.dumps(to_json(size))))
+    again = size_from_json(json.loads(json.dumps(to_json(size))))
     assert again == size
     assert type(again) is type(size)
     assert str(again) == str(size)
@@ -139,9 +139,7 @@ def test_products_strides_and_rounding_up(shape: list[Size], by: int, dims: dict
         ([[1, ["a"]]], A),
         ([[2, ["a", "b"]], [-1, []]], A * B * 2 - 1),
         ([[1, [[[[1, ["a"]], [3, []]], 4]]]], (A + 3) // 4),
-        ([[5, []]], 5),
-        ([], 0),
     ],
 )
 def test_json_form_stays_readable(data: Any, size: Size) -> None:
-    assert from_json(data) == size
+    assert size_from_json(data) == size

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 import lower86
-from lower86.program.program import Program
+from lower86.program.decode import program_from_json
 from lower86.runtime.executable import Executable, bind_dims
 from lower86.runtime.packing import aligned
 from lower86.runtime.threads import Pool
@@ -143,14 +143,14 @@ ALONE = """
 import gc, json, os, sys, threading, time
 import numpy as np
 from lower86.codegen.target import Target
-from lower86.program.program import Program
+from lower86.program.decode import program_from_json
 from lower86.runtime.executable import Executable
 
 data, constants, x, want = sys.argv[1:]
 with np.load(constants) as file:
     arrays = [file[f"arr_{i}"] for i in range(len(file.files))]
 with open(data) as file:
-    program = Program.from_json(json.load(file), arrays)
+    program = program_from_json(json.load(file), arrays)
 x, want = np.load(x), np.load(want)
 
 def resident():
@@ -220,7 +220,7 @@ def test_owned_constants_stay_where_they_lie(native: lower86.LoweredModule) -> N
 
 def test_a_program_read_back_from_json_runs_the_same(native: lower86.LoweredModule) -> None:
     program = native.program
-    again = Program.from_json(json.loads(json.dumps(program.to_json())), program.constants)
+    again = program_from_json(json.loads(json.dumps(program.to_json())), program.constants)
     assert again == program
     x = np.random.default_rng(1).standard_normal((2, 20, 48), np.float32)
     results = [run(Executable(p, lower86.Target.host()), [x], 2)[0] for p in (program, again)]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 import lower86
-from lower86.program.program import Program
+from lower86.program.decode import program_from_json
 from tests.models.checks import agree, lower_anyhow, near
 
 Function = Callable[[Tensor, Tensor], Tensor]
@@ -86,7 +86,7 @@ def test_sizes_that_fit_each_other_and_sizes_that_do_not(name: str) -> None:
             lowered(*inputs(sizes))
         assert re.search(r"test_checks\.py:\d+: .+, with x\.shape\[0\] = \d+, y\.shape\[0\] = \d+", caught.value.where)
     program = lowered.program
-    assert Program.from_json(program.to_json(), program.constants) == program
+    assert program_from_json(program.to_json(), program.constants) == program
 
 
 def test_sizes_of_zero_and_one_need_no_checks() -> None:

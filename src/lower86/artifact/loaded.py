@@ -64,7 +64,9 @@ class LoadedProgram:
         self._executable.program = dataclasses.replace(program, constants=())
         self._saved = dataclasses.replace(saved, program=self._executable.program)
         self._interface = saved.interface
-        self._binding = Binding(self._executable.program, [one.name for one in saved.interface.inputs])
+        self._binding = Binding(
+            self._executable.program, [one.name for one in saved.interface.inputs], self._executable.admit
+        )
         self._literals = [None if one.dtype else Literal(one.literal) for one in saved.interface.outputs]
         self._made = [one.dtype for one in saved.interface.outputs if one.dtype]
         self._state = [_aligned_copy(array) for array in saved.state]

@@ -16,9 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ArtifactError
+from ..program.decode import program_from_json
 from ..program.dtypes import DTYPES
 from ..program.interface import Interface
 from ..program.program import Program, Value
+from ..program.validate import validate
 from ..report.explanation import Explanation
 from .explanation import explanation_from_json, explanation_to_json
 from .fields import Field
@@ -110,13 +112,11 @@ def from_contents(contents: Contents, name: str) -> Saved:
 def decoded(data: Any, constants: Sequence[npt.NDArray[Any]], name: str) -> Program:
     """The program that JSON and constants describe."""
     try:
-        program = Program.from_json(data, constants)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as problem:
-        raise ArtifactError(f"the program cannot be read: {problem!r:.200}", where=name, fix=_AGAIN) from problem
-    if len(program.packings) != len(constants):
-        raise ArtifactError(
-            f"it has {len(constants)} constants, its program {len(program.packings)}", where=name, fix=_AGAIN
-        )
+        program = program_from_json(data, constants)
+        validate(program)
+    except ArtifactError as problem:
+        where = f"{name}, program: {problem.where}"
+        raise ArtifactError(problem.what, where=where, fix=problem.fix or _AGAIN) from problem
     return program
 
 

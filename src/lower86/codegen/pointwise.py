@@ -12,7 +12,7 @@ from ..program.body import Body, Node, Store
 from ..program.dtypes import DTYPES
 from ..program.kernels import Pointwise
 from ..program.sizes import Size, SizeExpr
-from .builder import ELEMENT, LANES, Value, is_vector
+from .builder import ELEMENT, I1, LANES, Value, is_vector
 from .frame import Frame
 from .operations import OPERATIONS
 from .storage import from_memory, memory_type, to_memory
@@ -37,8 +37,17 @@ class BodyEmitter:
 
     def node(self, position: int) -> Value:
         """The value of a node: a scalar if all lanes agree, else a vector."""
-        if position not in self._done:
-            self._done[position] = self._emit(self.body.nodes[position])
+        # Operands first, in order, without recursion: a body may be a chain of thousands.
+        waiting = [position]
+        while waiting:
+            latest = waiting[-1]
+            missing = [a for a in self.body.nodes[latest].args if a not in self._done]
+            if latest not in self._done and missing:
+                waiting += reversed(missing)
+                continue
+            if latest not in self._done:
+                self._done[latest] = self._emit(self.body.nodes[latest])
+            waiting.pop()
         return self._done[position]
 
     def stores(self, dims: int | None = None) -> None:
@@ -179,40 +188,58 @@ class BodyEmitter:
         offset, _ = self._offset(store.strides, DTYPES[self.body.nodes[store.node].dtype].size)
         return self.code.at(self.frame.slots[store.slot], offset)
 
-    def _computed_place(self, store: Store) -> Value | None:
-        """Bytes that the store's computed indices add, for all lanes or for each."""
-        total: Value | None = None
-        for node, stride in store.places:
+    def _computed_place(self, store: Store) -> tuple[Value, Value]:
+        """Bytes that the store's computed indices add, and whether they are in range: for all lanes, or for each."""
+        total: Value = self.code.i64(0)
+        inside: Value = self.code.constant(I1, 1)
+        size = DTYPES[self.body.nodes[store.node].dtype].size
+        for node, stride, bound in store.places:
             index = self.node(node)
-            scale = self.code.i64(
-                self.code.mul(self.frame.size(stride), DTYPES[self.body.nodes[store.node].dtype].size)
+            scale = self.code.i64(self.code.mul(self.frame.size(stride), size))
+            limit = self.code.i64(self.frame.size(bound))
+            if is_vector(index) or is_vector(total):
+                index, scale, limit, total, inside = map(self.code.splat, (index, scale, limit, total, inside))
+            total = self.code.b.add(total, self.code.b.mul(index, scale))
+            # A bound below 0 is one that no index is below, and not the largest number there is.
+            zero = self.code.constant(index.type, 0)
+            here = self.code.b.and_(
+                self.code.b.icmp_signed(">=", index, zero), self.code.b.icmp_signed("<", index, limit)
             )
-            far = self.code.b.mul(index, self.code.splat(scale) if is_vector(index) else scale)
-            if total is not None and (is_vector(far) or is_vector(total)):
-                far, total = self.code.splat(far), self.code.splat(total)
-            total = far if total is None else self.code.b.add(total, far)
-        return total
+            inside = self.code.b.and_(inside, here)
+        return total, inside
 
     def store(self, store: Store) -> None:
         """Emits one of the body's stores."""
-        code, strides, dtype = self.code, store.strides, self.body.nodes[store.node].dtype
-        value, pointer = to_memory(code, dtype, self.node(store.node)), self.place(store)
-        apart = self._computed_place(store)
-        if apart is not None and not is_vector(apart):
-            pointer, apart = code.at(pointer, apart), None
-        _, step = self._offset(strides, DTYPES[dtype].size)
+        dtype = self.body.nodes[store.node].dtype
+        value, pointer = to_memory(self.code, dtype, self.node(store.node)), self.place(store)
+        if not store.places:
+            self._write(store, value, pointer, None, self.point.mask)
+            return
+        apart, inside = self._computed_place(store)
+        if is_vector(apart):
+            mask = inside if self.point.mask is None else self.code.b.and_(inside, self.point.mask)
+            self._write(store, value, pointer, apart, mask)
+        else:
+            with self.code.when(inside):
+                self._write(store, value, self.code.at(pointer, apart), None, self.point.mask)
+
+    def _write(self, store: Store, value: Value, pointer: Value, apart: Value | None, mask: Value | None) -> None:
+        """Writes the lanes of `mask` from `pointer` on, or with `apart` that many bytes further each."""
+        code, strides, size = self.code, store.strides, DTYPES[self.body.nodes[store.node].dtype].size
+        _, step = self._offset(strides, size)
         if self.point.lane is None or self.point.lane >= len(strides):
-            code.store(value, pointer)
+            # All lanes have one place: the first one's value goes there, and not a vector beyond it.
+            code.store(code.b.extract_element(value, code.i32(0)) if is_vector(value) else value, pointer)
             return
         value = code.splat(value)
         if apart is not None:
-            code.scatter(value, pointer, code.b.add(apart, self._lanes_at(step)), self.point.mask)
-        elif isinstance(step, int) and step == DTYPES[dtype].size:
-            code.masked_store(value, pointer, self.point.mask)
-        elif isinstance(step, int) and self.point.mask is None and DTYPES[dtype].size < 4:
+            code.scatter(value, pointer, code.b.add(apart, self._lanes_at(step)), mask)
+        elif isinstance(step, int) and step == size:
+            code.masked_store(value, pointer, mask)
+        elif isinstance(step, int) and mask is None and size < 4:
             code.spread(value, pointer, step)
         else:
-            code.scatter(value, pointer, self._lanes_at(step), self.point.mask)
+            code.scatter(value, pointer, self._lanes_at(step), mask)
 
 
 _LEAVES: Mapping[str, Callable[[BodyEmitter, Node], Value]] = {

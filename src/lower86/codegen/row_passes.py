@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..program.body import Body, Node
-from ..program.dtypes import DTYPES
+from ..program.dtypes import DTYPES, computed
 from ..program.kernels import ROW_BYTES, Rows
 from ..program.sizes import ceil_div, product
 from .builder import LANES
@@ -80,7 +80,7 @@ def row_elements(kernel: Rows) -> int:
 
 def _row_bytes(kernel: Rows, node: Node) -> int:
     """Bytes of a row of the node's elements; more than there is room for where it cannot be written down."""
-    dtype = DTYPES[node.dtype]
+    dtype = DTYPES[computed(node.dtype)]
     count = row_elements(kernel) if dtype.kind == "float" else 0
     return count * dtype.size or ROW_BYTES + 1
 

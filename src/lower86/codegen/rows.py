@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from ..program.dtypes import DTYPES
+from ..program.dtypes import DTYPES, computed
 from ..program.kernels import Reduction, Rows
 from ..program.sizes import ceil_div, product
 from .builder import ELEMENT, LANES, Code, Value, vector
@@ -206,7 +206,7 @@ class _Row:
             elements = code.mul(code.add(code.mul(flat, self.frame.size(last)), lane), LANES)
         else:
             elements = code.add(code.mul(flat, self.frame.size(ceil_div(last, LANES) * LANES)), lane)
-        size = DTYPES[self.kernel.body.nodes[position].dtype].size
+        size = DTYPES[computed(self.kernel.body.nodes[position].dtype)].size  # as registers hold them
         return code.at(self._written[position], code.mul(elements, size))
 
     def _load(self, position: int, inner: Sequence[Value | int]) -> Value:

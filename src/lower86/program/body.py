@@ -64,17 +64,21 @@ class Node:
         return constant
 
 
+Place = tuple[int, Size, Size]
+"""A node that is an index, its stride, and the bound below which it is."""
+
+
 @dataclass(frozen=True)
 class Store:
-    """Writes `node` to buffer `slot` at Σ index·stride, plus Σ node·stride over `places`.
+    """Writes `node` to buffer `slot` at Σ index·stride, plus Σ node·stride over `places`: (node, stride, bound) each.
 
-    Their nodes are indices that are known to be in range; only `Pointwise` kernels have any.
+    Nothing is written where one of their nodes, i64, is outside [0, bound). Only `Pointwise` kernels have any.
     """
 
     slot: int
     strides: tuple[Size, ...]
     node: int
-    places: tuple[tuple[int, Size], ...] = ()
+    places: tuple[Place, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,7 @@ class BodyBuilder:
             self.nodes.append(node)
         return self._known[key]
 
-    def store(self, slot: int, strides: tuple[Size, ...], node: int, places: tuple[tuple[int, Size], ...] = ()) -> None:
+    def store(self, slot: int, strides: tuple[Size, ...], node: int, places: tuple[Place, ...] = ()) -> None:
         """Adds a store of `node`."""
         self.stores.append(Store(slot, strides, node, places))
 

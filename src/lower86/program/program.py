@@ -1,20 +1,20 @@
 """A whole lowered model as data: values and where they live, kernels, steps in order.
 
-A `Program` holds no pointers, no code and nothing of torch. `to_json` and `from_json` are exact inverses.
+A `Program` holds no pointers, no code and nothing of torch. `to_json` and `decode.program_from_json` are exact
+inverses.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from . import body, kernels, sizes
+from . import sizes
 from .kernels import Kernel
 from .sizes import Size
 
@@ -142,24 +142,6 @@ class Program:
         fields = {f.name: _encode(getattr(self, f.name)) for f in dataclasses.fields(self) if f.name != "constants"}
         return {"version": VERSION, **fields}
 
-    @staticmethod
-    def from_json(data: Mapping[str, Any], constants: Sequence[npt.NDArray[Any]]) -> Program:
-        """The program that `to_json` gave, with the constants it had."""
-        if data.get("version") != VERSION:
-            raise ValueError(f"program version {data.get('version')}, this lower86 reads {VERSION}")
-        fields = {name: _decode(value) for name, value in data.items() if name != "version"}
-        return Program(constants=tuple(constants), **fields)
-
-
-_CLASSES: Mapping[str, type[Any]] = {
-    c.__name__: c
-    for c in (
-        Dim, Check, Value, Step, Loop, Foreign, State, Packing, body.Node, body.Store, body.Body,
-        kernels.Reduction, kernels.Left, kernels.Right, kernels.Band, kernels.RowSums, kernels.IntegerProducts,
-        *kernels.KINDS,
-    )
-}  # fmt: skip
-
 
 def _encode(value: Any) -> Any:
     if isinstance(value, sizes.SizeExpr):
@@ -172,19 +154,6 @@ def _encode(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return {"float": str(value)}  # JSON has no infinity
     return value
-
-
-def _decode(data: Any) -> Any:
-    if isinstance(data, list):
-        return tuple(_decode(item) for item in data)
-    if isinstance(data, dict):
-        ((name, content),) = data.items()
-        if name == "size":
-            return sizes.from_json(content)
-        if name == "float":
-            return float(content)
-        return _CLASSES[name](*(_decode(item) for item in content))
-    return data
 
 
 def native_steps(program: Program) -> list[Step]:

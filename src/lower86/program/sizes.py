@@ -33,7 +33,7 @@ class SizeExpr:
     terms: tuple[tuple[Monomial, int], ...]
 
     def __add__(self, other: Size) -> Size:
-        return _canonical([*self.terms, *_terms(other)])
+        return canonical([*self.terms, *_terms(other)])
 
     def __sub__(self, other: Size) -> Size:
         return self + (other * -1)
@@ -42,7 +42,7 @@ class SizeExpr:
         return (self * -1) + other
 
     def __mul__(self, other: Size) -> Size:
-        return _canonical([((*m, *n), a * b) for m, a in self.terms for n, b in _terms(other)])
+        return canonical([((*m, *n), a * b) for m, a in self.terms for n, b in _terms(other)])
 
     def __floordiv__(self, other: Size) -> Size:
         if other == 1:
@@ -50,7 +50,7 @@ class SizeExpr:
         if self == other:
             return 1
         if isinstance(other, int) and all(c % other == 0 for _, c in self.terms):
-            return _canonical([(m, c // other) for m, c in self.terms])
+            return canonical([(m, c // other) for m, c in self.terms])
         quotient = _divide_monomial(self, other)
         return dim_atom(FloorDiv(self, other)) if quotient is None else quotient
 
@@ -80,7 +80,8 @@ def _terms(size: Size) -> Iterable[tuple[Monomial, int]]:
     return size.terms if isinstance(size, SizeExpr) else [((), size)]
 
 
-def _canonical(terms: Iterable[tuple[Monomial, int]]) -> Size:
+def canonical(terms: Iterable[tuple[Monomial, int]]) -> Size:
+    """The sum of the terms, each a product and what it is multiplied by, in the one form that it has."""
     total: dict[Monomial, int] = {}
     for monomial, coefficient in terms:
         key = tuple(sorted(monomial, key=repr))
@@ -109,7 +110,7 @@ def _divide_monomial(size: SizeExpr, by: Size) -> Size | None:
         if c % coefficient:
             return None
         quotient.append((tuple(left), c // coefficient))
-    return _canonical(quotient)
+    return canonical(quotient)
 
 
 def product(sizes: Iterable[Size]) -> Size:
@@ -182,7 +183,7 @@ def rename(size: Size, to: Mapping[str, str]) -> Size:
             return to.get(a, a)
         return FloorDiv(rename(a.numerator, to), rename(a.denominator, to))
 
-    return _canonical([(tuple(atom(a) for a in m), c) for m, c in size.terms])
+    return canonical([(tuple(atom(a) for a in m), c) for m, c in size.terms])
 
 
 def to_json(size: Size) -> Any:
@@ -195,14 +196,12 @@ def to_json(size: Size) -> Any:
     ]
 
 
-def from_json(data: Any) -> Size:
-    """Inverse of `to_json`."""
-    if isinstance(data, int):
-        return data
-
-    def atom(a: Any) -> Atom:
-        if isinstance(a, str):
-            return a
-        return FloorDiv(from_json(a[0]), from_json(a[1]))
-
-    return _canonical([(tuple(atom(a) for a in atoms), c) for c, atoms in data])
+def size_parts(size: Size) -> int:
+    """Terms and factors, those of floor divisions included."""
+    count = 0
+    for monomial, _ in _terms(size):
+        count += 1 + len(monomial)
+        for a in monomial:
+            if not isinstance(a, str):
+                count += size_parts(a.numerator) + size_parts(a.denominator)
+    return count

@@ -22,8 +22,11 @@ from ..codegen.names import kernel_name
 from ..codegen.target import Target
 from ..errors import InputError
 from ..program.layout import layout_of
+from ..program.limits import Limits
 from ..program.program import Check, Foreign, Loop, Program, Step
-from ..program.sizes import evaluate, rename
+from ..program.sizes import Size, evaluate, rename
+from ..program.validate import validate
+from .bounds import Bounds
 from .code_cache import objects_for
 from .packing import Allocate, aligned, packed
 from .threads import default_threads, pool, thread_count
@@ -65,6 +68,9 @@ class _Instance:
 class Executable:
     """Compiles on construction. `run` may be called from several threads at once.
 
+    The program may come from anywhere: what makes no sense, or does not stay within its buffers, is an ArtifactError
+    before it is compiled or run; what takes more than `limits`, an InputError.
+
     `num_threads` is what its calls run on; None leaves that to `default_threads`. Without `disk`, no machine code is
     read from the cache's folder or written there. With `owned`, nobody else writes to the program's constants: those
     that need no packing stay where they lie. `allocate` gives the memory of all others, and of arenas. Raises
@@ -78,6 +84,7 @@ class Executable:
     disk: bool = True
     owned: bool = False
     allocate: Allocate = aligned
+    limits: Limits = field(default_factory=Limits.of_machine)
     # By dims: what calls left there for the next ones. Only single operations, which are atomic, and no lock, which a
     # forked child would find held for ever.
     _free: dict[tuple[int, ...], list[_Instance]] = field(default_factory=dict, repr=False)
@@ -86,6 +93,8 @@ class Executable:
         program = self.program
         if self.num_threads is not None:
             self.num_threads = thread_count(self.num_threads, "num_threads")
+        validate(program, len(self.foreign))
+        self._bounds = Bounds(program, self.target, self.limits)
         self._pool = pool(disk=self.disk)
         self._constants = packed(program.constants, program.packings, self.target, self.allocate, owned=self.owned)
         self._code = LoadedCode(objects_for(program.kernels, self.target, disk=self.disk))
@@ -93,7 +102,6 @@ class Executable:
         self._layouts = [layout_of(kernel) for kernel in program.kernels]
         self._segments = self._segmented()
         self._io = [*program.inputs, *program.outputs, *(state.value for state in program.states)]
-        assert len(set(self._io)) == len(self._io), "a value is one input, one output, or one piece of state"
         self._pool.serve(self)
 
     def _segmented(self) -> list[_Segment]:
@@ -111,6 +119,13 @@ class Executable:
     def regions(self) -> int:
         """How many times a call crosses into native code."""
         return sum(segment.foreign is None for segment in self._segments)
+
+    def admit(self, dims: Mapping[str, int]) -> None:
+        """Raises ArtifactError if the program would leave its buffers with these dims, InputError for too large ones.
+
+        A call does this by itself. Whoever makes memory for its outputs does it before.
+        """
+        self._bounds.check(dims)
 
     def run(self, addresses: Sequence[int], dims: Mapping[str, int], threads: int | None = None) -> None:
         """Reads the inputs and writes the outputs at `addresses`: inputs, outputs, then state, each contiguous.
@@ -186,6 +201,7 @@ class Executable:
 
     def _instance(self, dims: dict[str, int]) -> _Instance:
         program = self.program
+        self._bounds.check(dims)
         arena = self.allocate(evaluate(program.arena_bytes, dims))
         bases = np.zeros(len(program.values), np.int64)
         for i, value in enumerate(program.values):
@@ -270,17 +286,24 @@ def _word(dtype: str, value: float) -> int:
     return int(value)
 
 
+def _fits(declared: Sequence[Size], shape: Sequence[int], dims: Mapping[str, int]) -> bool:
+    try:
+        return len(shape) == len(declared) and all(
+            evaluate(size, dims) == given for size, given in zip(declared, shape, strict=True)
+        )
+    except ZeroDivisionError:
+        return False
+
+
 def bind_dims(program: Program, shapes: Sequence[Sequence[int]], names: Sequence[str]) -> dict[str, int]:
     """The dims' values from the inputs' shapes. Raises InputError for a wrong shape, naming the input and the bound."""
     dims: dict[str, int] = {}
     for dim in program.dims:
-        dims[dim.name] = (shapes[dim.input][dim.axis] - dim.offset) // dim.factor
+        shape = shapes[dim.input]
+        dims[dim.name] = (shape[dim.axis] - dim.offset) // dim.factor if dim.axis < len(shape) else -1
     for number, (value, shape) in enumerate(zip(program.inputs, shapes, strict=True)):
         declared = program.values[value].shape
-        fits = len(shape) == len(declared) and all(
-            evaluate(size, dims) == given for size, given in zip(declared, shape, strict=True)
-        )
-        if not fits:
+        if not _fits(declared, shape, dims):
             expected = ", ".join(str(size) for size in declared)
             raise InputError(
                 f"{names[number]} has shape {list(shape)}, the program takes [{expected}]",

@@ -140,9 +140,9 @@ class Emission:
         self.body.store(slot, strides[:dims], self.cast(node, view.dtype))
 
     def scatter(self, view: View, space: Space, node: int, own: Mapping[int, Axis], places: Mapping[int, int]) -> None:
-        """Writes a body node to the view: dim d at own[d], or at the index node places[d], which is in range."""
+        """Writes a body node to the view: dim d at own[d], or at the index node places[d], if that is in range."""
         slot, strides = self.access(view, space, own)
-        computed = tuple((place, view.strides[dim]) for dim, place in places.items())
+        computed = tuple((place, view.strides[dim], view.shape[dim]) for dim, place in places.items())
         self.body.store(slot, strides, self.cast(node, view.dtype), computed)
 
     def read(self, node: Node, space: Space) -> int:

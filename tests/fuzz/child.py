@@ -1,0 +1,231 @@
+"""Runs cases in a process of its own: within guard pages, in bounded time and memory; its death is somebody else's."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import faulthandler
+import gc
+import mmap
+import multiprocessing
+import os
+import signal
+import tempfile
+import time
+import traceback
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lower86.codegen.target import Target
+from lower86.errors import Lower86Error
+from lower86.program.decode import program_from_json
+from lower86.program.dtypes import DTYPES
+from lower86.program.limits import Limits
+from lower86.program.program import Program
+from lower86.program.sizes import evaluate
+from lower86.runtime.executable import Executable, bind_dims
+from tests.fuzz.mutations import Case, Mutator
+
+LIMITS = Limits(memory=64 << 20, seconds=0.2)
+"""What a call may take here: a case has a second."""
+MOST_SECONDS, MOST_BYTES = 1.0, 256 << 20
+PATIENCE = 30.0
+"""Seconds of the clock until a case counts as hanging, on a machine that may be busy."""
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_PAGE = mmap.PAGESIZE
+
+
+class Memory:
+    """Buffers between pages that nobody may touch; each ends, or with `front` begins, at one."""
+
+    def __init__(self, front: bool) -> None:
+        self._front = front
+        self._maps: list[tuple[mmap.mmap, int, int]] = []
+
+    def allocate(self, size: int, alignment: int = 64) -> Any:
+        """`size` bytes; up to 63 beyond them are free where both the beginning and the end are to be aligned."""
+        pages = -(-max(size, 1) // _PAGE)
+        memory = mmap.mmap(-1, (pages + 2) * _PAGE)
+        base = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        for page in (0, pages + 1):
+            _protect(base + page * _PAGE, _PAGE, 0)
+        start = _PAGE if self._front else (pages + 1) * _PAGE - -(-size // alignment) * alignment
+        self._maps.append((memory, base + _PAGE, pages * _PAGE))
+        raw = (ctypes.c_uint8 * max(size, 1)).from_address(base + start)
+        array = np.frombuffer(raw, np.uint8)[:size] if size else np.empty(0, np.uint8)
+        return array if size else _Empty(base + start)
+
+    def protect(self) -> None:
+        """Nothing that has been allocated so far may be written any more."""
+        for _, start, size in self._maps:
+            _protect(start, size, mmap.PROT_READ)
+
+
+class _Empty:
+    """No bytes, somewhere: what stands for an array of none."""
+
+    def __init__(self, address: int) -> None:
+        self.ctypes = self
+        self.data = address
+
+
+def _protect(address: int, size: int, how: int) -> None:
+    assert _LIBC.mprotect(ctypes.c_void_p(address), ctypes.c_size_t(size), how) == 0
+
+
+@dataclass
+class Outcome:
+    """`what` became of a case: refused, failed (an index out of range, too large), ran, or broken, and why."""
+
+    what: str
+    why: str
+    seconds: float = 0.0
+    bytes_: int = 0
+
+
+def run_case(mutator: Mutator, case: Case) -> Outcome:
+    """Decodes, compiles and runs a case here."""
+    data, constants = mutator.apply(case)
+    try:
+        program = program_from_json(data, constants)
+        memory = Memory(front=bool(case.call % 2))
+        executable = Executable(program, Target.host(), limits=LIMITS, allocate=memory.allocate)
+    except Lower86Error as error:
+        return Outcome("refused", f"{error.what} at {error.where}")
+    try:
+        _call(program, executable, memory, case.call)
+    except Lower86Error as error:
+        return Outcome("failed", f"{error.what} at {error.where}")
+    return Outcome("ran", "")
+
+
+def _call(program: Program, executable: Executable, memory: Memory, seed: int) -> None:
+    memory.protect()  # of its constants
+    rng = np.random.default_rng(seed)
+    dims = {dim.name: max(dim.low, int(rng.integers(0, 9))) for dim in program.dims}
+    with contextlib.suppress(ZeroDivisionError):
+        shapes = [[evaluate(size, dims) for size in program.values[v].shape] for v in program.inputs]
+        dims = bind_dims(program, shapes, [f"input{i}" for i in range(len(shapes))])
+    executable.admit(dims)
+    addresses = []
+    for number in program.inputs:
+        value = program.values[number]
+        size = int(np.prod([evaluate(s, dims) for s in value.shape], dtype=object)) * DTYPES[value.dtype].size
+        if size > LIMITS.memory:
+            return  # inputs are the caller's: nobody passes so much
+        buffer = memory.allocate(size, 1)
+        if size:
+            kind, count = DTYPES[value.dtype].numpy, size // DTYPES[value.dtype].size
+            numbers = rng.standard_normal(count) if kind.kind == "f" else rng.integers(0, 5, count)
+            buffer[:] = np.ascontiguousarray(numbers.astype(kind)).view(np.uint8)
+            if seed % 5 == 0:
+                buffer[rng.integers(0, size, 3)] = 255
+        addresses.append(buffer.ctypes.data)
+    memory.protect()
+    for number in [*program.outputs, *(state.value for state in program.states)]:
+        value = program.values[number]
+        size = int(np.prod([evaluate(s, dims) for s in value.shape], dtype=object)) * DTYPES[value.dtype].size
+        addresses.append(memory.allocate(size, 1).ctypes.data)
+    for threads in (1, 2)[: 1 + (seed % 3 == 0)]:
+        executable.run(addresses, dims, threads)
+
+
+def _resident(field: str) -> int:
+    with open("/proc/self/status", encoding="ascii") as file:
+        for line in file:
+            if line.startswith(field):
+                return int(line.split()[1]) << 10
+    return 0
+
+
+def measured(mutator: Mutator, case: Case) -> Outcome:
+    """As `run_case`, with the seconds and the memory it took; any other exception is a broken case."""
+    with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
+        file.write("5")  # the peak counts from here
+    before, start = _resident("VmRSS"), time.process_time()
+    try:
+        outcome = run_case(mutator, case)
+    except Exception:
+        outcome = Outcome("broken", traceback.format_exc())
+    outcome.seconds, outcome.bytes_ = time.process_time() - start, _resident("VmHWM") - before
+    if outcome.seconds > MOST_SECONDS or outcome.bytes_ > MOST_BYTES:
+        took = f"{outcome.seconds:.2f} s, {outcome.bytes_ >> 20} MiB"
+        outcome = Outcome("broken", f"{took}: {outcome.what} {outcome.why}", outcome.seconds, outcome.bytes_)
+    return outcome
+
+
+class Child:
+    """A process that runs cases, and another one when that has died."""
+
+    def __init__(self, mutator: Mutator) -> None:
+        self._mutator = mutator
+        self._process: Any = None
+
+    def run(self, case: Case) -> Outcome:
+        """What became of the case; a process that dies or hangs is a broken one."""
+        if self._process is None:
+            self._start()
+        before = int(self._stat()[11])
+        self._pipe.send(case)
+        try:
+            for _ in range(20):
+                if self._pipe.poll(PATIENCE):
+                    outcome: Outcome = self._pipe.recv()
+                    return outcome
+                if self._stat()[0] != "R" or int(self._stat()[11]) - before > PATIENCE * 50:
+                    break  # it waits for something, or works on; else others have the CPUs
+            why = f"hangs for {PATIENCE} s\n{self._whereabouts()}"
+        except (EOFError, ConnectionError):
+            self._process.join()
+            why = f"dies with exit code {self._process.exitcode}"
+        self.stop()
+        return Outcome("broken", why)
+
+    def _stat(self) -> list[str]:
+        """The child's state, and more: see proc(5)."""
+        with open(f"/proc/{self._process.pid}/stat", encoding="ascii") as file:
+            return file.read().rpartition(")")[2].split()
+
+    def _whereabouts(self) -> str:
+        """What the child is doing: its state, the CPU time it has had, and where its threads are."""
+        os.kill(self._process.pid, signal.SIGUSR1)
+        time.sleep(0.5)
+        fields = self._stat()
+        self._trace.seek(0)
+        return f"state {fields[0]}, {fields[11]} + {fields[12]} ticks\n{self._trace.read()}"
+
+    def _start(self) -> None:
+        self._trace = tempfile.TemporaryFile("w+")  # noqa: SIM115 -- it lives as long as the process
+        context = multiprocessing.get_context("fork")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(self._mutator, theirs, self._trace), daemon=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # Python's, about forking with threads
+            self._process.start()
+        theirs.close()
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+            self._process.close()
+            self._pipe.close()
+            self._trace.close()
+            self._process = None
+
+
+def _serve(mutator: Mutator, pipe: Any, trace: Any) -> None:
+    faulthandler.disable()
+    faulthandler.register(signal.SIGUSR1, file=trace)
+    quiet = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(quiet, 2)  # what LLVM says before it ends the process
+    gc.freeze()
+    for number in range(1 << 40):
+        case = pipe.recv()
+        pipe.send(measured(mutator, case))
+        if number % 64 == 0:
+            gc.collect()
