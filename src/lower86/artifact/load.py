@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 
 from ..codegen.target import Target, resolve_target
+from ..runtime.host import known_host
 from .format import Contents, read
 from .loaded import LoadedProgram
 from .saved import Saved, from_contents
@@ -34,7 +36,7 @@ def load(
         TargetError: the CPU lacks the instructions.
         InputError: `num_threads` is no number of threads.
     """
-    chosen = resolve_target(target)
+    chosen = resolve_target(target, partial(known_host, disk=cache))
     _, saved = opened(path)
     return LoadedProgram(saved, chosen, num_threads, cache)
 

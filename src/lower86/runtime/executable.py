@@ -17,7 +17,6 @@ from itertools import accumulate, pairwise
 import numpy as np
 import numpy.typing as npt
 
-from ..codegen.llvm import LoadedCode
 from ..codegen.names import kernel_name
 from ..codegen.target import Target
 from ..errors import InputError
@@ -25,6 +24,7 @@ from ..program.layout import layout_of
 from ..program.program import Check, Foreign, Loop, Program, Step
 from ..program.sizes import evaluate, rename
 from .code_cache import objects_for
+from .machine_code import MachineCode
 from .packing import Allocate, aligned, packed
 from .threads import default_threads, pool, thread_count
 
@@ -88,7 +88,7 @@ class Executable:
             self.num_threads = thread_count(self.num_threads, "num_threads")
         self._pool = pool(disk=self.disk)
         self._constants = packed(program.constants, program.packings, self.target, self.allocate, owned=self.owned)
-        self._code = LoadedCode(objects_for(program.kernels, self.target, disk=self.disk))
+        self._code = MachineCode(objects_for(program.kernels, self.target, disk=self.disk))
         self._addresses = [self._code.address(kernel_name(kernel)) for kernel in program.kernels]
         self._layouts = [layout_of(kernel) for kernel in program.kernels]
         self._segments = self._segmented()
