@@ -7,7 +7,7 @@ from functools import partial
 
 from ..codegen.target import Target, resolve_target
 from ..runtime.host import known_host
-from .format import Contents, read
+from .format import Contents, reading
 from .loaded import LoadedProgram
 from .saved import Saved, from_contents
 
@@ -43,5 +43,6 @@ def load(
 
 def opened(path: str | os.PathLike[str]) -> tuple[Contents, Saved]:
     """What a file holds and what it means, checked but not compiled."""
-    contents = read(path)
-    return contents, from_contents(contents, os.fspath(path))
+    with reading(path) as contents:
+        saved = from_contents(contents, os.fspath(path))
+    return contents, saved

@@ -66,9 +66,9 @@ class Executable:
     """Compiles on construction. `run` may be called from several threads at once.
 
     `num_threads` is what its calls run on; None leaves that to `default_threads`. Without `disk`, no machine code is
-    read from the cache's folder or written there. With `owned`, nobody else writes to the program's constants: those
-    that need no packing stay where they lie. `allocate` gives the memory of all others, and of arenas. Raises
-    InputError for what is no number of threads.
+    read from the cache's folder or written there. With `owned`, the program's constants are given up: those that need
+    no packing stay where they lie, of all others the elements are undefined afterwards. `allocate` gives the memory of
+    what is packed, and of arenas. Raises InputError for what is no number of threads.
     """
 
     program: Program
