@@ -130,6 +130,7 @@ def start(peer: str, folder: Path) -> dict[str, float]:
     """One fresh process: seconds of each part, and MB."""
     script = _BEFORE + PEERS[peer][1] + _AFTER
     environment = {**os.environ, "LOWER86_CACHE_DIR": str(folder / "lower86")}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # installed libraries have their bytecode, as pip leaves them
     done = subprocess.run(
         [sys.executable, "-c", script, str(folder)], env=environment, capture_output=True, text=True, check=False
     )

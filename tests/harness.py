@@ -16,7 +16,6 @@ import numpy as np
 from hypothesis import settings
 
 from lower86.codegen.compile import compile_kernel
-from lower86.codegen.llvm import LoadedCode
 from lower86.codegen.names import kernel_name
 from lower86.codegen.target import Target
 from lower86.program.access import Reading, accesses
@@ -24,12 +23,13 @@ from lower86.program.kernels import Kernel
 from lower86.program.layout import layout_of
 from lower86.program.sizes import evaluate
 from lower86.program.validate_kernels import check_kernel
+from lower86.runtime.machine_code import MachineCode
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _PAGE = mmap.PAGESIZE
-_LOADED: dict[tuple[str, Target], LoadedCode] = {}
+_LOADED: dict[tuple[str, Target], MachineCode] = {}
 
 TARGET = Target.host(level=os.environ.get("LOWER86_TEST_LEVEL"))
 """What kernels are compiled for unless a test says otherwise."""
@@ -94,7 +94,8 @@ def run_kernel(
     layout, dims, target = layout_of(kernel), dims or {}, target or TARGET
     name = kernel_name(kernel)
     if (name, target) not in _LOADED:
-        _LOADED[name, target] = LoadedCode([compile_kernel(kernel, target)])
+        _LOADED[name, target] = MachineCode([compile_kernel(kernel, target)])
+        assert not _LOADED[name, target].is_llvms, "its object has what our own loader does not know"
     function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(_LOADED[name, target].address(name))
     check_kernel(kernel, name)
     reading = Reading(target.word, target.wide)

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from lower86.artifact import seal
-from lower86.artifact.format import MOST_HEADER_BYTES, Stored, read, write
+from lower86.artifact.format import MOST_HEADER_BYTES, Stored, read, reading, write
 from lower86.errors import ArtifactError
 from lower86.program.dtypes import DTYPES
 from tests.harness import examples
@@ -82,6 +82,17 @@ def test_every_byte_counts(tmp_path: Path) -> None:
             read(put(tmp_path, good[:length]))
     with pytest.raises(ArtifactError, match="goes on after its last tensor"):
         read(put(tmp_path, good + b"\0"))
+
+
+def test_a_wrong_hash_is_what_is_said_whatever_else_goes_wrong(tmp_path: Path) -> None:
+    good = written()
+    path = put(tmp_path, good[:-1] + bytes([good[-1] ^ 1]))
+    with pytest.raises(ArtifactError, match="hash does not match"), reading(path) as contents:
+        assert contents.tensors
+    with pytest.raises(ArtifactError, match="hash does not match"), reading(path):
+        raise KeyError("what the damage led to")
+    with pytest.raises(KeyError), reading(put(tmp_path, good)):
+        raise KeyError
 
 
 HEADER: dict[str, Any] = {

@@ -60,19 +60,46 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name.split(".")[0]: folder / name for name in names}
 
 
-def run(python: str, files: dict[str, Path], out: Path, **environment: str) -> list[str]:
+def run(
+    python: str, files: dict[str, Path], out: Path, code: str = CODE, same: bool = True, **environment: str
+) -> list[str]:
     given = [str(files[name]) for name in ("model", "ids", "mask")]
     done = subprocess.run(
-        [python, "-W", "error", "-c", CODE, *given, str(out)],
+        [python, "-W", "error", "-c", code, *given, str(out)],
         capture_output=True, text=True, check=False, env={**os.environ, **environment},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert np.load(out).tobytes() == np.load(files["expected"]).tobytes()
+    if same:
+        assert np.load(out).tobytes() == np.load(files["expected"]).tobytes()
     return done.stdout.splitlines()
 
 
 def test_a_process_that_loads_a_program_imports_no_torch(files: dict[str, Path], tmp_path: Path) -> None:
     assert run(sys.executable, files, tmp_path / "out.npy") == ["1.0 True", "[]"]
+
+
+WARM = """
+import sys, numpy, lower86
+path, ids, mask, out = sys.argv[1:]
+program = lower86.load(path)
+numpy.save(out, program(numpy.load(ids), mask=numpy.load(mask)))
+print([name for name in ("llvmlite", "platformdirs", "lower86.codegen.builder") if name in sys.modules])
+print(program.target)
+"""
+
+
+def test_a_process_that_finds_all_code_in_the_cache_imports_no_llvm(files: dict[str, Path], tmp_path: Path) -> None:
+    cache = {"LOWER86_CACHE_DIR": str(tmp_path / "cache")}
+    cold, target = run(sys.executable, files, tmp_path / "cold.npy", WARM, **cache)
+    assert cold == "['llvmlite', 'lower86.codegen.builder']"
+    assert run(sys.executable, files, tmp_path / "warm.npy", WARM, **cache) == ["[]", target]
+    assert (tmp_path / "cold.npy").read_bytes() == (tmp_path / "warm.npy").read_bytes()
+    assert target == str(lower86.Target.host())
+    narrow = cache | {"LOWER86_TARGET": "avx2"}
+    for imported in (cold, "[]"):
+        said, target = run(sys.executable, files, tmp_path / "narrow.npy", WARM, same=False, **narrow)
+        assert said == imported
+        assert target == str(lower86.Target.host(level="avx2"))
 
 
 def needed(name: str, found: set[str]) -> set[str]:

@@ -31,6 +31,7 @@ import numpy.typing as npt
 from ..errors import ArtifactError
 from ..program.dtypes import DTYPES
 from ..runtime.packing import ALIGNMENT, aligned
+from .hashing import Hashing
 from .strict_json import parse
 
 MOST_HEADER_BYTES = 8 << 20
@@ -114,10 +115,30 @@ def write(file: BinaryIO, metadata: Mapping[str, str], tensors: Mapping[str, Sto
 
 def read(path: str | os.PathLike[str]) -> Contents:
     """What a file holds, the container checked. Raises ArtifactError, which says what is wrong, and where."""
+    with reading(path) as contents:
+        return contents
+
+
+@contextmanager
+def reading(path: str | os.PathLike[str]) -> Iterator[Contents]:
+    """As `read`, but its hash is computed beside what is done within, and checked at the end.
+
+    Nothing that is made of the contents may be used or changed before. If the hash is wrong, that is what is said,
+    whatever else went wrong.
+    """
     name = os.fspath(path)
+    contents, hashing = _taken(name)
     try:
-        with _opened(name) as (file, size):
-            return _read(file, size, name)
+        yield contents
+    finally:
+        if hashing.digest() != contents.digest:
+            raise _damaged("its hash does not match what it holds", f"{name}, {METADATA}.{HASH}") from None
+
+
+def _taken(name: str) -> tuple[Contents, Hashing]:
+    try:
+        with _opened(name) as (file, size), Hashing() as hashing:
+            return _read(file, size, name, hashing), hashing
     except OSError as problem:
         raise ArtifactError(
             f"{name} cannot be read: {problem.strerror or problem}",
@@ -140,7 +161,7 @@ def _opened(name: str) -> Iterator[tuple[BinaryIO, int]]:
         yield file, status.st_size
 
 
-def _read(file: Any, size: int, name: str) -> Contents:
+def _read(file: Any, size: int, name: str, hashing: Hashing) -> Contents:
     prefix = _exactly(file, bytearray(min(_PREFIX, size)), name)
     length = int.from_bytes(prefix, "little")
     if size < _PREFIX + 2 or length > size - _PREFIX or length < 2:
@@ -159,7 +180,7 @@ def _read(file: Any, size: int, name: str) -> Contents:
     _check_places(described, rest, name)
     if rest > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
         raise _damaged(f"its tensors take {rest} bytes, more than this machine's memory", name)
-    digest = hashlib.sha256(prefix + header.replace(metadata[HASH].encode(), _UNHASHED.encode(), 1))
+    hashing.add(bytes(prefix) + header.replace(metadata[HASH].encode(), _UNHASHED.encode(), 1))
     tensors = {}
     # Read in the order of the file, whatever order the header has. What is large has memory of its own, because it is
     # given back once it is packed.
@@ -171,12 +192,10 @@ def _read(file: Any, size: int, name: str) -> Contents:
         else:
             place = aligned(one.size)
         _exactly(file, place, name)
-        digest.update(place.data)
+        hashing.add(place.data)
         if one.dtype == "bool" and one.size and place.max() > 1:
             raise _damaged("a bool that is neither 0 nor 1", f"{name}, tensor {one.name!r}")
         tensors[one.name] = Stored(one.dtype, place.view(_NUMPY[CODES[one.dtype]]).reshape(one.shape))
-    if digest.hexdigest() != metadata[HASH]:
-        raise _damaged("its hash does not match what it holds", f"{name}, {METADATA}.{HASH}")
     return Contents(metadata, {one.name: tensors[one.name] for one in described}, size, metadata[HASH])
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 
 from ..codegen.target import Target, resolve_target
-from .format import Contents, read
+from ..runtime.host import known_host
+from .format import Contents, reading
 from .loaded import LoadedProgram
 from .saved import Saved, from_contents
 
@@ -34,12 +36,13 @@ def load(
         TargetError: the CPU lacks the instructions.
         InputError: `num_threads` is no number of threads.
     """
-    chosen = resolve_target(target)
+    chosen = resolve_target(target, partial(known_host, disk=cache))
     _, saved = opened(path)
     return LoadedProgram(saved, chosen, num_threads, cache)
 
 
 def opened(path: str | os.PathLike[str]) -> tuple[Contents, Saved]:
     """What a file holds and what it means, checked but not compiled."""
-    contents = read(path)
-    return contents, from_contents(contents, os.fspath(path))
+    with reading(path) as contents:
+        saved = from_contents(contents, os.fspath(path))
+    return contents, saved

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ..errors import TargetError
-from .llvm import host_cpu_name, host_features
 
 _AVX2 = ("avx2", "fma", "f16c", "bmi2")
 _AVX512 = ("avx512f", "avx512bw", "avx512dq", "avx512vl")
@@ -22,6 +21,33 @@ LEVELS: Mapping[str, tuple[str, ...]] = {
 
 VARIABLE = "LOWER86_TARGET"
 """The environment variable that forces a level where none is asked for."""
+
+
+def host_features() -> Mapping[str, bool]:
+    """LLVM's feature names and whether this CPU (and operating system) has them."""
+    from . import llvm  # which takes as long to import as all else that a load needs
+
+    return llvm.host_features()
+
+
+def host_cpu_name() -> str:
+    """LLVM's name of this CPU, such as `znver4`."""
+    from . import llvm
+
+    return llvm.host_cpu_name()
+
+
+@dataclass(frozen=True)
+class Host:
+    """What LLVM says of this CPU: its name, and its features and whether it has them."""
+
+    cpu: str
+    features: Mapping[str, bool]
+
+    @classmethod
+    def found(cls) -> Host:
+        """As LLVM says now."""
+        return cls(host_cpu_name(), host_features())
 
 
 @dataclass(frozen=True)
@@ -48,12 +74,15 @@ class Target:
         return self.level == "avx512_vnni" and "+avx512bf16" in self.features.split(",")
 
     @classmethod
-    def host(cls, features: Mapping[str, bool] | None = None, level: str | None = None) -> Target:
-        """The best level that this CPU has, or the one named; `features` stands in for the CPU's own list.
+    def host(
+        cls, features: Mapping[str, bool] | None = None, level: str | None = None, cpu: str | None = None
+    ) -> Target:
+        """The best level that this CPU has, or the one named; `features` and `cpu` stand in for LLVM's answers.
 
         Raises TargetError if the CPU does not have it: the message names the missing instructions.
         """
         have = host_features() if features is None else features
+        name_of_cpu = cpu or host_cpu_name()
         lacking = {
             name: [need for need in needs if not have.get(need)]
             for name, needs in LEVELS.items()
@@ -61,10 +90,10 @@ class Target:
         }
         for name, missing in lacking.items():
             if not missing:
-                return cls(name, host_cpu_name(), _feature_string(name, have))
+                return cls(name, name_of_cpu, _feature_string(name, have))
         name, missing = list(lacking.items())[-1]
         raise TargetError(
-            f"this CPU ({host_cpu_name()}) lacks {', '.join(missing)}",
+            f"this CPU ({name_of_cpu}) lacks {', '.join(missing)}",
             where=f"target {name}",
             fix="run on an x86 CPU with AVX2 and FMA (Intel Haswell, AMD Zen, or later)"
             if level is None
@@ -87,8 +116,10 @@ def _feature_string(level: str, have: Mapping[str, bool]) -> str:
     return ",".join([*(f"+{name}" for name in kept), *(f"-{name}" for name in refused)])
 
 
-def resolve_target(target: str | Target | None) -> Target:
+def resolve_target(target: str | Target | None, host: Callable[[], Host] | None = None) -> Target:
     """A `Target` from what a user passes: None for this CPU, a level's name, or a Target.
+
+    `host` is asked about this CPU in place of LLVM.
 
     In place of None, the level that `LOWER86_TARGET` names, where the environment has it and it is not empty. Raises
     TargetError for a name that is not in `LEVELS`, or a level that this CPU does not have.
@@ -103,4 +134,7 @@ def resolve_target(target: str | Target | None) -> Target:
         raise TargetError(
             f"unknown target {target!r}", where=where, fix=f"use one of {', '.join(LEVELS)}, or {instead}"
         )
-    return Target.host(level=target)
+    if host is None:
+        return Target.host(level=target)
+    known = host()
+    return Target.host(known.features, target, known.cpu)

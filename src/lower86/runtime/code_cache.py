@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
-from ..codegen.llvm import VERSION
+from ..codegen.llvm_identity import llvm_identity
 from ..codegen.target import Target
 from ..program.kernels import Kernel
 from . import cache_folder
@@ -57,7 +57,7 @@ def directory() -> Path | None:
 def _generator() -> str | None:
     """A hash of the sources that decide what code a kernel becomes; None where they are not there to be read."""
     package = Path(__file__).parent.parent
-    digest, found = hashlib.sha256(VERSION.encode()), False
+    digest, found = hashlib.sha256(llvm_identity().encode()), False
     for folder in ("codegen", "program"):
         for path in sorted((package / folder).glob("*.py")):
             digest.update(path.name.encode() + path.read_bytes())

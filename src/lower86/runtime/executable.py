@@ -17,7 +17,6 @@ from itertools import accumulate, pairwise
 import numpy as np
 import numpy.typing as npt
 
-from ..codegen.llvm import LoadedCode
 from ..codegen.names import kernel_name
 from ..codegen.target import Target
 from ..errors import InputError
@@ -28,6 +27,7 @@ from ..program.sizes import Size, evaluate, rename
 from ..program.validate import validate
 from .bounds import Bounds
 from .code_cache import objects_for
+from .machine_code import MachineCode
 from .packing import Allocate, aligned, packed
 from .threads import default_threads, pool, thread_count
 
@@ -72,9 +72,9 @@ class Executable:
     before it is compiled or run; what takes more than `limits`, an InputError.
 
     `num_threads` is what its calls run on; None leaves that to `default_threads`. Without `disk`, no machine code is
-    read from the cache's folder or written there. With `owned`, nobody else writes to the program's constants: those
-    that need no packing stay where they lie. `allocate` gives the memory of all others, and of arenas. Raises
-    InputError for what is no number of threads.
+    read from the cache's folder or written there. With `owned`, the program's constants are given up: those that need
+    no packing stay where they lie, of all others the elements are undefined afterwards. `allocate` gives the memory of
+    what is packed, and of arenas. Raises InputError for what is no number of threads.
     """
 
     program: Program
@@ -97,7 +97,7 @@ class Executable:
         self._bounds = Bounds(program, self.target, self.limits)
         self._pool = pool(disk=self.disk)
         self._constants = packed(program.constants, program.packings, self.target, self.allocate, owned=self.owned)
-        self._code = LoadedCode(objects_for(program.kernels, self.target, disk=self.disk))
+        self._code = MachineCode(objects_for(program.kernels, self.target, disk=self.disk))
         self._addresses = [self._code.address(kernel_name(kernel)) for kernel in program.kernels]
         self._layouts = [layout_of(kernel) for kernel in program.kernels]
         self._segments = self._segmented()

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from ..program.kernels import TILE_COLUMNS
 from ..program.program import Packing
+from .pages import give_back
 
 ALIGNMENT = 64
 LANES = 16
@@ -133,7 +134,8 @@ def packed(
 ) -> list[npt.NDArray[np.uint8]]:
     """The bytes of each constant, packed, in one aligned block: large blocks get large pages, which weights need.
 
-    What needs no packing is copied once, straight into its place; or not at all if it lies aligned and is `owned`.
+    What needs no packing is copied once, straight into its place; or not at all if it lies aligned and is `owned`. What
+    else is `owned` is given up: its memory goes back to the system as soon as it is packed, its elements are undefined.
     """
     stays = [owned and p.kind == "none" and _is_aligned(c) for c, p in zip(constants, packings, strict=True)]
     sizes = [
@@ -149,6 +151,9 @@ def packed(
         # One at a time: twice the weights would be the most that the process ever needs.
         laid = _laid_out(constant, packing, cpu).reshape(-1).view(np.uint8)
         place[: laid.nbytes] = laid
+        del laid  # which may be the constant's own memory
+        if owned:
+            give_back(constant)
         places.append(place)
         start += _rounded(size)
     return places

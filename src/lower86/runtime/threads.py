@@ -20,11 +20,11 @@ import weakref
 from collections.abc import Callable
 from functools import cache
 
-from ..codegen.llvm import LoadedCode, object_code
 from ..codegen.pool_memory import AWAKE, LINE, POOL_BYTES, REST
 from ..errors import InputError, Lower86Warning
 from .code_cache import cached
 from .container import container_cpus
+from .machine_code import MachineCode
 
 MOST_THREADS = 1024
 _JOIN_SECONDS = 0.5
@@ -35,6 +35,7 @@ _CPU = "x86-64"
 
 
 def _pool_code() -> bytes:
+    from ..codegen.llvm import object_code
     from ..codegen.pool import build_pool  # the code generator, which a hit does without
 
     return object_code(build_pool().text(), _CPU, "")
@@ -44,7 +45,7 @@ class _Native:
     """The pool's functions, callable; Python's lock is released while they run."""
 
     def __init__(self, disk: bool) -> None:
-        code = LoadedCode(cached({f"pool for {_CPU}": _pool_code}, disk=disk).values())
+        code = MachineCode(cached({f"pool for {_CPU}": _pool_code}, disk=disk).values())
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(code))
         integer, pointer = ctypes.c_int64, ctypes.c_void_p
         self.run: Callable[[int, int, int, int, int], int] = ctypes.CFUNCTYPE(
