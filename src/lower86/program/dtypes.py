@@ -37,6 +37,7 @@ DTYPES = {
         DType("bool", 1, "bool", np.dtype("bool")),
     )
 }
+BY_NUMPY = {d.numpy: d.name for d in DTYPES.values()}
 
 
 def computed(dtype: str) -> str:
