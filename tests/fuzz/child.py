@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import faulthandler
 import gc
+import math
 import mmap
 import multiprocessing
 import os
@@ -19,19 +20,21 @@ from typing import Any
 
 import numpy as np
 
+import lower86
+from lower86.artifact.load import opened
 from lower86.codegen.target import Target
 from lower86.errors import Lower86Error
-from lower86.program.decode import program_from_json
 from lower86.program.dtypes import DTYPES
 from lower86.program.limits import Limits
 from lower86.program.program import Program
 from lower86.program.sizes import evaluate
 from lower86.runtime.executable import Executable, bind_dims
 from tests.fuzz.mutations import Case, Mutator
+from tests.fuzz.sealed import sealed
+from tests.fuzz.spending import Spending
 
 LIMITS = Limits(memory=64 << 20, seconds=0.2)
 """What a call may take here: a case has a second."""
-MOST_SECONDS, MOST_BYTES = 1.0, 256 << 20
 PATIENCE = 30.0
 """Seconds of the clock until a case counts as hanging, on a machine that may be busy."""
 
@@ -83,33 +86,54 @@ class Outcome:
 
     what: str
     why: str
-    seconds: float = 0.0
-    bytes_: int = 0
 
 
 def run_case(mutator: Mutator, case: Case) -> Outcome:
-    """Decodes, compiles and runs a case here."""
-    data, constants = mutator.apply(case)
-    try:
-        program = program_from_json(data, constants)
-        memory = Memory(front=bool(case.call % 2))
-        executable = Executable(program, Target.host(), limits=LIMITS, allocate=memory.allocate)
-    except Lower86Error as error:
-        return Outcome("refused", f"{error.what} at {error.where}")
-    try:
-        _call(program, executable, memory, case.call)
-    except Lower86Error as error:
-        return Outcome("failed", f"{error.what} at {error.where}")
+    """Seals, reads, compiles and runs a case here; every fourth one also as users do, by `lower86.load`."""
+    with tempfile.NamedTemporaryFile(suffix=".safetensors") as file:
+        file.write(sealed(*mutator.apply(case)))
+        file.flush()
+        try:
+            _, saved = opened(file.name)
+            memory = Memory(front=bool(case.call % 2))
+            executable = Executable(saved.program, Target.host(), limits=LIMITS, allocate=memory.allocate)
+        except Lower86Error as error:
+            return Outcome("refused", f"{error.what} at {error.where}")
+        try:
+            _call(saved.program, executable, memory, case.call)
+            if case.call % 4 == 0:
+                _call_loaded(file.name, case.call)
+        except Lower86Error as error:
+            return Outcome("failed", f"{error.what} at {error.where}")
     return Outcome("ran", "")
+
+
+def _call_loaded(path: str, seed: int) -> None:
+    loaded = lower86.load(path, limits=LIMITS)
+    program, rng = loaded.program, np.random.default_rng(seed)
+    dims = _dims(program, rng)
+    arrays = []
+    for number in program.inputs:
+        value = program.values[number]
+        shape = [evaluate(size, dims) for size in value.shape]
+        if any(size < 0 for size in shape) or math.prod(shape) > LIMITS.memory // 8:
+            return
+        arrays.append(rng.integers(0, 2, shape).astype(DTYPES[value.dtype].numpy))
+    loaded(*arrays)
+
+
+def _dims(program: Program, rng: np.random.Generator) -> dict[str, int]:
+    dims = {dim.name: max(dim.low, int(rng.integers(0, 9))) for dim in program.dims}
+    with contextlib.suppress(ZeroDivisionError):
+        shapes = [[evaluate(size, dims) for size in program.values[v].shape] for v in program.inputs]
+        return bind_dims(program, shapes, [f"input{i}" for i in range(len(shapes))])
+    return dims
 
 
 def _call(program: Program, executable: Executable, memory: Memory, seed: int) -> None:
     memory.protect()  # of its constants
     rng = np.random.default_rng(seed)
-    dims = {dim.name: max(dim.low, int(rng.integers(0, 9))) for dim in program.dims}
-    with contextlib.suppress(ZeroDivisionError):
-        shapes = [[evaluate(size, dims) for size in program.values[v].shape] for v in program.inputs]
-        dims = bind_dims(program, shapes, [f"input{i}" for i in range(len(shapes))])
+    dims = _dims(program, rng)
     executable.admit(dims)
     addresses = []
     for number in program.inputs:
@@ -134,28 +158,14 @@ def _call(program: Program, executable: Executable, memory: Memory, seed: int) -
         executable.run(addresses, dims, threads)
 
 
-def _resident(field: str) -> int:
-    with open("/proc/self/status", encoding="ascii") as file:
-        for line in file:
-            if line.startswith(field):
-                return int(line.split()[1]) << 10
-    return 0
-
-
 def measured(mutator: Mutator, case: Case) -> Outcome:
-    """As `run_case`, with the seconds and the memory it took; any other exception is a broken case."""
-    with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
-        file.write("5")  # the peak counts from here
-    before, start = _resident("VmRSS"), time.process_time()
-    try:
-        outcome = run_case(mutator, case)
-    except Exception:
-        outcome = Outcome("broken", traceback.format_exc())
-    outcome.seconds, outcome.bytes_ = time.process_time() - start, _resident("VmHWM") - before
-    if outcome.seconds > MOST_SECONDS or outcome.bytes_ > MOST_BYTES:
-        took = f"{outcome.seconds:.2f} s, {outcome.bytes_ >> 20} MiB"
-        outcome = Outcome("broken", f"{took}: {outcome.what} {outcome.why}", outcome.seconds, outcome.bytes_)
-    return outcome
+    """As `run_case`; any other exception, and what takes too long or too much memory, is a broken case."""
+    with Spending() as spent:
+        try:
+            outcome = run_case(mutator, case)
+        except Exception:
+            outcome = Outcome("broken", traceback.format_exc())
+    return Outcome("broken", f"{spent}: {outcome.what} {outcome.why}") if spent.is_too_much else outcome
 
 
 class Child:

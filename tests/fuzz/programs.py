@@ -12,8 +12,11 @@ from torch import Tensor, nn
 
 import lower86
 from lower86.ops.attention import int8_attention
+from lower86.ops.matmul import int8_matmul
 from lower86.ops.recurrent import int8_lstm
 from lower86.program.program import Program
+from tests.models.qdq import S8 as S8_SCALE
+from tests.models.qdq import U8 as U8_SCALE
 from tests.models.quantized import quantize
 from tests.models.recurrent import U8, operands
 from tests.models.small import MLP, Attention, Embedding
@@ -69,6 +72,21 @@ def _attention(integer: bool, keys: int = 19) -> Program:
     return _of(int8_attention, *byte, score_scale=0.01, scale=0.01, **zeros, **weights)
 
 
+def _product(*shape: int) -> Program:
+    """Two activations, the right one […, k, n] packed when it runs, and sums of the left one's rows."""
+    *batch, m, k, n = shape
+    x, y = (torch.randint(0, 255, (*batch, *rest), dtype=torch.uint8) for rest in ((m, k), (k, n)))
+    scale = nn.Parameter(torch.tensor(0.01), requires_grad=False)
+    return _of(int8_matmul, x, y, x_zero_point=100, y_zero_point=90, scale=scale)
+
+
+class Product(nn.Module):
+    """Two activations, quantized by hand."""
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return torch.matmul(U8_SCALE(x), S8_SCALE(y)).relu()
+
+
 def _lstm() -> Program:
     given = operands("lstm", 3, 2, 19, integer=True)
     scale = nn.Parameter(torch.rand(len(given[-1])) * 2e-5, requires_grad=False)
@@ -97,6 +115,11 @@ _MAKERS: Mapping[str, Callable[[], Program]] = {
     "put": lambda: _of(A.index_put.default, torch.randn(3, 5, 7), [None, torch.tensor([-1, 0])], torch.randn(3, 2, 7)),
     "pad": lambda: _of(A.constant_pad_nd.default, torch.randn(3, 5, 17), [2, 1, 0, 3], 0.5),
     "matmul": lambda: _of(A.matmul.default, torch.randn(3, 5, 17), torch.randn(3, 17, 20)),
+    "int8 product": lambda: _product(2, 7, 19, 70),
+    "int8 product of vectors": lambda: _product(3, 35, 1),
+    "int8 products of any length": lambda: lower86.lower_pt2e_quantized_to_x86(
+        Product(), (torch.randn(2, 5, 16), torch.randn(2, 16, 9)), dynamic_shapes=({0: _B}, {0: _B, 2: _N})
+    ).program,
     "whole numbers": lambda: _of(A.div.Scalar_mode, torch.arange(40), 7, rounding_mode="floor"),
     "shifts": lambda: _of(A.__lshift__.Tensor, torch.arange(40), torch.arange(40) - 4),
     "cache": lambda: _quantized(Cache(), (torch.randn(1, 8), torch.tensor([3]))),

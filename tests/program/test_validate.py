@@ -235,7 +235,7 @@ def program(**changes: Any) -> Program:
             Value("i8", (70, 16), "constant", 0),
             Value("i32", (128,), "constant", 1),
             Value("u8", (n, 16), "arena", 0, 0),
-            Value("f32", (n, 70), "state", 0),
+            Value("f32", (64, 70), "state", 0),
         ),
         inputs=(0,),
         outputs=(1,),

@@ -11,7 +11,7 @@ import pytest
 from lower86.codegen.target import Target
 from lower86.errors import ArtifactError, InputError
 from lower86.program.body import Body, Node, Store
-from lower86.program.kernels import Band, Fill, Kernel, Pointwise, Reduction, Rows
+from lower86.program.kernels import Band, Contraction, Fill, Kernel, Left, Pack, Pointwise, Reduction, Right, Rows
 from lower86.program.limits import Limits
 from lower86.program.program import Dim, Loop, Packing, Program, State, Step, Value
 from lower86.program.sizes import FloorDiv, Size, dim_atom
@@ -130,6 +130,53 @@ def test_what_does_not_fit_is_refused(name: str) -> None:
     one, match = OUTSIDE[name]
     with pytest.raises(ArtifactError, match=match):
         admit(one, 10)
+
+
+FLOATS = Contraction(
+    "f32", (), (D0,), 1, (1,), Left(0, (), (1,), (1,)), Right(0, ()), 0, 0,
+    Body((Node("value", (), "f32", (0,)),), (Store(1, (1, 1), 0),)), D1,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("blocks", "is_good"), [(1, True), (N, True), (2**31, True), (N - 10, False), (N - 11, False),
+                                                 (N + 2**31, False), (N * 2**40, False)])  # fmt: skip
+def test_blocks_of_rows_are_some(blocks: Size, is_good: bool) -> None:
+    """Tiles are divided by them."""
+    one = program(FLOATS, step(dims=(N, blocks)))
+    if is_good:
+        admit(one, 10)
+    else:
+        with pytest.raises(ArtifactError, match="blocks of rows"):
+            admit(one, 10)
+
+
+PANELS = Pack((), 4, D0, (1, 4), "u8", False)
+PACKS: dict[str, tuple[tuple[tuple[int, Size], ...], str]] = {
+    "an operand beyond": (((0, 4), (2, 0), (2, 256)), "reads bytes 4 to 44 of value 0"),
+    "panels that are not aligned": (((0, 0), (2, 32), (2, 256)), "slot 1 is not at a multiple of 64 bytes"),
+    "starts that are not aligned": (((0, 0), (2, 0), (2, N)), "slot 2 is not at a multiple of 64 bytes"),
+    "panels beyond": (((0, 0), (2, 960), (2, 256)), "reads bytes 960 to 1216 of value 2"),
+    "panels of which the rest is beyond": (((0, 0), (2, 768), (2, 256)), "reads bytes 768 to 1024 of value 2"),
+    "starts beyond": (((0, 0), (2, 0), (2, 960)), "writes bytes 960 to 1024 of value 2"),
+    "panels in an output": (((0, 0), (1, 0), (2, 256)), "slot 1 is no constant"),
+    "starts in an input": (((0, 0), (2, 0), (0, 0)), "writes to an input"),
+}
+
+
+def packing(*slots: tuple[int, Size]) -> Program:
+    step_ = Step(0, slots, (N,), (("i32", 3), ("i32", 4)), "pack")
+    return program(PANELS, step_, arena_bytes=1000)
+
+
+def test_panels_fit() -> None:
+    admit(packing((0, 0), (2, 0), (2, 256)), 10)
+
+
+@pytest.mark.parametrize("name", PACKS)
+def test_panels_that_do_not_fit_are_refused(name: str) -> None:
+    slots, match = PACKS[name]
+    with pytest.raises(ArtifactError, match=match):
+        admit(packing(*slots), 10)
 
 
 def test_computed_places_are_where_their_bounds_say() -> None:

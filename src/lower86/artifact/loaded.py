@@ -13,6 +13,7 @@ import numpy.typing as npt
 from ..codegen.target import Target
 from ..errors import InputError, UnsupportedError
 from ..program.interface import Given, Literal, Result, merged
+from ..program.limits import Limits
 from ..program.program import Dim, Program, Value
 from ..program.sizes import SizeExpr, names
 from ..report.explanation import Explanation
@@ -57,9 +58,11 @@ class LoadedProgram:
     Any number of threads may call at once; calls of a program with state wait for each other.
     """
 
-    def __init__(self, saved: Saved, target: Target, num_threads: int | None, disk: bool) -> None:
+    def __init__(self, saved: Saved, target: Target, num_threads: int | None, disk: bool, limits: Limits) -> None:
         program = saved.program
-        self._executable = Executable(program, target, num_threads=num_threads, disk=disk, owned=True)
+        self._executable = Executable(program, target, num_threads=num_threads, disk=disk, owned=True, limits=limits)
+        if not program.dims:
+            self._executable.admit({})  # all calls are alike, so what is wrong with them is known now
         # They are packed now; what they were packed from would double the memory.
         self._executable.program = dataclasses.replace(program, constants=())
         self._saved = dataclasses.replace(saved, program=self._executable.program)
