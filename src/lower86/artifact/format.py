@@ -42,6 +42,8 @@ HASH = "sha256"
 _UNHASHED = "0" * 64
 _PREFIX = 8
 _OWN_BYTES = 1 << 17
+_AT_ONCE = 2 << 20
+"""Bytes of a read: so many are still in the CPU's cache when they are hashed."""
 
 CODES: Mapping[str, str] = {
     "f32": "F32", "f64": "F64", "bf16": "BF16", "f16": "F16", "i64": "I64", "i32": "I32", "i16": "I16", "i8": "I8",
@@ -191,21 +193,22 @@ def _read(file: Any, size: int, name: str, hashing: Hashing) -> Contents:
             at += _rounded(one.size)
         else:
             place = aligned(one.size)
-        _exactly(file, place, name)
-        hashing.add(place.data)
+        _exactly(file, place, name, hashing)
         if one.dtype == "bool" and one.size and place.max() > 1:
             raise _damaged("a bool that is neither 0 nor 1", f"{name}, tensor {one.name!r}")
         tensors[one.name] = Stored(one.dtype, place.view(_NUMPY[CODES[one.dtype]]).reshape(one.shape))
     return Contents(metadata, {one.name: tensors[one.name] for one in described}, size, metadata[HASH])
 
 
-def _exactly(file: Any, into: Any, name: str) -> Any:
-    """Fills `into` from the file."""
+def _exactly(file: Any, into: Any, name: str, hashing: Hashing | None = None) -> Any:
+    """Fills `into` from the file; what has come is hashed while the rest comes."""
     view, done = memoryview(into).cast("B"), 0
     while done < len(view):
-        count = file.readinto(view[done : done + (1 << 30)])
+        count = file.readinto(view[done : done + _AT_ONCE])
         if not count:
             raise _damaged(f"it ends {len(view) - done} bytes early", name)
+        if hashing is not None:
+            hashing.add(view[done : done + count])
         done += count
     return into
 
