@@ -107,7 +107,7 @@ OPERATORS: list[Callable[..., Any]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("function", OPERATORS, ids=str)
+@pytest.mark.parametrize("function", OPERATORS)
 def test_operators_by_function(function: Callable[..., Any]) -> None:
     X86Quantizer().set_function_type(function, None)
 

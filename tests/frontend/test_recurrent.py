@@ -151,7 +151,7 @@ class Two(nn.Module):
         (("function_type", torch.lstm, None), A.lstm.input),
         (("function_type", A.gru.input, None), A.gru.input),
     ],
-    ids=str,
+    ids=["its name", "its type", "its function", "its operator"],
 )
 def test_a_setting_of_none_leaves_a_layer_whole(setting: tuple[Any, ...], left: Any) -> None:
     quantizer = X86Quantizer()
