@@ -108,12 +108,20 @@ class Gelu(nn.Module):
         return self.second(nn.functional.gelu(self.first(x)))
 
 
+def near_but_for_a_rounding(got: Tensor, expected: Tensor) -> None:
+    """A hidden value on the edge between two integers may become either."""
+    off = (got - expected).abs()
+    assert got.shape == expected.shape
+    assert off.numel() == 0 or off.max() < 0.005
+    assert (off > 1e-5).sum() <= 0.002 * off.numel()
+
+
 def test_dims_that_the_quantized_model_leaves_open_stay_open() -> None:
     x = torch.randn(64, 16)
     model = quantize(Gelu(), (x,), dynamic_shapes=({0: BATCH},))
     lowered = lower(model, x[:1])
     for rows in ROWS:
-        agree(model, lowered, torch.randn(rows, 16), compare=near)
+        agree(model, lowered, torch.randn(rows, 16), compare=near_but_for_a_rounding)
 
 
 def test_bounds_are_checked() -> None:

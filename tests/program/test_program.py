@@ -12,7 +12,7 @@ import pytest
 
 from lower86.codegen.names import kernel_name
 from lower86.errors import ArtifactError
-from lower86.program.body import Attribute, Body, BodyBuilder, Node, Store
+from lower86.program.body import Attribute, Body, BodyBuilder, Node, Store, without_unused
 from lower86.program.decode import program_from_json
 from lower86.program.kernels import (
     KINDS,
@@ -169,3 +169,16 @@ def test_other_versions_are_refused() -> None:
 )
 def test_units_cover_the_work(name: str, units: int) -> None:
     assert evaluate(KERNELS[name].units(), {"d0": 10, "d1": 20}) == units
+
+
+def test_a_body_without_what_no_store_needs() -> None:
+    whole = BodyBuilder()
+    unused = whole.add("load", (), "f32", (0, (1,)))
+    place = whole.add("load", (), "i64", (1, (1,)))
+    whole.add("add", (unused, unused), "f32")
+    whole.store(2, (1,), whole.add("neg", (whole.add("load", (), "f32", (3, (1,))),), "f32"), ((place, 4, 9),))
+    kept = BodyBuilder()
+    at = kept.add("load", (), "i64", (1, (1,)))
+    kept.store(2, (1,), kept.add("neg", (kept.add("load", (), "f32", (3, (1,))),), "f32"), ((at, 4, 9),))
+    assert without_unused(whole.build()) == kept.build()
+    assert without_unused(kept.build()) == kept.build()

@@ -6,7 +6,7 @@ a value that is used twice stands once. The same body is emitted on scalars and 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from . import sizes
@@ -87,6 +87,24 @@ class Body:
 
     nodes: tuple[Node, ...] = ()
     stores: tuple[Store, ...] = ()
+
+
+def without_unused(body: Body) -> Body:
+    """The body without nodes that no store needs, under new numbers."""
+    needed: set[int] = set()
+    waiting = [i for store in body.stores for i in (store.node, *(place[0] for place in store.places))]
+    while waiting:
+        position = waiting.pop()
+        if position not in needed:
+            needed.add(position)
+            waiting += body.nodes[position].args
+    number = {old: new for new, old in enumerate(sorted(needed))}
+    nodes = [replace(body.nodes[old], args=tuple(number[arg] for arg in body.nodes[old].args)) for old in number]
+    stores = [
+        replace(store, node=number[store.node], places=tuple((number[i], by, bound) for i, by, bound in store.places))
+        for store in body.stores
+    ]
+    return Body(tuple(nodes), tuple(stores))
 
 
 class BodyBuilder:

@@ -12,6 +12,7 @@ from torch.fx import Node
 
 from ..graph.arguments import arguments, broadcasts_to, same_shape, shape_of
 from ..ops.attention import MOST_DIMS, int8_attention
+from ..program.body import without_unused
 from ..program.dtypes import DTYPES
 from ..program.kernels import ATTENTION_PARAMS, Attention, IntegerProducts
 from .conditions import in_float32
@@ -91,9 +92,11 @@ def emit_attention(e: Emission, node: Node, memory: Memory, finish: Finish) -> A
     shape = (*q.shape[:3], value_dim)
     finish(e.body.add("value", (), "f32", (0,)), Space.of(shape[4 - rank :], rank=4))
     q_strides, k_strides, v_strides = ((view.strides[0], view.strides[1], view.strides[2]) for view in views)
+    # The mask's nodes are none of the body's, whose last dim is another.
+    body = without_unused(e.body.build())
     return Attention(
         q.shape[0], q.shape[1], q.shape[2], k.shape[2], head_dim, value_dim, q_strides, k_strides, v_strides, groups,
-        bool(given["is_causal"]), mask_body, mask_place, e.body.build(), integers, "f32" if integers else q.dtype,
+        bool(given["is_causal"]), mask_body, mask_place, body, integers, "f32" if integers else q.dtype,
     )  # fmt: skip
 
 
