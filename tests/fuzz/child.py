@@ -179,15 +179,18 @@ class Child:
         """What became of the case; a process that dies or hangs is a broken one."""
         if self._process is None:
             self._start()
-        before = int(self._stat()[11])
+        before, idle = int(self._stat()[11]), 0
         self._pipe.send(case)
         try:
             for _ in range(20):
                 if self._pipe.poll(PATIENCE):
                     outcome: Outcome = self._pipe.recv()
                     return outcome
-                if self._stat()[0] != "R" or int(self._stat()[11]) - before > PATIENCE * 50:
-                    break  # it waits for something, or works on; else others have the CPUs
+                # It waits for something, or works on; else others have the CPUs, or somebody has stopped it. Where both
+                # were stopped, the first look comes before it can have gone on.
+                idle += self._stat()[0] not in "RTt"
+                if idle > 1 or int(self._stat()[11]) - before > PATIENCE * 50:
+                    break
             why = f"hangs for {PATIENCE} s\n{self._whereabouts()}"
         except (EOFError, ConnectionError):
             self._process.join()
