@@ -90,11 +90,12 @@ class Outcome:
 
 def run_case(mutator: Mutator, case: Case) -> Outcome:
     """Seals, reads, compiles and runs a case here; every fourth one also as users do, by `lower86.load`."""
-    with tempfile.NamedTemporaryFile(suffix=".safetensors") as file:
+    with tempfile.TemporaryFile() as file:  # without a name: nothing is left of it, however this process ends
         file.write(sealed(*mutator.apply(case)))
         file.flush()
+        path = f"/proc/self/fd/{file.fileno()}"
         try:
-            _, saved = opened(file.name)
+            _, saved = opened(path)
             memory = Memory(front=bool(case.call % 2))
             executable = Executable(saved.program, Target.host(), limits=LIMITS, allocate=memory.allocate)
         except Lower86Error as error:
@@ -102,7 +103,7 @@ def run_case(mutator: Mutator, case: Case) -> Outcome:
         try:
             _call(saved.program, executable, memory, case.call)
             if case.call % 4 == 0:
-                _call_loaded(file.name, case.call)
+                _call_loaded(path, case.call)
         except Lower86Error as error:
             return Outcome("failed", f"{error.what} at {error.where}")
     return Outcome("ran", "")
