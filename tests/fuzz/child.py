@@ -90,11 +90,12 @@ class Outcome:
 
 def run_case(mutator: Mutator, case: Case) -> Outcome:
     """Seals, reads, compiles and runs a case here; every fourth one also as users do, by `lower86.load`."""
-    with tempfile.NamedTemporaryFile(suffix=".safetensors") as file:
+    with tempfile.TemporaryFile() as file:  # without a name: nothing is left of it, however this process ends
         file.write(sealed(*mutator.apply(case)))
         file.flush()
+        path = f"/proc/self/fd/{file.fileno()}"
         try:
-            _, saved = opened(file.name)
+            _, saved = opened(path)
             memory = Memory(front=bool(case.call % 2))
             executable = Executable(saved.program, Target.host(), limits=LIMITS, allocate=memory.allocate)
         except Lower86Error as error:
@@ -102,7 +103,7 @@ def run_case(mutator: Mutator, case: Case) -> Outcome:
         try:
             _call(saved.program, executable, memory, case.call)
             if case.call % 4 == 0:
-                _call_loaded(file.name, case.call)
+                _call_loaded(path, case.call)
         except Lower86Error as error:
             return Outcome("failed", f"{error.what} at {error.where}")
     return Outcome("ran", "")
@@ -179,15 +180,18 @@ class Child:
         """What became of the case; a process that dies or hangs is a broken one."""
         if self._process is None:
             self._start()
-        before = int(self._stat()[11])
+        before, idle = int(self._stat()[11]), 0
         self._pipe.send(case)
         try:
             for _ in range(20):
                 if self._pipe.poll(PATIENCE):
                     outcome: Outcome = self._pipe.recv()
                     return outcome
-                if self._stat()[0] != "R" or int(self._stat()[11]) - before > PATIENCE * 50:
-                    break  # it waits for something, or works on; else others have the CPUs
+                # It waits for something, or works on; else others have the CPUs, or somebody has stopped it. Where both
+                # were stopped, the first look comes before it can have gone on.
+                idle += self._stat()[0] not in "RTt"
+                if idle > 1 or int(self._stat()[11]) - before > PATIENCE * 50:
+                    break
             why = f"hangs for {PATIENCE} s\n{self._whereabouts()}"
         except (EOFError, ConnectionError):
             self._process.join()
