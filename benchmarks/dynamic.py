@@ -34,7 +34,7 @@ def _tokens(batch: int, length: int) -> tuple[Tensor, Tensor]:
 def _lowered(model: nn.Module, example: tuple[Tensor, Tensor], shapes: object = None) -> lower86.LoweredModule:
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
-    exported = torch.export.export(model, example, strict=True, dynamic_shapes=shapes)  # type: ignore[arg-type]
+    exported = torch.export.export(model, example, strict=True, dynamic_shapes=shapes)
     prepared = prepare_pt2e(exported.module(), lower86.X86Quantizer())
     with torch.no_grad():
         prepared(*example)
@@ -61,7 +61,7 @@ def main() -> None:
             raise RuntimeError(f"a new length, {length}, compiled kernels")
         static = _lowered(model, given)
         calls = {"static": lambda given=given, run=static: run(*given), "dynamic": lambda given=given: dynamic(*given)}
-        rounds = list(interleave(calls, options.rounds))  # type: ignore[arg-type]
+        rounds = list(interleave(calls, options.rounds))
         taken, ratio = medians(rounds), ratios(rounds, "static")["dynamic"]
         print(
             f"  {length:4d} tokens: static {taken['static']:7.3f} ms, dynamic {taken['dynamic']:7.3f}, {ratio:.3f}x",

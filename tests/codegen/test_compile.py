@@ -113,4 +113,4 @@ def test_every_level_makes_code_without_calls_to_libraries() -> None:
 
 def test_an_unknown_kernel_is_refused() -> None:
     with pytest.raises(GraphError, match="no code generator for a kernel of type int"):
-        compile_kernel(7, TARGET)  # type: ignore[arg-type]
+        compile_kernel(7, TARGET)

@@ -62,7 +62,7 @@ def test_paddings_of_three_dims() -> None:
         for band in kernel.bands:
             places = np.asarray(band.offset)
             for size, stride in zip(band.shape, (*band.strides, 1), strict=True):
-                places = places[..., None] + np.arange(size) * np.asarray(stride)  # type: ignore[arg-type]
+                places = places[..., None] + np.arange(size) * np.asarray(stride)
             numbers[places] = VALUES[kernel.dtype][1]
         np.testing.assert_array_equal(numbers.reshape(shape), expected(shape, pads, kernel.dtype))
 

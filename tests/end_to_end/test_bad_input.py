@@ -121,7 +121,7 @@ def test_bad_arguments(model: Any, inputs: Any, options: dict[str, Any], message
 def test_an_exported_program_is_not_a_module() -> None:
     program = torch.export.export(MLP().eval(), (torch.randn(3, 16),))
     with pytest.raises(lower86.ExportError, match=r"got ExportedProgram(.|\n)*\.module\(\)"):
-        lower86.lower_pt2e_quantized_to_x86(program, (torch.randn(3, 16),))  # type: ignore[arg-type]
+        lower86.lower_pt2e_quantized_to_x86(program, (torch.randn(3, 16),))
 
 
 def test_a_cpu_without_the_instructions(monkeypatch: pytest.MonkeyPatch) -> None:

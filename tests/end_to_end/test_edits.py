@@ -45,9 +45,9 @@ def test_a_new_node_without_metadata(lowered: LoweredModule, target: object, mea
     relu.replace_all_uses_with(added, lambda user: user is not added)
     same(lowered(x), before)  # nothing happens before recompile
     lowered.recompile()
-    same(lowered(x), meaning(before))  # type: ignore[operator]
+    same(lowered(x), meaning(before))
     assert lowered.program is not program
-    near(lowered.run_reference(x), meaning(before))  # type: ignore[operator]
+    near(lowered.run_reference(x), meaning(before))
 
 
 def test_a_new_constant(lowered: LoweredModule) -> None:

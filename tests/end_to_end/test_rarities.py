@@ -61,8 +61,8 @@ def test_writes_to_values_of_its_own_are_fine() -> None:
 
 def test_batch_norm_at_inference_is_arithmetic() -> None:
     model = After(lambda y, x, m: m(y), nn.BatchNorm1d(8))
-    for tensor in (model.part.running_mean, model.part.weight, model.part.bias):  # type: ignore[union-attr]
-        nn.init.normal_(tensor.data)  # type: ignore[union-attr, arg-type]
+    for tensor in (model.part.running_mean, model.part.weight, model.part.bias):
+        nn.init.normal_(tensor.data)
     model.eval()
     x = grid(3, 8)
     lowered = lower(model, x)

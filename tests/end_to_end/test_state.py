@@ -288,7 +288,7 @@ def test_an_input_that_is_the_state_itself() -> None:
     model = Stateful(lambda y, p, m: (m.rows.index_copy_(0, p, y[:1]) + y.sum(), m.others.mul_(1)))
     x, p = grid(3, 8), torch.tensor([1])
     lowered = lower(model, x, p)
-    same(lowered(lowered.rows[1:4], p), model(model.rows[1:4], p))  # type: ignore[index]
+    same(lowered(lowered.rows[1:4], p), model(model.rows[1:4], p))
 
 
 def test_calls_from_many_threads_wait_for_each_other() -> None:

@@ -122,7 +122,7 @@ def test_residual_network() -> None:
     assert is_read_quantized(mean)
     assert scale_of(mean) > scale_of(flatten) == scale_of(nodes(quantized, A.linear.default)[0])
     assert not any(is_read_quantized(relu) for relu in nodes(quantized, A.relu.default))
-    assert {second, down, wide} <= {one.args[0], two.args[1], two.args[0].args[0].args[0]}  # type: ignore[union-attr]
+    assert {second, down, wide} <= {one.args[0], two.args[1], two.args[0].args[0].args[0]}
 
 
 CONVOLUTIONS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int]] = {
@@ -214,7 +214,7 @@ class Merged(nn.Module):
 def test_concatenation_shares_one_scale_down_to_the_linear() -> None:
     quantized = quantize(Merged(), torch.randn(2, 3, 4, 4))
     (cat,) = nodes(quantized, A.cat.default)
-    read = [operand.args[1] for operand in cat.args[0]]  # type: ignore[union-attr]
+    read = [operand.args[1] for operand in cat.args[0]]
     chain = nodes(quantized, A.max_pool2d.default, A.view.default, A.linear.default)
     assert len({*read, *map(scale_of, chain)}) == 1
     assert pairs(quantized) == (6, 7 + 3)
@@ -234,13 +234,13 @@ def test_concatenations_of_concatenations() -> None:
     x = torch.randn(2, 3, 4, 4)
     quantized = quantize(Model(), x)
     assert len({scale_of(conv) for conv in nodes(quantized, A.conv2d.default)}) == 1
-    assert all("dequantize" in str(part.target) for cat in nodes(quantized, A.cat.default) for part in cat.args[0])  # type: ignore[union-attr]
+    assert all("dequantize" in str(part.target) for cat in nodes(quantized, A.cat.default) for part in cat.args[0])
 
 
 def test_a_value_that_somebody_reads_as_float_stays_float() -> None:
     quantized = quantize(Merged(tapped=True), torch.randn(2, 3, 4, 4))
     (cat,) = nodes(quantized, A.cat.default)
-    assert not any("dequantize" in str(operand.target) for operand in cat.args[0])  # type: ignore[union-attr]
+    assert not any("dequantize" in str(operand.target) for operand in cat.args[0])
     assert is_read_quantized(nodes(quantized, A.max_pool2d.default)[0])
 
 

@@ -87,7 +87,7 @@ def test_attention_spelled_out_and_quantized(name: str) -> None:
     assert float((quantized(*inputs) - expected).norm() / expected.norm()) < 0.05
     first, second = nodes(quantized, A.matmul.default)
     assert all(is_read_quantized(node, i) for node in (first, second) for i in (0, 1))
-    assert second.args[0].args[1:3] == (pytest.approx(largest / 255), 0)  # type: ignore[union-attr]
+    assert second.args[0].args[1:3] == (pytest.approx(largest / 255), 0)
     assert pairs(quantized) == (4, 4)
     q, k, v = inputs[:3]
     macs = [q.numel() * k.shape[-2], q.numel() // 8 * k.shape[-2] * v.shape[-1]]
@@ -143,7 +143,7 @@ def test_attention_alone() -> None:
 def test_weights_are_around_zero_where_activations_are() -> None:
     quantizer = X86Quantizer().set_global(QuantizationConfig(symmetric_activations=True))
     _, second = nodes(quantize(Attention(), *operands(), quantizer=quantizer, bound=0.1), A.matmul.default)
-    assert second.args[0].args[2:] == (0, -127, 127, torch.int8)  # type: ignore[union-attr]
+    assert second.args[0].args[2:] == (0, -127, 127, torch.int8)
 
 
 def test_small_weights_of_many_keys_are_not_rounded_away() -> None:

@@ -17,7 +17,7 @@ from tests.models.counting import pairs, weights
 
 
 def quantizer(**options: object) -> X86Quantizer:
-    return X86Quantizer().set_global(QuantizationConfig(**options))  # type: ignore[arg-type]
+    return X86Quantizer().set_global(QuantizationConfig(**options))
 
 
 def mlp() -> nn.Module:

@@ -130,7 +130,7 @@ def test_parts_with_different_integers_do_not_share_parameters() -> None:
     quantizer = X86Quantizer().set_module_name("2", QuantizationConfig(symmetric_activations=True))
     quantized = quantize(model, torch.randn(1, 3, 4, 4), quantizer=quantizer)
     assert not is_read_quantized(nodes(quantized, A.max_pool2d.default)[0])
-    kinds = [node.args[0].args[-1] for node in nodes(quantized, A.conv2d.default)]  # type: ignore[union-attr]
+    kinds = [node.args[0].args[-1] for node in nodes(quantized, A.conv2d.default)]
     assert kinds == [torch.uint8, torch.int8]
 
 

@@ -89,7 +89,7 @@ def pairs(model: GraphModule) -> tuple[int, int]:
 def weights(model: GraphModule) -> int:
     """How many integer tensors a model holds."""
     found = {
-        node.args[0].target  # type: ignore[union-attr]
+        node.args[0].target
         for node in model.graph.nodes
         if _name(node).startswith("dequantize") and isinstance(node.args[0], Node) and node.args[0].op == "get_attr"
     }

@@ -64,7 +64,7 @@ def check(
 
 
 def pools_of(function: Any, options: list[dict[str, Any]], source: str = "f32") -> list[Pool]:
-    return [lambda x, given=given: function(SOURCES[source](x), **given) for given in options]  # type: ignore[misc]
+    return [lambda x, given=given: function(SOURCES[source](x), **given) for given in options]
 
 
 def adaptive(function: Any, sizes: list[Any], source: str = "f32") -> list[Pool]:

@@ -17,7 +17,7 @@ X = torch.randn(2, 3)
 
 
 def normal(function: object, *constants: Tensor) -> str:
-    module = graph_of(function, X, constants=constants)  # type: ignore[arg-type]
+    module = graph_of(function, X, constants=constants)
     normalize(module)
     return text_of(module).strip()
 
@@ -82,7 +82,7 @@ def test_the_models_tensors_are_not_written() -> None:
     module.recompile()
     module(X)
     assert not buffer.any()
-    assert torch.equal(module.c0, X)  # type: ignore[arg-type]
+    assert torch.equal(module.c0, X)
 
 
 def test_a_write_to_an_input_is_refused() -> None:

@@ -136,7 +136,7 @@ def test_a_program_may_have_a_number_of_threads_of_its_own(
     assert all(np.array_equal(result, results[0]) for result in results)
     for wrong in (0, -1, 1.5, True):
         with pytest.raises(lower86.InputError, match="not a number of threads"):
-            Executable(native.program, TARGET, num_threads=wrong)  # type: ignore[arg-type]
+            Executable(native.program, TARGET, num_threads=wrong)
 
 
 ALONE = """

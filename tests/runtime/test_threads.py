@@ -499,7 +499,7 @@ def test_default_threads_is_the_least_limit(machine: pytest.MonkeyPatch) -> None
     torch = types.ModuleType("torch")
     machine.setitem(sys.modules, "torch", torch)
     assert default_threads() == 7, "a PyTorch that is being imported has no say yet"
-    torch.get_num_threads = lambda: 3  # type: ignore[attr-defined]
+    torch.get_num_threads = lambda: 3
     assert default_threads() == 3
     set_num_threads(9)
     assert default_threads() == 9

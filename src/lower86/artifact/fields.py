@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
 from ..errors import ArtifactError
+from .strict_json import SAVE_AGAIN
 
 T = TypeVar("T")
 MOST_TEXT = 1 << 16
@@ -26,7 +27,7 @@ class Field:
         raise ArtifactError(
             f"{reprlib.repr(self.value)} is not {wanted}",
             where=self.where,
-            fix="save the model again: this file is damaged, or was not written by lower86.save",
+            fix=SAVE_AGAIN,
         )
 
     def record(self, names: Sequence[str]) -> Mapping[str, Field]:

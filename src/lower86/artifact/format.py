@@ -32,7 +32,7 @@ from ..errors import ArtifactError
 from ..program.dtypes import DTYPES
 from ..runtime.packing import ALIGNMENT, aligned
 from .hashing import Hashing
-from .strict_json import parse
+from .strict_json import SAVE_AGAIN, parse
 
 MOST_HEADER_BYTES = 8 << 20
 """ResNet-50 has a hundredth of it."""
@@ -283,6 +283,4 @@ def _rounded(size: int) -> int:
 
 
 def _damaged(problem: str, where: str) -> ArtifactError:
-    return ArtifactError(
-        problem, where=where, fix="save the model again: this file is damaged, or was not written by lower86.save"
-    )
+    return ArtifactError(problem, where=where, fix=SAVE_AGAIN)

@@ -26,13 +26,11 @@ from .explanation import explanation_from_json, explanation_to_json
 from .fields import Field
 from .format import Contents, Stored
 from .interface import interface_from_json, interface_to_json
-from .strict_json import parse
+from .strict_json import SAVE_AGAIN, parse
 
 FORMAT = "lower86"
 VERSION = 1
 """Of the file: what its metadata and tensors are. The program's JSON has a version of its own."""
-
-_AGAIN = "save the model again: this file is damaged, or was not written by lower86.save"
 
 
 @dataclass(frozen=True)
@@ -116,14 +114,14 @@ def decoded(data: Any, constants: Sequence[npt.NDArray[Any]], name: str) -> Prog
         validate(program)
     except ArtifactError as problem:
         where = f"{name}, program: {problem.where}"
-        raise ArtifactError(problem.what, where=where, fix=problem.fix or _AGAIN) from problem
+        raise ArtifactError(problem.what, where=where, fix=problem.fix or SAVE_AGAIN) from problem
     return program
 
 
 def _parsed(metadata: Mapping[str, str], part: str, name: str) -> Field:
     where = f"{name}, __metadata__.{part}"
     if part not in metadata:
-        raise ArtifactError("it is not there", where=where, fix=_AGAIN)
+        raise ArtifactError("it is not there", where=where, fix=SAVE_AGAIN)
     return Field(parse(metadata[part].encode("utf-8", "surrogatepass"), where), where)
 
 
@@ -135,7 +133,7 @@ def _constants(tensors: Mapping[str, Stored], name: str) -> list[npt.NDArray[Any
         odd = min(set(numbered) - set(wanted))
         raise ArtifactError(
             f"a tensor is named {odd!r:.60}, where {len(numbered)} constants are named 0 to {len(numbered) - 1}",
-            where=name, fix=_AGAIN,
+            where=name, fix=SAVE_AGAIN,
         )  # fmt: skip
     return [tensors[key].array for key in wanted]
 
@@ -144,7 +142,7 @@ def _state(program: Program, tensors: Mapping[str, Stored], name: str) -> tuple[
     known = {f"state.{number}" for number in range(len(program.states))}
     unknown = {key for key in tensors if key.startswith("state.")} - known
     if unknown:
-        raise ArtifactError(f"there is no {min(unknown)!r:.60} in the program", where=name, fix=_AGAIN)
+        raise ArtifactError(f"there is no {min(unknown)!r:.60} in the program", where=name, fix=SAVE_AGAIN)
     found: list[npt.NDArray[Any]] = []
     left = _room_for_zeros(program.constants)
     for number, state in enumerate(program.states):
@@ -153,13 +151,13 @@ def _state(program: Program, tensors: Mapping[str, Stored], name: str) -> tuple[
         size = math.prod(shape) * dtype.size
         left -= size
         if key not in tensors and left < 0:
-            raise ArtifactError(f"{size} bytes of state that it does not hold", where=f"{name}, {key}", fix=_AGAIN)
+            raise ArtifactError(f"{size} bytes of state that it does not hold", where=f"{name}, {key}", fix=SAVE_AGAIN)
         found.append(np.zeros(shape, dtype.numpy) if key not in tensors else tensors[key].array)
         if key in tensors and (tensors[key].dtype, tensors[key].array.shape) != (value.dtype, value.shape):
             raise ArtifactError(
                 f"it is {tensors[key].dtype} of {list(tensors[key].array.shape)}, the program's is {value.dtype} of "
                 f"{[str(size) for size in value.shape]}",
-                where=f"{name}, tensor {key!r}", fix=_AGAIN,
+                where=f"{name}, tensor {key!r}", fix=SAVE_AGAIN,
             )  # fmt: skip
     return tuple(found)
 
@@ -167,9 +165,9 @@ def _state(program: Program, tensors: Mapping[str, Stored], name: str) -> tuple[
 def _state_shape(value: Value, where: str) -> list[int]:
     sizes = [size for size in value.shape if isinstance(size, int) and size >= 0]
     if len(sizes) != len(value.shape):
-        raise ArtifactError("state of a size that varies", where=where, fix=_AGAIN)
+        raise ArtifactError("state of a size that varies", where=where, fix=SAVE_AGAIN)
     if max(sizes, default=0) > 1 << 46:
-        raise ArtifactError(f"state of shape {sizes}", where=where, fix=_AGAIN)
+        raise ArtifactError(f"state of shape {sizes}", where=where, fix=SAVE_AGAIN)
     return sizes
 
 

@@ -10,6 +10,9 @@ import numpy as np
 
 from ..errors import ArtifactError
 
+SAVE_AGAIN = "save the model again: this file is damaged, or was not written by lower86.save"
+"""What to do about any file that makes no sense."""
+
 MOST_DEPTH = 64
 """Of lists and objects in each other. A program's own nesting is about a dozen, and twice the depth of its sizes."""
 MOST_CONTAINERS = 1 << 18
@@ -71,5 +74,5 @@ def _refused(problem: str, where: str) -> ArtifactError:
     return ArtifactError(
         f"the JSON holds {problem}",
         where=where,
-        fix="save the model again: this file is damaged, or was not written by lower86.save",
+        fix=SAVE_AGAIN,
     )

@@ -66,8 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever reads the output has enough; Python would complain once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except Exception as error:
-        message = getattr(error, "format_message", None)  # of Typer's own errors, wherever its version keeps them
+    except Exception as error:  # Typer's own errors, wherever its version keeps their class; all others go on
+        message = getattr(error, "format_message", None)
         if message is None or debug:
             raise
         text = str(message())

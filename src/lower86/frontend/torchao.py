@@ -242,4 +242,5 @@ class PerTokenObserver(AffineQuantizedObserverBase):  # type: ignore[misc]  # to
         return x
 
     def calculate_qparams(self) -> tuple[torch.Tensor, torch.Tensor]:
+        # The base class demands the method; what is computed at run time has no parameters for `convert` to ask for.
         raise NotImplementedError("the parameters are computed at run time")

@@ -17,10 +17,12 @@ from .signatures import COMPUTED, SIGNATURES, STORED, WEIGHTS
 from .sizes import Size, SizeExpr, names
 from .sizes import size_parts as parts
 
+_FIX = "get the file it came from again from its source; if lower86 has just made the program, report this"
+
 
 def refuse(where: str, what: str) -> ArtifactError:
     """The error for a part of a program that makes no sense."""
-    return ArtifactError(what, where=where, fix="this file was not written by lower86; get it again from its source")
+    return ArtifactError(what, where=where, fix=_FIX)
 
 
 @dataclass
