@@ -18,7 +18,7 @@ import torch
 from torch.fx import GraphModule, Node
 
 from ..graph.arguments import arguments, is_call, tensor_of
-from ..graph.edit import constant_of, insert, replace
+from ..graph.edit import constant_of, insert, insert_constant, replace
 from ..graph.qparams import is_dequantize, is_row_dequantize, is_whole_dequantize
 
 _A = torch.ops.aten
@@ -52,6 +52,10 @@ def _spell(module: GraphModule, node: Node) -> None:
         value: Node | float | int = given[name]
         if not isinstance(value, Node):
             return value
+        constant = constant_of(module, value)
+        if constant is not None:
+            own = constant if is_row_dequantize(node) else constant.reshape(shape)
+            return insert_constant(module, node, own.to(dtype), f"_{name}")
         # Of rows they have x's dims already; of a whole tensor, one element in any number of dims.
         if not is_row_dequantize(node):
             shaped = call(_A.reshape.default, value, shape)

@@ -40,7 +40,9 @@ def _move(module: GraphModule, node: Node, dequantize: Any) -> None:
     value, rows = node.meta["val"], insert(node, _A.embedding.default, (given["input"], indices), like=node)
 
     def call(target: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> None:
+        name = node.name
         replace(node, insert(node, target, (rows, *args), kwargs, like=node, value=value))
+        rows.name = name  # which reports know
 
     by_rows = is_row_dequantize(dequantize)
     if not by_rows and given.get("axis", 1) % 2:  # of the table's two dims: 1 and -1
