@@ -103,7 +103,7 @@ def test_a_name_that_fits_nothing(name: str) -> None:
 OPERATORS: list[Callable[..., Any]] = [
     F.linear, torch.matmul, operator.matmul, torch.ops.aten.matmul, A.matmul.default, F.conv2d, F.conv_transpose2d,
     torch.cat, F.max_pool2d, F.adaptive_avg_pool2d, torch.add, operator.iadd, F.relu, torch.bmm, torch.flatten,
-    F.scaled_dot_product_attention,
+    F.scaled_dot_product_attention, F.embedding,
 ]  # fmt: skip
 
 

@@ -35,8 +35,8 @@ def test_bert(pooler: bool, attention: str) -> None:
     ids, mask = torch.randint(0, 50, (2, 8)), torch.ones(2, 8, dtype=torch.int64)
     mask[1, 5:] = 0
     quantized = quantize(bert(pooler=pooler, attention=attention), ids, mask)
-    # A layer: its input, q, k, v, p, the attention's result, the result's norm, the inner activation; 6 weights
-    assert pairs(quantized) == (2 * 8, 2 * (10 + 6))
+    # Three tables. A layer: its input, q, k, v, p, the attention's result and its norm, the inner activation; 6 weights
+    assert pairs(quantized) == (2 * 8, 2 * (10 + 6) + 3)
     linears, products = nodes(quantized, A.linear.default), nodes(quantized, A.matmul.default)
     assert (len(linears), len(products)) == (12, 4)
     assert all(is_read_quantized(node, i) for node in (*linears, *products) for i in (0, 1))
@@ -64,5 +64,7 @@ def test_gpt2() -> None:
     assert (len(addmms), len(products)) == (8, 4)
     assert all(is_read_quantized(node, i) for node in addmms for i in (1, 2))
     assert all(is_read_quantized(node, i) for node in products for i in (0, 1))
-    assert {node.args[3] for node in nodes(quantized, Q.dequantize_per_channel.default)} == {1}
-    assert pairs(quantized) == (2 * 8, 2 * (8 + 4))
+    tables = [node.args[0] for node in nodes(quantized, A.embedding.default)]
+    assert {node.args[3] for node in nodes(quantized, Q.dequantize_per_channel.default) if node not in tables} == {1}
+    assert [table.args[3] for table in tables] == [0, 0]
+    assert pairs(quantized) == (2 * 8, 2 * (8 + 4) + 2)

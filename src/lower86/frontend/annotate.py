@@ -2,9 +2,10 @@
 
     conv ─ relu ─ │q dq│ ─ max_pool ─ │q dq│ ─ flatten ─ │q dq│ ─ linear       where all three share their parameters
 
-What contractions read is quantized; nothing else is quantized for its own sake. A pool or a concatenation all of whose
-readers are integers reads integers itself; movement and relu pass on integers where there are some already. So no float
-that somebody reads is lost, and an activation function stays in one piece with the contraction in front of it.
+What contractions read is quantized, and the tables of embeddings are, a scale a row: rows are looked up as integers, a
+quarter of the bytes. Nothing else is quantized for its own sake. A pool or a concatenation all of whose readers are
+integers reads integers itself; movement and relu pass on integers where there are some already. So no float that
+somebody reads is lost, and an activation function stays in one piece with the contraction in front of it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ..graph.arguments import arguments, is_call, is_float
 from . import torchao
 from .attention import ATTENTION
 from .configuration import Integers, QuantizationConfig
-from .contractions import CONVOLUTIONS, LINEARS, PRODUCTS, Contraction, contraction_of
+from .contractions import CONVOLUTIONS, LINEARS, PRODUCTS, TABLES, Contraction, contraction_of, table_of
 from .memory import Memory, live_nodes
 from .recurrent import RECURRENT, recurrence_of
 
@@ -45,7 +46,7 @@ ADDS = (_A.add.Tensor,)
 _CASTS = (_A.to.dtype, _A.to.dtype_layout, _A._to_copy.default)
 BETWEEN = (*MOVEMENT, *CLAMPS, *SELECTIONS, *AVERAGES)
 
-OPERATORS = (*LINEARS, *PRODUCTS, *CONVOLUTIONS, ATTENTION, *RECURRENT, *BETWEEN, *ADDS)
+OPERATORS = (*LINEARS, *PRODUCTS, *CONVOLUTIONS, *TABLES, ATTENTION, *RECURRENT, *BETWEEN, *ADDS)
 """All that a setting can be about."""
 
 
@@ -66,6 +67,10 @@ def annotate(module: GraphModule, config_of: ConfigOf) -> None:
             if config.mode == "static":
                 torchao.annotate_output(recurrence.states, torchao.state_spec(config))
     for node in nodes:
+        table, config = table_of(node, memory), config_of(node)
+        if table is not None and config is not None:
+            torchao.annotate_input(node, table, _table_spec(table, config))
+    for node in nodes:
         config = config_of(node) if is_call(node, *ADDS) else None
         if config is not None:
             _annotate_add(node, config, contractions, memory)
@@ -83,6 +88,12 @@ def _annotate_contraction(contraction: Contraction, config: QuantizationConfig) 
     if contraction.weight is not None:
         torchao.annotate_input(node, contraction.weight, torchao.weight_spec(config, contraction.axis))
     return True
+
+
+def _table_spec(table: Node, config: QuantizationConfig) -> torchao.Spec:
+    """How a table is quantized: as the weight of a linear that it is, too, so that one tensor of integers is both."""
+    ties = (torchao.input_specs(user).get(table) for user in table.users if is_call(user, *LINEARS))
+    return next((spec for spec in ties if spec is not None), None) or torchao.table_spec(config)
 
 
 def _is_probability(node: Node) -> bool:

@@ -31,7 +31,7 @@ class QuantizationConfig:
     symmetric_activations: s8 around zero; else u8 with a zero point.
     reduce_range: seven bits for activations (0…127, or -63…63), as CPUs need that add products in 16 bits. lower86's
         own code does not need it.
-    per_channel_weights: a scale for each output channel; else one for the tensor.
+    per_channel_weights: a scale for each output channel, and each row of an embedding's table; else one for the tensor.
     residual_adds: which additions to a contraction's result read their other operand quantized. "convolutions": those
         to a convolution's, where that operand is quantized anyway or is a convolution's result itself; "all": those to
         any contraction's, which costs transformers accuracy; "none".

@@ -1,4 +1,4 @@
-"""Which operators are contractions, and which operands they multiply."""
+"""Which operators are contractions, and which operands they multiply; and which look rows up in a table."""
 
 from __future__ import annotations
 
@@ -33,6 +33,9 @@ CONVOLUTIONS: dict[Any, int] = {
     _A.conv_transpose3d.input: 1,
 }
 """The axis of the output channels in each convolution's weight."""
+
+TABLES: dict[Any, int] = {_A.embedding.default: 0}
+"""The argument that is the table of each operator that looks rows up."""
 
 Family = Literal["linear", "convolution", "product"]
 
@@ -86,6 +89,16 @@ def contraction_of(node: Node, memory: Memory) -> Contraction | None:
         axis = 0 if node.target in LINEARS else rank(second) - 1
         return Contraction(node, "linear", (first,), second, axis)
     return Contraction(node, "linear", (second,), first, max(rank(first) - 2, 0))
+
+
+def table_of(node: Node, memory: Memory) -> Node | None:
+    """The constant table of floats, [rows, columns], that `node` looks rows up in; None if it does no such thing."""
+    if node.op != "call_function" or node.target not in TABLES:
+        return None
+    table = node.args[TABLES[node.target]]
+    if not (isinstance(table, Node) and _is_quantizable(table, memory, 2) and memory.is_constant(table)):
+        return None
+    return table
 
 
 def _is_quantizable(operand: object, memory: Memory, least_rank: int) -> bool:

@@ -26,8 +26,9 @@ class X86Quantizer(Quantizer):
     """A torchao quantizer for `prepare_pt2e` and `prepare_qat_pt2e`; without settings, static and ready to use.
 
     Quantized are the operands of linears, of products with a constant on either side, of convolutions and transposed
-    convolutions, of products of two activations, and so of attention; and what lies between: pools, concatenations,
-    views, relu, residual additions of convolutional networks. Biases, norms and softmax stay float.
+    convolutions, of products of two activations, and so of attention; the tables of embeddings; and what lies between:
+    pools, concatenations, views, relu, residual additions of convolutional networks. Biases, norms and softmax stay
+    float.
 
     LSTM and GRU, layers and cells, are spelled out: their input projections are linears, and each step's product of the
     state is int8, with one scale for all states of a layer, from calibration or, with "dynamic", for [-1, 1]. With

@@ -175,7 +175,15 @@ def probability_spec(config: QuantizationConfig) -> Spec:
     )
 
 
-def weight_spec(config: QuantizationConfig, axis: int) -> Spec:
+def table_spec(config: QuantizationConfig) -> Spec:
+    """How `config` quantizes the table of an embedding: as a weight, but scales may be as small as the rows are.
+
+    A norm that follows makes small rows as large as others, and their rounding with them.
+    """
+    return weight_spec(config, 0, torch.finfo(torch.float32).eps)
+
+
+def weight_spec(config: QuantizationConfig, axis: int, eps: float = _EPS) -> Spec:
     """How `config` quantizes a weight: s8 around zero, one scale for each index of `axis`, or one for all."""
     per_channel = config.per_channel_weights
     observer: Any = PerChannelMinMaxObserver if per_channel else MinMaxObserver
@@ -191,7 +199,7 @@ def weight_spec(config: QuantizationConfig, axis: int) -> Spec:
         quant_max=_WEIGHTS.high,
         qscheme=torch.per_channel_symmetric if per_channel else torch.per_tensor_symmetric,
         ch_axis=axis if per_channel else None,
-        observer_or_fake_quant_ctr=observer.with_args(eps=_EPS, **options),
+        observer_or_fake_quant_ctr=observer.with_args(eps=eps, **options),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
-from .arguments import arguments, is_call, tensor_of
+from .arguments import arguments, function_of, is_call, tensor_of
 from .edit import constant_of
 
 _Q = torch.ops.quantized_decomposed
@@ -72,6 +72,17 @@ def is_dequantize(node: object) -> bool:
             "dequantize_per_token.default",
         ),
     )
+
+
+def dequantized_constant(module: GraphModule, node: Node) -> torch.Tensor | None:
+    """The tensor of a constant, or of the dequantize of one; None for any other node."""
+    if not is_dequantize(node):
+        return constant_of(module, node)
+    constants = {n: constant_of(module, n) for n in node.all_input_nodes}
+    if any(c is None for c in constants.values()):
+        return None
+    args: Any = torch.fx.node.map_arg(node.args, constants.__getitem__)
+    return torch.as_tensor(function_of(node)(*args, **node.kwargs))
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from .inline_regions import inline_regions
 from .lift_reshapes import lift_reshapes
 from .merge_movement import merge_movement
 from .move_dequantize import move_dequantize, unshare_dequantize
+from .move_tables import move_tables
 from .own_state import keep_old_state, own_state
 from .refuse_writes import refuse_writes
 from .scalar_qparams import scalar_qparams
@@ -92,6 +93,8 @@ PASSES: tuple[Pass, ...] = (
     unshare_dequantize,
     keep_old_state,
     fold_constants,  # the weights' own movements have come to stand before their dequantize
+    move_tables,  # of which constant rows have just become constants
+    unshare_dequantize,
     spell_positions,  # of which some have become constants
     spell_masks,  # likewise
     share_constants,

@@ -15,7 +15,7 @@ import torch
 from torch.fx import GraphModule, Node
 
 from ..graph.arguments import arguments, is_call, source_of, tensor_of
-from ..graph.edit import constant_of
+from ..graph.qparams import dequantized_constant
 from .move_dequantize import MOVEMENT
 
 _A = torch.ops.aten
@@ -77,7 +77,7 @@ def _of_number(value: float) -> Bounds | None:
 
 
 def _of_node(module: GraphModule, node: Any, known: dict[Any, Bounds | None]) -> Bounds | None:
-    constant = constant_of(module, node)
+    constant = dequantized_constant(module, node) if isinstance(node, Node) else None
     if constant is not None:
         if constant.is_complex() or constant.numel() == 0:
             return None

@@ -2,6 +2,7 @@
 
 add(arange(128), 0)              ->  constant
 dequantize(constant, …)          stays: folding stops at a weight's dequantize
+embedding(dequantize(constant, …), constant)  ->  constant        rows that are always the same ones
 ones_like(x)                     ->  constant        if it is small
 and(what is surely True, mask)   ->  expand(mask)
 """
@@ -15,7 +16,7 @@ from torch.fx import GraphModule, Node
 
 from ..graph.arguments import arguments, function_of, is_call, is_pure, same_shape, shape_of, tensor_of
 from ..graph.edit import constant_of, insert, insert_constant, replace
-from ..graph.qparams import is_dequantize
+from ..graph.qparams import dequantized_constant, is_dequantize
 from .bounds import AND, OR, bounds
 from .shapes import broadcast_sizes
 
@@ -42,6 +43,8 @@ def fold_constants(module: GraphModule) -> None:
             constants = {n: _stand_in(n) for n in inputs}
         else:
             constants = {n: constant_of(module, n) for n in inputs}
+        if is_call(node, _A.embedding.default) and constants[node.all_input_nodes[-1]] is not None:
+            constants = {n: dequantized_constant(module, n) for n in inputs}
         if any(c is None for c in constants.values()) or not isinstance(node.meta.get("val"), torch.Tensor):
             continue
         fake = tensor_of(node)
@@ -85,8 +88,8 @@ def _simplify_logic(module: GraphModule, node: Node) -> None:
 def fold_dequantized_weights(module: GraphModule) -> None:
     """After the int8 rules: a weight that is still dequantized belongs to a float contraction, and becomes float."""
     for node in list(module.graph.nodes):
-        if is_dequantize(node) and all(constant_of(module, n) is not None for n in node.all_input_nodes):
-            args = torch.fx.node.map_arg(node.args, lambda n: constant_of(module, n))
-            constant = insert_constant(module, node, node.target(*args, **node.kwargs), "_float_weight")
+        weight = dequantized_constant(module, node) if is_dequantize(node) else None
+        if weight is not None:
+            constant = insert_constant(module, node, weight, "_float_weight")
             constant.meta.update({k: v for k, v in node.meta.items() if k != "val"})
             replace(node, constant)

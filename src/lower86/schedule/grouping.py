@@ -114,6 +114,7 @@ class Grouping:
     def _join(self, node: Node) -> bool:
         shape = to_sizes(node.meta["val"].shape)
         self._unite_rows(node, shape)
+        self._unite_lookups(node, shape)
         inputs = [n for n in self._inputs(node) if n not in tables_of(node)]
         floats = {self.of[n] for n in node.all_input_nodes if n in self.of and n not in tables_of(node)}
         integers = {self.of[n] for n in inputs if n in self.of} - floats
@@ -192,8 +193,7 @@ class Grouping:
         if feeding.kind != "pointwise" or feeding.shape != to_sizes(source.meta["val"].shape):
             return
         inside = {*feeding.nodes, node}
-        only_feeds = all(user in inside for n in feeding.nodes for user in n.users)
-        if not (only_feeds and not any(is_costly(n) for n in feeding.nodes)):
+        if not (self._only_feeds(feeding, node) and not any(is_costly(n) for n in feeding.nodes)):
             if group.rows is None or not can_share(group.rows, self._order(group)):
                 return
             if not can_write_down(group.rows, self._order(group), feeding.nodes):
@@ -214,6 +214,21 @@ class Grouping:
         for first, second in itertools.pairwise(groups):
             if self._can_unite(first, second):
                 self._unite(first, second)
+
+    def _unite_lookups(self, node: Node, shape: tuple[Size, ...]) -> None:
+        """Makes one group of the pointwise ones that a node reads, where one looks something up for it alone."""
+        groups = [self.groups[number] for number in sorted(self._needs(node))]
+        groups = [group for group in groups if group.kind == "pointwise" and self._belongs(node, group, shape)]
+        for first, second in itertools.pairwise(groups):
+            looked_up = [group for group in (first, second) if any(n.target in GATHERS for n in group.nodes)]
+            if not any(self._only_feeds(group, node) for group in looked_up):
+                continue
+            if not (self.reaches(first.number, second.number) or self.reaches(second.number, first.number)):
+                self._unite(first, second)
+
+    def _only_feeds(self, group: Group, node: Node) -> bool:
+        inside = {*group.nodes, node}
+        return all(user in inside for n in group.nodes for user in n.users)
 
     def _can_unite(self, first: Group, second: Group) -> bool:
         rows, order = first.rows, self._order(first)
