@@ -287,6 +287,10 @@ class Code:
         auxiliary = self.b.zext(self.b.extract_value(self.b.call(read, []), 1), I64)
         return self.b.and_(auxiliary, self.i64(0xFFF))  # above it is the number of the memory node
 
+    def cycles(self) -> Value:
+        """The time stamp counter: two to five thousand million a second."""
+        return self.b.call(self.module.declare("llvm.readcyclecounter", I64), [])
+
     # Arithmetic on 64-bit indices, folding what is known
 
     def add(self, a: Value | int, b: Value | int) -> Value | int:

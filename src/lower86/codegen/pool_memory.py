@@ -17,7 +17,10 @@ FIRST_RECORD, RECORD_BYTES = 2 * LINE, (2 + SLICES) * LINE
 KERNEL, ARGUMENTS, UNITS, CHUNK, CUT = 0, 8, 16, 24, 32
 FINISHED, BUSY, GENERATION = LINE, LINE + 8, LINE + 16
 TICKETS = 2 * LINE
-POOL_BYTES = FIRST_RECORD + RECORDS * RECORD_BYTES
+INSIDE = FIRST_RECORD + RECORDS * RECORD_BYTES
+WATCHED = 64
+"""Helpers that say, each in a line from `INSIDE` on, whether they are inside a region."""
+POOL_BYTES = INSIDE + WATCHED * LINE
 """Size of the pool's memory: zeroed and aligned to `LINE`, it is a pool without helpers."""
 
 STEP_KERNEL, STEP_ARGUMENTS, STEP_UNITS, STEP_BYTES = 0, 8, 16, 32

@@ -221,9 +221,7 @@ class Grouping:
         groups = [group for group in groups if group.kind == "pointwise" and self._belongs(node, group, shape)]
         for first, second in itertools.pairwise(groups):
             looked_up = [group for group in (first, second) if any(n.target in GATHERS for n in group.nodes)]
-            if not any(self._only_feeds(group, node) for group in looked_up):
-                continue
-            if not (self.reaches(first.number, second.number) or self.reaches(second.number, first.number)):
+            if any(self._only_feeds(group, node) for group in looked_up) and self._may_be_one(first, second):
                 self._unite(first, second)
 
     def _only_feeds(self, group: Group, node: Node) -> bool:
@@ -234,11 +232,13 @@ class Grouping:
         rows, order = first.rows, self._order(first)
         if rows is None or rows != second.rows or order != self._order(second):
             return False
+        return self._may_be_one(first, second) and can_write_down(rows, order, [*first.nodes, *second.nodes])
+
+    def _may_be_one(self, first: Group, second: Group) -> bool:
+        """Whether neither waits for the other, nor the indices of one for state that the other's nodes follow from."""
         if self.reaches(first.number, second.number) or self.reaches(second.number, first.number):
             return False
-        if not self._early.allows(first.nodes, second.nodes):
-            return False
-        return can_write_down(rows, order, [*first.nodes, *second.nodes])
+        return self._early.allows(first.nodes, second.nodes)
 
     def _unite(self, first: Group, second: Group) -> None:
         """Makes the first group's nodes those of the second, too."""
