@@ -28,6 +28,7 @@ LAYERS = (
     {"state"},
     {"lowered"},
     {"lowering"},
+    {"integrations"},
     {"__init__"},
     {"cli"},
     {"__main__"},

@@ -244,11 +244,14 @@ def _native_forward(interpreted: Callable[..., Any]) -> Callable[..., Any]:
     return forward
 
 
-def report_fallbacks(module: LoweredModule, on_fallback: str) -> None:
-    """One warning, or an error, if anything quantized stays float or is foreign; nothing if all is int8 and native."""
+def report_fallbacks(module: LoweredModule, on_fallback: str, *, float_is_meant: bool = False) -> None:
+    """One warning, or an error, if anything quantized stays float or is foreign; nothing if all is int8 and native.
+
+    With `float_is_meant`, a model that is not quantized at all is fine.
+    """
     if on_fallback == "ignore":
         return
-    message = module.explanation.fallback_message()
+    message = module.explanation.fallback_message(float_is_meant=float_is_meant)
     if not message:
         return
     if on_fallback == "raise":

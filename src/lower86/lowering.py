@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import torch
+from torch.fx import GraphModule
 
 from .codegen.target import Target, resolve_target
 from .errors import Lower86Error
@@ -54,14 +55,23 @@ def lower_pt2e_quantized_to_x86(
 
     module = export_module(model, example_inputs, example_kwargs, dynamic_shapes)
     clock.stop("export")
+    lowered = lower_exported(module, chosen)
+    lowered.timings.update(timings)
+    report_fallbacks(lowered, on_fallback)
+    return lowered
+
+
+def lower_exported(module: GraphModule, target: Target) -> LoweredModule:
+    """What a module of `export_module` becomes; it is used up. May raise GraphError."""
+    timings: dict[str, float] = {}
+    clock = _Clock(timings)
     normalize(module)
     clock.stop("normalize")
     records = to_int8(module)
     clock.stop("int8")
-    lowered = LoweredModule(module, module.graph, chosen, tuple(records))
+    lowered = LoweredModule(module, module.graph, target, tuple(records))
     lowered.timings.update(timings)
     lowered.compiled()
-    report_fallbacks(lowered, on_fallback)
     return lowered
 
 

@@ -24,11 +24,14 @@ def export_module(
     example_inputs: tuple[Any, ...],
     example_kwargs: dict[str, Any] | None = None,
     dynamic_shapes: Any = None,
+    *,
+    strict: bool = True,
 ) -> GraphModule:
     """A functional graph of `model` over composite operators, its weights as attributes, its pytrees kept.
 
     The graph shares the model's tensors; those that it writes to, `normalize` replaces by copies. Dims that are
-    symbolic in the model stay so. Raises ExportError if the model cannot be traced.
+    symbolic in the model stay so. Without `strict`, that way is not tried: it makes torch.compile forget what it has
+    compiled. Raises ExportError if the model cannot be traced.
     """
     _check(model, example_inputs, example_kwargs)
     args, kwargs = tuple(example_inputs), dict(example_kwargs or {})
@@ -41,7 +44,7 @@ def export_module(
             dynamic_shapes = kept_dims(model, args, kwargs)
         if dynamic_shapes is not None:
             args, kwargs = larger_examples(model, args, kwargs, dynamic_shapes)
-        program = _export(model, args, kwargs, dynamic_shapes)
+        program = _export(model, args, kwargs, dynamic_shapes, (True, False) if strict else (False,))
         module = program.module(check_guards=False)
     assert isinstance(module, GraphModule)
     return module
@@ -69,11 +72,11 @@ def _check(model: object, example_inputs: object, example_kwargs: object) -> Non
 
 
 def _export(
-    model: torch.nn.Module, inputs: tuple[Any, ...], kwargs: dict[str, Any], dynamic_shapes: Any
+    model: torch.nn.Module, inputs: tuple[Any, ...], kwargs: dict[str, Any], dynamic_shapes: Any, ways: tuple[bool, ...]
 ) -> torch.export.ExportedProgram:
-    """The decomposed program of `model`: strict if that works, or else not."""
+    """The decomposed program of `model`, by the first way that works: strict or not."""
     problems: list[Exception] = []
-    for strict in (True, False):
+    for strict in ways:
         call = "torch.export.export(model, …)"
         try:
             program: Any = torch.export.export(model, inputs, kwargs, dynamic_shapes=dynamic_shapes, strict=strict)

@@ -69,10 +69,13 @@ class Explanation:
         """The quantized contractions that stay float."""
         return tuple(r for r in self.operators if not r.is_int8)
 
-    def fallback_message(self) -> str:
-        """What a user has to know at lowering; "" if everything quantized is int8 and nothing is foreign."""
+    def fallback_message(self, *, float_is_meant: bool = False) -> str:
+        """What a user has to know at lowering; "" if everything quantized is int8 and nothing is foreign.
+
+        With `float_is_meant`, that nothing is quantized at all is no news.
+        """
         parts = []
-        if not self.operators:
+        if not self.operators and not float_is_meant:
             parts.append(
                 "the model holds no quantized contraction, so it runs in float: pass what convert_pt2e returned, and "
                 "check that the quantizer annotated it"

@@ -1,0 +1,1 @@
+"""lower86 within other libraries: one file each."""
