@@ -28,12 +28,15 @@ if TYPE_CHECKING:
     from .frontend.quantizer import X86Quantizer
     from .lowered import LoweredModule
     from .lowering import lower_pt2e_quantized_to_x86
+    from .report.compare import compare
+    from .report.comparison import Comparison
     from .report.explain import explain
     from .report.profile import profile
     from .runtime.threads import set_num_threads
 
 __all__ = [
     "ArtifactError",
+    "Comparison",
     "ExportError",
     "FallbackError",
     "GraphError",
@@ -47,6 +50,7 @@ __all__ = [
     "UnsupportedError",
     "X86Quantizer",
     "artifact",
+    "compare",
     "explain",
     "load",
     "lower_pt2e_quantized_to_x86",
@@ -56,9 +60,11 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Comparison": "report.comparison",
     "LoweredModule": "lowered",
     "QuantizationConfig": "frontend.configuration",
     "Target": "codegen.target",
+    "compare": "report.compare",
     "explain": "report.explain",
     "load": "artifact.load",
     "lower_pt2e_quantized_to_x86": "lowering",
