@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx import GraphModule
+from torch.fx import GraphModule, Node
 
 from ..errors import InputError, Lower86Error, first_line
 from ..frontend.export import plain_graph
@@ -19,7 +19,7 @@ from .compiled_values import CompiledValues
 from .join import FloatNodes
 from .measures import Distance, distance, saturation
 from .observed import Observed, observe
-from .places import Place, name_of, places_of
+from .places import Place, name_of, places_of, reshapes_of
 
 _WHERE = "compare(model_fp32, quantized, lowered, inputs)"
 
@@ -55,19 +55,25 @@ def compare(
     state = {name: tensor.detach().clone() for name, tensor in lowered.named_state()}
     compiled = CompiledValues(quantized, lowered, args, named, state)  # first: it says best what does not fit
     places = places_of(quantized)
-    names = {place.name for place in places} | {place.source.name for place in places}
-    readers = {node.name for place in places for node in place.dequantizes}
+    nodes = {node for place in places for node in (place.source, *reshapes_of(place.source))}
+    moves = {node for place in places for node in place.moves}
+    nodes |= {node for move in moves for node in move.all_input_nodes}
+    wanted = {node.name for node in nodes} | {place.name for place in places}
+    functions = {node.name for place in places for node in (*place.dequantizes, *place.moves)}
 
     def run(instead: Mapping[str, Tensor]) -> Observed:
-        return observe(quantized, args, named, wanted=names, dequantizes=readers, instead=instead, state=state)
+        return observe(quantized, args, named, wanted=wanted, functions=functions, instead=instead, state=state)
 
     whole = run({})
     floats = _floats(model_fp32, quantized, places, args, named, state)
     on_floats = run({name: floats[p.name] for p in places if p.name in floats for name in _given_to(p)})
+    for place in places:
+        if place.moves and place.name not in floats and _origin(place).name in floats:
+            floats[place.name] = on_floats.values[place.source.name]  # the float model's, moved as the model moves it
     given = compiled.of(places, whole)
     on_given = run(given)
-    rows = []
-    for number, place in enumerate(places):
+    rows: list[Row] = []
+    for place in places:
         real, exact = _real(place, whole), floats.get(place.name)
         if real is None or not real.is_floating_point():
             continue
@@ -75,7 +81,7 @@ def compare(
         node = place.source
         rows.append(
             Row(
-                number, place.name, name_of(node), module_of(node), line_of(node), dtype,
+                len(rows), place.name, name_of(node), module_of(node), line_of(node), dtype,
                 _apart(exact, real), _apart(exact, _real(place, on_floats)), _saturation(place, whole, real),
                 _from_compiled(place, whole, given, on_given), _from_compiled(place, on_given, given, on_given),
                 "" if place.name in given else compiled.kernel_of(place, places),
@@ -127,6 +133,11 @@ def _floats(
     return {place: values[node] for place, node in found.items() if node in values}
 
 
+def _origin(place: Place) -> Node:
+    """The node whose result is moved to the place."""
+    return place.moves[0].all_input_nodes[0]
+
+
 def _given_to(place: Place) -> list[str]:
     """The nodes that hand the place's value on, as floats."""
     return [node.name for node in place.dequantizes] or [place.name]
@@ -139,7 +150,8 @@ def _real(place: Place, seen: Observed) -> Tensor | None:
 
 
 def _dequantized(place: Place, seen: Observed, integers: Tensor) -> Tensor:
-    return seen.dequantizes[place.dequantizes[0].name](integers)
+    real: Tensor = seen.functions[place.dequantizes[0].name](integers)
+    return real
 
 
 def _apart(exact: Tensor | None, value: Tensor | None) -> Distance | None:

@@ -19,7 +19,7 @@ from ..ops.matmul import int8_matmul
 from .capture import captured
 from .join import lowered_nodes
 from .observed import Observed
-from .places import Place, is_quantize
+from .places import Place, is_quantize, reshapes_of
 
 _A = torch.ops.aten
 _SCALED = (int8_conv, int8_linear, int8_matmul, _A.relu.default, _A.clamp.default, _A.add.Tensor)
@@ -46,18 +46,22 @@ class CompiledValues:
 
     def of(self, places: Sequence[Place], seen: Observed) -> dict[str, Tensor]:
         """By place, what memory held: integers or floats, whichever the quantized graph has there in `seen`."""
+        found: dict[str, Tensor] = {}
         for place in places:
             wanted = seen.values.get(place.name)
-            nodes = self._nodes.get(place.name, ()) if wanted is not None else ()
-            alike = [node for node in nodes if wanted is not None and _may_be(node, wanted)]
-            if alike:
-                self._made[place.name] = alike[-1]  # those before it only lead there
+            for node in reversed(self._nodes.get(place.name, ()) if wanted is not None else ()):
+                value = self._values.get(node.name)
+                arranged = None if value is None or wanted is None else _arranged(place, value, wanted, seen)
+                if arranged is not None:
+                    found[place.name] = arranged
+                elif wanted is None or not _may_be(node, wanted):
+                    continue
+                self._made[place.name] = node  # those before it only lead there
+                break
         factors = self._factors(places)
-        found: dict[str, Tensor] = {}
         for name, node in self._made.items():
-            if node.name in self._values:
-                value = self._values[node.name]
-                found[name] = value * factors[node] if node in factors else value
+            if node in factors and name in found:
+                found[name] = found[name] * factors[node]
         return found
 
     def kernel_of(self, place: Place, places: Sequence[Place]) -> str:
@@ -100,6 +104,30 @@ class CompiledValues:
                     if not is_call(scaled, int8_conv, int8_linear, int8_matmul):
                         waiting += scaled.args
         return factors
+
+
+def _arranged(place: Place, value: Tensor, wanted: Tensor, seen: Observed) -> Tensor | None:
+    """The program's value as the quantized graph has it at the place; None if it is no such value.
+
+    Lowering quantizes before a movement where the model does after it: so the model's own movements are done to it.
+    """
+    if value.dtype != wanted.dtype:
+        return None
+    if value.shape == wanted.shape:
+        return value
+    ways = []
+    for number, move in enumerate(place.moves):
+        before = seen.values.get(move.all_input_nodes[0].name)
+        if before is not None and before.shape == value.shape:
+            moved = value
+            for step in place.moves[number:]:
+                moved = seen.functions[step.name](moved)
+            ways.append(moved)
+    after = [seen.values[node.name].shape for node in reshapes_of(place.source) if node.name in seen.values]
+    if value.shape in after or [n for n in value.shape if n != 1] == [n for n in wanted.shape if n != 1]:
+        ways.append(value.reshape(wanted.shape))
+    ways = [way for way in ways if way.shape == wanted.shape]
+    return min(ways, key=lambda way: float((way.double() - wanted.double()).abs().sum()), default=None)
 
 
 def _may_be(node: Node, wanted: Tensor) -> bool:

@@ -61,6 +61,7 @@ class FloatNodes:
         self._by_name: dict[str, Node] = {next(origins(node), (node.name, 0))[0]: node for node in nodes}
         inputs = ([n for n in m.graph.nodes if n.op == "placeholder"] for m in (quantized, model))
         self._inputs: Mapping[Node, Node] = dict(zip(*inputs, strict=False))
+        self._last = {next(origins(node), (node.name, 0)): node for node in quantized.graph.nodes}
         norms = [n for n in quantized.graph.nodes if "batch_norm" in name_of(n)]
         self._norms = {self._of(n) for n in norms}
 
@@ -80,6 +81,7 @@ class FloatNodes:
         handle = debug_handle(node)
         same = None if handle is None else self._by_handle.get(handle)
         for found in (same, self._by_origin.get(first), self._by_name.get(first[0])):
-            if found is not None and (name_of(found) == name_of(node)):
+            # What quantization spells out, as an attention, ends with a node of another name.
+            if found is not None and (name_of(found) == name_of(node) or self._last.get(first) is node):
                 return found
         return None

@@ -22,10 +22,10 @@ _OBSERVER = "activation_post_process"  # PT2E's name of what only watches
 
 @dataclass
 class Observed:
-    """By node name: the values of nodes, and for dequantizes what makes floats of other integers in their place."""
+    """By node name: the values of nodes, and what nodes make of another first argument, all others as in this call."""
 
     values: dict[str, Tensor] = field(default_factory=dict)
-    dequantizes: dict[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
+    functions: dict[str, Callable[[Any], Any]] = field(default_factory=dict)
 
 
 def observe(
@@ -34,16 +34,16 @@ def observe(
     kwargs: Mapping[str, Any],
     *,
     wanted: Collection[str],
-    dequantizes: Collection[str] = (),
+    functions: Collection[str] = (),
     instead: Mapping[str, Tensor] | None = None,
     state: Mapping[str, Tensor] | None = None,
 ) -> Observed:
-    """What the nodes named `wanted` give in a call, which changes nothing of the module.
+    """What the nodes named `wanted` give in a call, and those in `functions` do; it changes nothing of the module.
 
     A node in `instead` gives that to its readers, unless memory that it shares is written to; buffers named in `state`
     begin with that.
     """
-    run = _Run(module, set(wanted), set(dequantizes), dict(instead or {}), dict(state or {}))
+    run = _Run(module, set(wanted), set(functions), dict(instead or {}), dict(state or {}))
     with torch.no_grad(), torch.autocast("cpu", enabled=False):
         run.run(*signature_of(module.graph).flatten(args, kwargs), enable_io_processing=False)
     return run.found
@@ -54,26 +54,26 @@ class _Run(torch.fx.Interpreter):
         self,
         module: GraphModule,
         wanted: set[str],
-        dequantizes: set[str],
+        functions: set[str],
         instead: dict[str, Tensor],
         state: dict[str, Tensor],
     ) -> None:
         super().__init__(module)
         self.found = Observed()
-        self._wanted, self._dequantizes, self._instead, self._state = wanted, dequantizes, instead, state
+        self._wanted, self._functions, self._instead, self._state = wanted, functions, instead, state
         self._shared = written_to(module.graph)
         self._buffers: dict[str, Tensor] = {}
 
     def run_node(self, n: Node) -> Any:
         value = super().run_node(n)
+        if n.name in self._functions:
+            args, kwargs = self.fetch_args_kwargs_from_env(n)
+            assert callable(n.target)
+            self.found.functions[n.name] = partial(_with_first, n.target, args[1:], kwargs)
         if not isinstance(value, Tensor):
             return value
         if n.name in self._wanted:
             self.found.values[n.name] = value.detach().clone() if self._shared else value.detach()
-        if n.name in self._dequantizes:
-            args, kwargs = self.fetch_args_kwargs_from_env(n)
-            assert callable(n.target)
-            self.found.dequantizes[n.name] = partial(_with_first, n.target, args[1:], kwargs)
         other = self._instead.get(n.name)
         if other is None or n in self._shared or other.shape != value.shape:
             return value

@@ -17,15 +17,20 @@ _MOVES = (
     "copy_", "copy", "detach_", "dropout_", "feature_dropout", "getitem",
 )  # fmt: skip
 """Operators of which no row tells anything: they compute nothing."""
+_RESHAPES = ("view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze")
 
 
 @dataclass(frozen=True)
 class Place:
-    """A value of the quantized graph: what `source` gives; with `quantize` that in integers, as its readers see it."""
+    """A value of the quantized graph: what `source` gives; with `quantize` that in integers, as its readers see it.
+
+    `moves` are the operators up to `source` that only say where elements are, as it is itself, the first one first.
+    """
 
     source: Node
     quantize: Node | None = None
     dequantizes: tuple[Node, ...] = ()
+    moves: tuple[Node, ...] = ()
 
     @property
     def name(self) -> str:
@@ -52,8 +57,22 @@ def places_of(module: GraphModule) -> list[Place]:
         for first, *others in quantizes.values():
             readers = [user for one in (first, *others) for user in one.users if is_dequantize(user)]
             if readers:
-                found.append(Place(node, first, tuple(readers)))
+                found.append(Place(node, first, tuple(readers), _moves_to(node)))
     return found
+
+
+def _moves_to(node: Node) -> tuple[Node, ...]:
+    moves: list[Node] = []
+    while node.op == "call_function" and is_move(node):
+        moves.insert(0, node)
+        node = node.all_input_nodes[0]
+    return tuple(moves)
+
+
+def reshapes_of(node: Node) -> list[Node]:
+    """The node's readers, and theirs, that give its elements another shape and no other order."""
+    direct = [user for user in node.users if name_of(user) in _RESHAPES]
+    return [one for user in direct for one in (user, *reshapes_of(user))]
 
 
 def _is_spelling(node: Node) -> bool:
