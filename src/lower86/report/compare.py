@@ -11,7 +11,6 @@ from torch.fx import GraphModule, Node
 
 from ..errors import InputError, Lower86Error, first_line
 from ..frontend.export import plain_graph
-from ..graph.arguments import arguments
 from ..graph.source import line_of, module_of
 from ..lowered import LoweredModule
 from .comparison import Comparison, Row
@@ -19,7 +18,7 @@ from .compiled_values import CompiledValues
 from .join import FloatNodes
 from .measures import Distance, distance, saturation
 from .observed import Observed, observe
-from .places import Place, name_of, places_of, reshapes_of
+from .places import Place, bounds_of, name_of, places_of, reshapes_of
 
 _WHERE = "compare(model_fp32, quantized, lowered, inputs)"
 
@@ -163,10 +162,8 @@ def _apart(exact: Tensor | None, value: Tensor | None) -> Distance | None:
 def _saturation(place: Place, seen: Observed, real: Tensor) -> float | None:
     if place.quantize is None:
         return None
-    integers, bounds = seen.values[place.name], arguments(place.quantize)
-    limits = torch.iinfo(integers.dtype)
-    low, high = (bounds.get(name) for name in ("quant_min", "quant_max"))
-    low, high = limits.min if low is None else low, limits.max if high is None else high
+    integers = seen.values[place.name]
+    low, high = bounds_of(place.quantize, integers.dtype)
     return saturation(seen.values[place.source.name], integers, real, low, high)
 
 

@@ -91,7 +91,8 @@ class Comparison:
         for row in self.rows:
             place = f"in the kernel of #{numbers[row.kernel]}" if row.kernel in numbers else "not in the program"
             place = row.dtype if row.compiled is not None else place
-            lines.append((f"#{row.number}", *_figures(row), place, row.operator, row.module, row.line))
+            module = row.module if len(row.module) <= _MODULE else "…" + row.module[1 - _MODULE :]
+            lines.append((f"#{row.number}", *_figures(row), place, row.operator, module, row.line))
         held = sum(row.compiled is not None for row in self.rows)
         head = (
             f"{len(self.rows)} values, worst first; {held} of them lie in the compiled program's memory. SQNR in dB; "
@@ -100,7 +101,8 @@ class Comparison:
         return "\n".join([head, "", *(line[:_WIDTH] for line in table(lines))])
 
 
-_WIDTH = 180
+_WIDTH, _MODULE = 200, 40
+"""Characters of a line, and of a module's name, of which the end tells more."""
 _HEADS = (
     "", "fp32:QDQ", "here", "most", "clipped", "QDQ:int8", "here", "most", "off by 1", "more",
     "in memory as", "operator", "module", "source",

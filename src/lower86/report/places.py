@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.fx import GraphModule, Node
@@ -86,15 +87,34 @@ def _only_measures(user: Node, known: set[Node]) -> bool:
     return user in known or "choose_qparams" in str(user.target)
 
 
+def _schema(node: Node) -> Any:
+    """The schema of the operator that a node calls, None of other calls; torchao's quantizers name no overload."""
+    target = node.target
+    if isinstance(target, torch._ops.OpOverloadPacket):
+        only: Any = target.default
+        return only._schema
+    return target._schema if isinstance(target, torch._ops.OpOverload) else None
+
+
 def _namespace(node: Node) -> str:
-    return node.target.namespace if isinstance(node.target, torch._ops.OpOverload) else ""
+    schema = _schema(node)
+    return str(schema.name).partition("::")[0] if schema is not None else ""
 
 
 def name_of(node: Node) -> str:
     """The operator's short name."""
-    if isinstance(node.target, torch._ops.OpOverload):
-        return node.target._schema.name.rpartition("::")[2]
+    schema = _schema(node)
+    if schema is not None:
+        return str(schema.name).rpartition("::")[2]
     return "input" if node.op == "placeholder" else str(getattr(node.target, "__name__", node.target))
+
+
+def bounds_of(quantize: Node, dtype: torch.dtype) -> tuple[int, int]:
+    """The least and the largest integer that a quantize gives."""
+    names = [parameter.name for parameter in _schema(quantize).arguments]
+    given = {**dict(zip(names, quantize.args, strict=False)), **quantize.kwargs}
+    low, high, limits = given.get("quant_min"), given.get("quant_max"), torch.iinfo(dtype)
+    return low if isinstance(low, int) else limits.min, high if isinstance(high, int) else limits.max
 
 
 def is_move(node: Node) -> bool:
@@ -103,8 +123,8 @@ def is_move(node: Node) -> bool:
 
 
 def is_quantize(node: Node) -> bool:
-    """Whether the node makes integers of floats, in either set of operators."""
-    return _is_spelling(node) and name_of(node).startswith("quantize")
+    """Whether the node makes integers of floats, in any set of operators."""
+    return (_is_spelling(node) or _namespace(node) == "lower86") and name_of(node).startswith("quantize")
 
 
 def is_dequantize(node: Node) -> bool:
