@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .artifact.load import load
     from .artifact.save import save
     from .codegen.target import Target
+    from .debugger.compare import compare
     from .errors import (
         ArtifactError,
         ExportError,
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from .frontend.quantizer import X86Quantizer
     from .lowered import LoweredModule
     from .lowering import lower_pt2e_quantized_to_x86
-    from .report.compare import compare
     from .report.comparison import Comparison
     from .report.explain import explain
     from .report.profile import profile
@@ -64,7 +64,7 @@ _HOMES = {
     "LoweredModule": "lowered",
     "QuantizationConfig": "frontend.configuration",
     "Target": "codegen.target",
-    "compare": "report.compare",
+    "compare": "debugger.compare",
     "explain": "report.explain",
     "load": "artifact.load",
     "lower_pt2e_quantized_to_x86": "lowering",

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from lower86 import Comparison, Lower86Error
-from lower86.report.comparison import Row
-from lower86.report.measures import Distance
+from lower86.report.comparison import Distance, Row
 
 COMPARISON = Comparison(
     (

@@ -12,7 +12,19 @@ from typing import Any
 
 from ..errors import Lower86Error
 from .explanation import table
-from .measures import Distance
+
+
+@dataclass(frozen=True)
+class Distance:
+    """How far values are from a reference: `sqnr` in dB (inf: equal), `most` the largest absolute difference.
+
+    `one` and `more` are how many quantized values are one step off, and further; None where nothing is quantized.
+    """
+
+    sqnr: float
+    most: float
+    one: int | None = None
+    more: int | None = None
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from ..errors import InputError, Lower86Error, first_line
 from ..frontend.export import plain_graph
 from ..graph.source import line_of, module_of
 from ..lowered import LoweredModule
-from .comparison import Comparison, Row
+from ..report.comparison import Comparison, Distance, Row
 from .compiled_values import CompiledValues
 from .join import FloatNodes
-from .measures import Distance, distance, saturation
+from .measures import distance, saturation
 from .observed import Observed, observe
 from .places import Place, bounds_of, name_of, places_of, reshapes_of
 

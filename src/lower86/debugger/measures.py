@@ -3,23 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class Distance:
-    """How far values are from a reference: `sqnr` in dB (inf: equal), `most` the largest absolute difference.
-
-    `one` and `more` are how many quantized values are one step off, and further; None where nothing is quantized.
-    """
-
-    sqnr: float
-    most: float
-    one: int | None = None
-    more: int | None = None
+from ..report.comparison import Distance
 
 
 def distance(reference: Tensor, value: Tensor, integers: tuple[Tensor, Tensor] | None = None) -> Distance:

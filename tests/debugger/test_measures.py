@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from lower86.report.measures import distance, saturation
+from lower86.debugger.measures import distance, saturation
 
 
 def test_decibels() -> None:
