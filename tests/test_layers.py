@@ -27,6 +27,7 @@ LAYERS = (
     {"call"},
     {"state"},
     {"lowered"},
+    {"debugger"},
     {"lowering"},
     {"integrations"},
     {"__init__"},

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .artifact.load import load
     from .artifact.save import save
     from .codegen.target import Target
+    from .debugger.compare import compare
     from .errors import (
         ArtifactError,
         ExportError,
@@ -28,12 +29,14 @@ if TYPE_CHECKING:
     from .frontend.quantizer import X86Quantizer
     from .lowered import LoweredModule
     from .lowering import lower_pt2e_quantized_to_x86
+    from .report.comparison import Comparison
     from .report.explain import explain
     from .report.profile import profile
     from .runtime.threads import set_num_threads
 
 __all__ = [
     "ArtifactError",
+    "Comparison",
     "ExportError",
     "FallbackError",
     "GraphError",
@@ -47,6 +50,7 @@ __all__ = [
     "UnsupportedError",
     "X86Quantizer",
     "artifact",
+    "compare",
     "explain",
     "load",
     "lower_pt2e_quantized_to_x86",
@@ -56,9 +60,11 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Comparison": "report.comparison",
     "LoweredModule": "lowered",
     "QuantizationConfig": "frontend.configuration",
     "Target": "codegen.target",
+    "compare": "debugger.compare",
     "explain": "report.explain",
     "load": "artifact.load",
     "lower_pt2e_quantized_to_x86": "lowering",

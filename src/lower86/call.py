@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.fx import GraphModule
@@ -69,6 +71,16 @@ class CompiledGraph:
         addresses = [tensor.data_ptr() for tensor in (*tensors, *outputs, *state)]
         with without_autocast():
             return self.executable.run_timed(addresses, bound.dims), bound.dims
+
+    def watched(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any], state: Sequence[Tensor] = ()
+    ) -> Iterator[tuple[int, npt.NDArray[np.int64], Mapping[str, int]]]:
+        """A call whose results nobody wants, step by step: the step's number, where each value lies, and the dims."""
+        tensors, outputs, bound = self._placed(args, kwargs, state)
+        addresses = [tensor.data_ptr() for tensor in (*tensors, *outputs, *state)]
+        with without_autocast():
+            for number, bases in self.executable.run_steps(addresses, bound.dims):
+                yield number, bases, bound.dims
 
     def interface(self) -> Interface:
         """How the program is called, without PyTorch's types. Raises UnsupportedError where that cannot be said."""

@@ -77,3 +77,17 @@ def test_embeddings_are_those_of_the_quantized_model(models: tuple) -> None:
             for other in (quantized(*one), lowered.run_reference(*one)):
                 assert torch.cosine_similarity(result, other).item() > 0.995
             assert torch.cosine_similarity(result, encoder(*one)).item() > 0.97
+
+
+def test_the_numeric_debugger_knows_every_value(models: tuple) -> None:
+    encoder, quantized, lowered, ids, mask = models
+    comparison = lower86.compare(encoder, quantized, lowered, (ids[1][None], mask[1][None]))
+    rows = comparison.rows
+    assert sum(row.operator == "linear" for row in rows) == 36
+    assert all(row.quantization_here is not None for row in rows)
+    held = [row.compiled_here for row in rows if row.compiled_here is not None]
+    assert len(held) > 60
+    assert min(found.sqnr for found in held) > 55
+    assert not any(found.more for found in held)
+    # The outliers of this model's activations: what costs most is what its feed-forward layers put into 8 bits.
+    assert {(row.operator, row.module.rsplit(".", 2)[-2]) for row in rows[:4]} == {("gelu", "intermediate")}

@@ -109,3 +109,28 @@ def _explained(problem: Exception, call: str) -> tuple[str, str]:
 def _first_lines(problem: Exception) -> str:
     lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
     return "\n    ".join(lines[:_LINES]) or type(problem).__name__
+
+
+def plain_graph(model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> GraphModule:
+    """A float model as the graph that PT2E quantizes; one that is a graph already, as it is.
+
+    Raises ExportError if it cannot be traced, or is in training mode.
+    """
+    if isinstance(model, GraphModule):
+        return model
+    if model.training:
+        raise ExportError("the float model is in training mode", where=type(model).__name__, fix="call model.eval()")
+    _check(model, args, kwargs)
+    problem: Exception | None = None
+    for strict in (True, False):
+        try:
+            with torch.no_grad(), specs_copied_quietly():
+                module = torch.export.export(model, args, kwargs, strict=strict).module(check_guards=False)
+        except Exception as found:  # torch.export raises many unrelated types; all mean the same here
+            problem = found
+            continue
+        assert isinstance(module, GraphModule)
+        return module
+    assert problem is not None
+    what, fix = _explained(problem, "torch.export.export(model, …)")
+    raise ExportError(f"the float model cannot be exported to a graph: {what}", where=type(model).__name__, fix=fix)

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e import (
+    CUSTOM_KEY,
+    NUMERIC_DEBUG_HANDLE_KEY,
     FakeQuantize,
     FusedMovingAvgObsFakeQuantize,
     HistogramObserver,
@@ -78,6 +80,12 @@ def convert(model: GraphModule, *, fold_quantize: bool = True) -> GraphModule:
     """The quantized model: quantize/dequantize pairs in place of observers, weights as integers."""
     converted: GraphModule = convert_pt2e(model, fold_quantize=fold_quantize)
     return converted
+
+
+def debug_handle(node: Node) -> int | None:
+    """The number that torchao's `generate_numeric_debug_handle` gave the node, and all that was made from it."""
+    found: int | None = node.meta.get(CUSTOM_KEY, {}).get(NUMERIC_DEBUG_HANDLE_KEY)
+    return found
 
 
 def annotate_input(node: Node, operand: Node, spec: Spec) -> None:

@@ -10,7 +10,7 @@ import operator
 import struct
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 
@@ -155,16 +155,27 @@ class Executable:
 
     def run_timed(self, addresses: Sequence[int], dims: Mapping[str, int], threads: int | None = None) -> list[float]:
         """As `run`, step by step; gives the seconds that each of the program's steps took."""
+        times = [time.perf_counter() for _ in self.run_steps(addresses, dims, threads)]
+        return [after - before for before, after in pairwise(times)]
+
+    def run_steps(
+        self, addresses: Sequence[int], dims: Mapping[str, int], threads: int | None = None
+    ) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
+        """As `run`, step by step: (-1, where each value lies) before the first one, and the step's number after each.
+
+        A value of the arena is there from the first step that writes it to the last that touches it.
+        """
         instance = self._take(dict(dims))
-        seconds: list[float] = []
         try:
             given = np.array(addresses, np.int64)
             instance.table[instance.words] = given[instance.numbers] + instance.offsets
             instance.bases[self._io] = given
             instance.status[0] = 0
             workers, helpers = threads or self.num_threads or default_threads(), self._pool
-            for step, (first, end) in zip(self.program.steps, pairwise(instance.rows), strict=True):
-                start = time.perf_counter()
+            yield -1, instance.bases
+            for number, (step, (first, end)) in enumerate(
+                zip(self.program.steps, pairwise(instance.rows), strict=True)
+            ):
                 if isinstance(step, Foreign):
                     involved = [*step.inputs, *step.outputs]
                     self.foreign[step.function]([int(instance.bases[v]) for v in involved], dims)
@@ -172,10 +183,9 @@ class Executable:
                     failed = helpers.run(instance.first + first * 32, end - first, instance.status_at, workers)
                     if failed >= 0:
                         self._raise(first + failed, instance)
-                seconds.append(time.perf_counter() - start)
+                yield number, instance.bases
         finally:
             self._leave(instance)
-        return seconds
 
     def _raise(self, row: int, instance: _Instance) -> None:
         status, step = instance.status, self.program.steps[bisect_right(instance.rows, row) - 1]

@@ -53,7 +53,7 @@ class ForeignCall:
     def __call__(self, addresses: Sequence[int], dims: Mapping[str, int]) -> None:
         """Runs it on the memory at `addresses`: first the inputs', then the outputs'."""
         count = len(self.inputs)
-        tensors = [_tensor(*typed, at, dims) for typed, at in zip(self.inputs, addresses[:count], strict=True)]
+        tensors = [tensor_at(*typed, at, dims) for typed, at in zip(self.inputs, addresses[:count], strict=True)]
 
         def fill(leaf: Any) -> Any:
             if isinstance(leaf, _Hole):
@@ -65,11 +65,11 @@ class ForeignCall:
             results = self.target(*args, **kwargs)
         listed = [results] if isinstance(results, Tensor) else list(results)
         for typed, at, result in zip(self.outputs, addresses[count:], listed, strict=True):
-            _tensor(*typed, at, dims).copy_(result)
+            tensor_at(*typed, at, dims).copy_(result)
 
 
-def _tensor(view: View, torch_dtype: torch.dtype, address: int, dims: Mapping[str, int]) -> Tensor:
-    """A tensor over the program's own memory."""
+def tensor_at(view: View, torch_dtype: torch.dtype, address: int, dims: Mapping[str, int]) -> Tensor:
+    """The view as a tensor over the program's own memory; its value lies at `address`."""
     shape = [evaluate(size, dims) for size in view.shape]
     strides = [evaluate(stride, dims) for stride in view.strides]
     dtype = DTYPES[view.dtype]

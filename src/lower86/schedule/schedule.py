@@ -23,11 +23,12 @@ from .in_place import InPlace, place_states, write_back
 from .joins import emit_join
 from .kernels import emit_group
 from .kinds import origin
+from .layout import halo_of
 from .memory import Memory
 from .plan import Plan
 from .recurrence import emit_recurrence
 from .symbols import DTYPE_NAMES, storage_of, to_size, to_sizes
-from .views import contiguous
+from .views import MOVEMENT, View, contiguous, moved
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class Scheduled:
     """A program, the calls its foreign steps make, and the kernel each INT8 node became part of.
 
     `outputs` has an entry for each flat result: None for the program's next output, or what else it is. `output_dtypes`
-    are those of the program's outputs.
+    are those of the program's outputs. `views` tells where the elements of the nodes lie that memory holds, inputs,
+    constants and state left out; `step_of` is the last step of the group that computes a node.
     """
 
     program: Program
@@ -43,6 +45,8 @@ class Scheduled:
     kernel_of: dict[str, int]
     outputs: tuple[Literal | None, ...]
     output_dtypes: tuple[torch.dtype, ...]
+    views: dict[str, View]
+    step_of: dict[str, int]
 
 
 def schedule(module: GraphModule) -> Scheduled:
@@ -59,12 +63,14 @@ def schedule(module: GraphModule) -> Scheduled:
     outputs = _place_outputs(memory, grouping, results)
     foreign: list[ForeignCall] = []
     kernel_of: dict[str, int] = {}
+    step_of: dict[str, int] = {}
     done: set[int] = set()
     for group in grouping.in_order():
         done.add(group.number)
         plan.source = _source_of(group)
         if group.kind == "foreign":
             _emit_foreign(memory, group, foreign)
+            step_of[group.nodes[0].name] = len(plan.steps) - 1
             continue
         if group.nodes[0] in in_place.state_of:
             in_place.emit(memory, group.nodes[0], done)
@@ -78,6 +84,7 @@ def schedule(module: GraphModule) -> Scheduled:
         last = last.steps[0] if isinstance(last, Loop) else last
         assert isinstance(last, Step)
         kernel_of.update({node.name: last.kernel for node in group.nodes})
+        step_of.update({node.name: len(plan.steps) - 1 for node in group.nodes})
     for node in module.graph.nodes:
         if node.name not in kernel_of and origin(node).name in kernel_of:
             kernel_of[node.name] = kernel_of[origin(node).name]
@@ -96,7 +103,20 @@ def schedule(module: GraphModule) -> Scheduled:
     )  # fmt: skip
     literals = tuple(None if _is_tensor(result) else _literal(result) for result in results)
     dtypes = tuple(node.meta["val"].dtype for node, _ in outputs)
-    return Scheduled(program, tuple(foreign), kernel_of, literals, dtypes)
+    views = _written_views(memory, module)
+    return Scheduled(program, tuple(foreign), kernel_of, literals, dtypes, views, step_of)
+
+
+def _written_views(memory: Memory, module: GraphModule) -> dict[str, View]:
+    """Where the elements of the nodes lie that steps have written, and of those that are movement of such nodes."""
+    found: dict[Node, View] = {}
+    for node in module.graph.nodes:
+        view = memory.views.get(node)
+        if view is None and node.target in MOVEMENT and node.args[0] in found and halo_of(node) is None:
+            view = moved(node, found[node.args[0]])
+        if view is not None and memory.plan.values[view.value].place in ("arena", "output"):
+            found[node] = view
+    return {node.name: view for node, view in found.items()}
 
 
 def _source_of(group: Group) -> str:
