@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from .frontend.quantizer import X86Quantizer
     from .lowered import LoweredModule
     from .lowering import lower_pt2e_quantized_to_x86
+    from .quantization.quantize import quantize
+    from .quantization.recipe import Recipe
     from .report.explain import explain
     from .report.profile import profile
     from .runtime.threads import set_num_threads
@@ -42,6 +44,7 @@ __all__ = [
     "Lower86Warning",
     "LoweredModule",
     "QuantizationConfig",
+    "Recipe",
     "Target",
     "TargetError",
     "UnsupportedError",
@@ -51,6 +54,7 @@ __all__ = [
     "load",
     "lower_pt2e_quantized_to_x86",
     "profile",
+    "quantize",
     "save",
     "set_num_threads",
 ]
@@ -58,11 +62,13 @@ __all__ = [
 _HOMES = {
     "LoweredModule": "lowered",
     "QuantizationConfig": "frontend.configuration",
+    "Recipe": "quantization.recipe",
     "Target": "codegen.target",
     "explain": "report.explain",
     "load": "artifact.load",
     "lower_pt2e_quantized_to_x86": "lowering",
     "profile": "report.profile",
+    "quantize": "quantization.quantize",
     "save": "artifact.save",
     "X86Quantizer": "frontend.quantizer",
     "set_num_threads": "runtime.threads",

@@ -26,7 +26,7 @@ from torchao.quantization.pt2e import (
     PerToken,
     PlaceholderObserver,
 )
-from torchao.quantization.pt2e.observer import AffineQuantizedObserverBase
+from torchao.quantization.pt2e.observer import AffineQuantizedObserverBase, UniformQuantizationObserverBase
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e, prepare_qat_pt2e
 from torchao.quantization.pt2e.quantizer import (
     QuantizationAnnotation,
@@ -78,6 +78,30 @@ def convert(model: GraphModule, *, fold_quantize: bool = True) -> GraphModule:
     """The quantized model: quantize/dequantize pairs in place of observers, weights as integers."""
     converted: GraphModule = convert_pt2e(model, fold_quantize=fold_quantize)
     return converted
+
+
+def is_range_observer(module: object) -> bool:
+    """Whether the module watches a range from which `convert` makes scales and zero points that stay."""
+    return isinstance(module, UniformQuantizationObserverBase) and not module.is_dynamic
+
+
+def is_observer(module: object) -> bool:
+    """Whether the module stands where `convert` writes a quantization, or watches for something that does."""
+    kinds = (UniformQuantizationObserverBase, PlaceholderObserver, AffineQuantizedObserverBase)
+    return isinstance(module, kinds)
+
+
+def row_observer(module: object) -> tuple[int, int, bool] | None:
+    """Lowest and highest integer, and whether around zero, of a scale for each row at run time; None for any other."""
+    if not isinstance(module, PerTokenObserver):
+        return None
+    return int(module.quant_min), int(module.quant_max), module.mapping_type == MappingType.SYMMETRIC
+
+
+def settle(observer: Any, low: torch.Tensor, high: torch.Tensor) -> None:
+    """Has a range observer stand for values from `low` to `high` (float32, scalars or one a channel), whatever it saw."""
+    scale, zero_point = observer._calculate_qparams(low, high)
+    observer.calculate_qparams = lambda: (scale, zero_point)
 
 
 def annotate_input(node: Node, operand: Node, spec: Spec) -> None:
