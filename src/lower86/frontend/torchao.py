@@ -85,6 +85,12 @@ def is_range_observer(module: object) -> bool:
     return isinstance(module, UniformQuantizationObserverBase) and not module.is_dynamic
 
 
+def channel_axis(observer: Any) -> int | None:
+    """The axis along which a range observer has a scale for each index; None for one scale."""
+    per_channel = observer.qscheme in (torch.per_channel_symmetric, torch.per_channel_affine)
+    return int(observer.ch_axis) if per_channel else None
+
+
 def is_observer(module: object) -> bool:
     """Whether the module stands where `convert` writes a quantization, or watches for something that does."""
     kinds = (UniformQuantizationObserverBase, PlaceholderObserver, AffineQuantizedObserverBase)
@@ -99,7 +105,7 @@ def row_observer(module: object) -> tuple[int, int, bool] | None:
 
 
 def settle(observer: Any, low: torch.Tensor, high: torch.Tensor) -> None:
-    """Has a range observer stand for values from `low` to `high` (float32, scalars or one a channel), whatever it saw."""
+    """Has a range observer stand for values from `low` to `high`, float32, scalars or one a channel."""
     scale, zero_point = observer._calculate_qparams(low, high)
     observer.calculate_qparams = lambda: (scale, zero_point)
 

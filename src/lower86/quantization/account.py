@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Step:
-    """A step that was tried. `before` and `after`: SQNR of the outputs in dB, against the float model; higher is better."""
+    """A step tried. `before`, `after`: SQNR of the outputs in dB against the float model; higher is better."""
 
     name: str
     note: str
@@ -22,7 +22,7 @@ class Step:
 
 @dataclass(frozen=True)
 class QuantizationReport:
-    """Numbers of inputs that calibrated and that judged, the SQNR of ranges alone and in the end (dB), and all steps."""
+    """Numbers of inputs that calibrated and that judged; the SQNR of ranges alone and in the end, dB; all steps."""
 
     calibrated: int
     judged: int

@@ -91,12 +91,12 @@ def check_calls(graph: GraphModule, calls: Sequence[Call]) -> list[list[Any]]:
 def _paths(signature: Any, count: int) -> list[str]:
     """How a caller would name each flat input."""
     tree = pytree.tree_unflatten(list(range(count)), signature.inputs)
-    names = dict(zip(range(len(signature.names)), signature.names, strict=True))
     found = []
     for path, _ in pytree.tree_flatten_with_path(tree)[0]:
         which, first, *rest = path
-        key = getattr(first, "idx", None)
-        head = names.get(key, str(key)) if which.idx == 0 else str(getattr(first, "key", first))
+        place: Any = getattr(first, "idx", None)
+        named = place is not None and getattr(which, "idx", None) == 0 and place < len(signature.names)
+        head = signature.names[place] if named else str(getattr(first, "key", place))
         found.append(head + pytree.keystr(tuple(rest)))
     return found
 

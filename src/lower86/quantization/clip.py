@@ -8,14 +8,12 @@ from torch.fx import GraphModule, Node
 
 from ..frontend import torchao
 from ..graph.edit import tensor_at
-from .recipe import Recipe
 from .slots import slots_of, weight_of
 
 _LEAST, _CANDIDATES = 0.5, 26
-_CHANNELS = (torch.per_channel_symmetric, torch.per_channel_affine)
 
 
-def settle_weights(prepared: GraphModule, recipe: Recipe, *, clipped: bool) -> str:
+def settle_weights(prepared: GraphModule, *, clipped: bool) -> str:
     """Settles the range of every weight, in place; with `clipped`, that of the least squared error. Says how many."""
     count = 0
     for slot in slots_of(prepared):
@@ -25,7 +23,7 @@ def settle_weights(prepared: GraphModule, recipe: Recipe, *, clipped: bool) -> s
     return f"{count} weights"
 
 
-def settle_weight(prepared: GraphModule, name: str, constant: Node, recipe: Recipe) -> None:
+def settle_weight(prepared: GraphModule, name: str, constant: Node) -> None:
     """Settles the range of one weight that has changed."""
     tensor = tensor_at(prepared, str(constant.target))
     assert tensor is not None
@@ -34,7 +32,7 @@ def settle_weight(prepared: GraphModule, name: str, constant: Node, recipe: Reci
 
 def settle_range(observer: torch.nn.Module, weight: Tensor, *, clipped: bool) -> None:
     """Has a range observer stand for a weight: for all of it, or for what gives the least squared error."""
-    axis = int(observer.ch_axis) if observer.qscheme in _CHANNELS else None  # type: ignore[call-overload]  # torchao's
+    axis = torchao.channel_axis(observer)
     rows = weight.to(torch.float32).movedim(axis, 0).flatten(1) if axis is not None else weight.reshape(1, -1)
     low, high = rows.amin(1), rows.amax(1)
     if clipped:

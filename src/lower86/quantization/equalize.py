@@ -8,8 +8,6 @@ Only where nobody else reads the value. A weight with a scale for each output ch
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
@@ -18,7 +16,6 @@ from ..frontend.contractions import CONVOLUTIONS, LINEARS
 from ..graph.arguments import arguments, is_call
 from ..graph.edit import insert_constant, tensor_at
 from .clip import settle_weight
-from .recipe import Recipe
 from .slots import Slot
 
 _A = torch.ops.aten
@@ -27,61 +24,64 @@ _LETS_THROUGH = (
     _A.leaky_relu.default, _A.adaptive_avg_pool2d.default, _A.avg_pool2d.default,
 )  # fmt: skip
 """f(x · c) = f(x) · c for c > 0, channel by channel."""
+_PARAMETERS = ("weight", "bias")
 _PLAIN = tuple(target for target in (*LINEARS, *CONVOLUTIONS) if "transpose" not in str(target))
 
 
-def fold_into_producer(prepared: GraphModule, slot: Slot, factors: Tensor, recipe: Recipe) -> bool:
+def can_fold(prepared: GraphModule, slot: Slot, channels: int) -> bool:
+    """Whether factors for so many channels of the slot's value can be folded into what makes it."""
+    node = _producer(slot)
+    if node is None:
+        return False
+    given = arguments(node)
+    if any(given[name] is not None and _constant(prepared, _parameter(given[name])) is None for name in _PARAMETERS):
+        return False
+    if is_call(node, _A.layer_norm.default):
+        fits = list(given["normalized_shape"]) == [channels] and given["weight"] is not None
+        return fits and slot.kind == "linear"
+    weight = _constant(prepared, _parameter(given["weight"]))
+    return weight is not None and len(weight) == channels and len(given["weight"].users) == 1
+
+
+def fold_into_producer(prepared: GraphModule, slot: Slot, factors: Tensor) -> bool:
     """Has the slot's value come multiplied by `factors` (one a channel), in place; False where that cannot be."""
+    node = _producer(slot)
+    if node is None or not can_fold(prepared, slot, len(factors)):
+        return False
+    for position, argument in enumerate(node.target._schema.arguments):  # type: ignore[union-attr]  # a call of ATen's
+        given = arguments(node)[argument.name]
+        if argument.name in _PARAMETERS and given is not None:
+            _multiply(prepared, node, position, given, factors)
+    return True
+
+
+def _producer(slot: Slot) -> Node | None:
+    """The norm or layer that makes the slot's value, up to operators that let factors through; nobody else reads it."""
     node: Node = slot.source
     if set(node.users) != set(slot.calls):
-        return False
+        return None
     while is_call(node, *_LETS_THROUGH):
         (node,) = node.all_input_nodes[:1]
         if len(node.users) != 1:
-            return False
-    if is_call(node, _A.layer_norm.default) and slot.kind == "linear":
-        return _fold_norm(prepared, node, factors)
-    if is_call(node, *_PLAIN):
-        return _fold_layer(prepared, node, factors, recipe)
-    return False
+            return None
+    return node if is_call(node, _A.layer_norm.default, *_PLAIN) else None
 
 
-def _fold_norm(prepared: GraphModule, node: Node, factors: Tensor) -> bool:
-    given = arguments(node)
-    found = {name: _constant(prepared, given[name]) for name in ("weight", "bias")}
-    if list(given["normalized_shape"]) != [len(factors)] or found["weight"] is None:
-        return False
-    if given["bias"] is not None and found["bias"] is None:
-        return False
-    for name, tensor in found.items():
-        if tensor is not None:
-            given[name] = insert_constant(prepared, node, tensor * factors, "_equalized")
-    node.args, node.kwargs = tuple(given.values()), {}
-    return True
+def _multiply(prepared: GraphModule, node: Node, position: int, given: Node, factors: Tensor) -> None:
+    tensor = _constant(prepared, _parameter(given))
+    assert tensor is not None
+    scaled = tensor * factors.reshape(-1, *[1] * (tensor.dim() - 1))
+    if given.op != "call_module":
+        node.update_arg(position, insert_constant(prepared, node, scaled, "_equalized"))
+        return
+    constant = insert_constant(prepared, given, scaled, "_equalized")
+    given.args = (constant,)
+    settle_weight(prepared, str(given.target), constant)
 
 
-def _fold_layer(prepared: GraphModule, node: Node, factors: Tensor, recipe: Recipe) -> bool:
-    given = arguments(node)
-    call = given["weight"]
-    weight = _constant(prepared, call.args[0] if call.op == "call_module" else call)
-    bias = _constant(prepared, given["bias"])
-    if weight is None or len(weight) != len(factors) or (given["bias"] is not None and bias is None):
-        return False
-    if call.op == "call_module" and len(call.users) != 1:
-        return False
-    scaled = weight * factors.reshape(-1, *[1] * (weight.dim() - 1))
-    place = call if call.op == "call_module" else node
-    constant = insert_constant(prepared, place, scaled, "_equalized")
-    if call.op == "call_module":
-        call.args = (constant,)
-        settle_weight(prepared, str(call.target), constant, recipe)
-    else:
-        node.update_arg(1, constant)
-    if bias is not None:
-        changed: list[Any] = list(node.args)
-        changed[2] = insert_constant(prepared, node, bias * factors, "_equalized")
-        node.args = tuple(changed)
-    return True
+def _parameter(node: Node) -> object:
+    """The parameter itself, behind an observer."""
+    return node.args[0] if node.op == "call_module" else node
 
 
 def _constant(prepared: GraphModule, node: object) -> Tensor | None:

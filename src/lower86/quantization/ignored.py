@@ -79,8 +79,5 @@ def _refuse(what: str, asked: str, known: Iterable[str]) -> None:
     near = difflib.get_close_matches(asked, choices, n=3, cutoff=0.5)
     near = near or [name for name in choices if name.rpartition(".")[2] == asked.strip("*.")][:3]
     listed = f"the model has {', '.join(choices[:8])}{', …' if len(choices) > 8 else ''}" if choices else "leave it out"
-    raise Lower86Error(
-        f"{what} matches nothing in the model",
-        where="ignored",
-        fix=f"did you mean {', '.join(near)}?" if near else listed,
-    )
+    fix = f"did you mean {', '.join(near)}?" if near else listed
+    raise Lower86Error(f"{what} matches nothing in the model", where="ignored", fix=fix)

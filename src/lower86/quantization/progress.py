@@ -22,7 +22,7 @@ def _silent(items: Sequence[T], what: str) -> Iterator[T]:
 
 @contextmanager
 def tracking(wanted: bool) -> Iterator[Track]:
-    """A function that goes through sequences under a bar each; plain lines on stderr without rich; silent if unwanted."""
+    """A function that goes through sequences under a bar each: lines on stderr without rich, silent if unwanted."""
     if not wanted:
         yield _silent
         return

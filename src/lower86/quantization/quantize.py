@@ -134,7 +134,7 @@ def _settled(
             where="quantize",
             fix="run the model itself on all calibration inputs",
         ) from problem
-    settle_weights(prepared, recipe, clipped=False)
+    settle_weights(prepared, clipped=False)
     for slot in slots:
         seen = statistics.get(slot.name)
         if seen is None or not seen.was_seen:
@@ -162,10 +162,10 @@ def _improved(
 ) -> tuple[GraphModule, tuple[float, float, tuple[Step, ...]]]:
     """The graph after all steps of the recipe that helped; SQNR before and after them, and the steps."""
     wanted: list[tuple[str, Callable[[GraphModule], str]]] = []
-    if recipe.weight_clipping:
-        wanted.append(("weight clipping", lambda graph: settle_weights(graph, recipe, clipped=True)))
     if recipe.smooth:
         wanted.append(("smoothing", lambda graph: smooth(graph, slots_of(graph), statistics, recipe)))
+    if recipe.weight_clipping:
+        wanted.append(("weight clipping", partial(settle_weights, clipped=True)))
     if recipe.bias_correction:
         wanted.append(("bias correction", partial(correct_biases, calls=calls, track=track)))
     plain = reached = judge.sqnr(prepared)

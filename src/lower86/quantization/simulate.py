@@ -26,7 +26,7 @@ class Rounded(nn.Module):
         scale, zero_point = observer.calculate_qparams()
         self._scale, self._zero = scale.to(torch.float32), zero_point.to(torch.int32)
         self._low, self._high = int(observer.quant_min), int(observer.quant_max)
-        self._axis = int(observer.ch_axis) if observer.qscheme in _PER_CHANNEL else None
+        self._axis = torchao.channel_axis(observer)
 
     def forward(self, x: Tensor) -> Tensor:
         """x, rounded; bf16 and f16 are rounded as float32."""
@@ -70,9 +70,6 @@ class Held(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The tensor."""
         return self._tensor
-
-
-_PER_CHANNEL = (torch.per_channel_symmetric, torch.per_channel_affine)
 
 
 def rounding(prepared: GraphModule) -> dict[str, nn.Module]:

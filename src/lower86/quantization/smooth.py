@@ -20,11 +20,12 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 
 from ..frontend import torchao
+from ..frontend.annotate import MOVEMENT
 from ..frontend.contractions import CONVOLUTIONS, LINEARS
-from ..graph.arguments import arguments, function_of
+from ..graph.arguments import arguments, function_of, is_call
 from ..graph.edit import insert, insert_constant, tensor_at
 from .clip import settle_weight
-from .equalize import fold_into_producer
+from .equalize import can_fold, fold_into_producer
 from .recipe import Recipe
 from .simulate import Rounded
 from .slots import Slot
@@ -33,6 +34,7 @@ from .watch import Watch
 _A = torch.ops.aten
 _GAIN = 0.9
 """Of the error that is left without it, a layer's new error has to be less than this."""
+_NORMS = (_A.layer_norm.default, _A.rms_norm.default)
 _LARGEST = 1e3
 _PLAIN = tuple(target for target in (*LINEARS, *CONVOLUTIONS) if "transpose" not in str(target))
 
@@ -59,10 +61,12 @@ def smooth(prepared: GraphModule, slots: list[Slot], seen: Mapping[str, Watch], 
         found = _search(slot, layers, seen[slot.name], recipe)
         if found is None:
             continue
-        scales, low, high = found
+        scales, low, high, gain = found
+        if gain < _wanted_gain(slot, recipe) and not can_fold(prepared, slot, len(scales)):
+            continue
         for layer in layers:
-            _scale_weight(prepared, layer, scales, recipe)
-        if fold_into_producer(prepared, slot, 1 / scales, recipe):
+            _scale_weight(prepared, layer, scales)
+        if fold_into_producer(prepared, slot, 1 / scales):
             folded += 1
         else:
             _insert_product(prepared, slot, layers[0], 1 / scales)
@@ -71,6 +75,13 @@ def smooth(prepared: GraphModule, slots: list[Slot], seen: Mapping[str, Watch], 
     prepared.graph.lint()
     prepared.recompile()
     return f"{done} layers' inputs, {folded} of them at no cost"
+
+
+def _wanted_gain(slot: Slot, recipe: Recipe) -> float:
+    """By what an error has to fall for a product: in a norm's kernel it is free, and after movement it is a pass."""
+    if is_call(slot.source, *_NORMS):
+        return 1 / _GAIN
+    return float("inf") if is_call(slot.source, *MOVEMENT) else recipe.product_gain
 
 
 def _layers(prepared: GraphModule, slot: Slot, slots: list[Slot]) -> list[_Layer]:
@@ -93,8 +104,8 @@ def _layers(prepared: GraphModule, slot: Slot, slots: list[Slot]) -> list[_Layer
     return layers
 
 
-def _search(slot: Slot, layers: list[_Layer], seen: Watch, recipe: Recipe) -> tuple[Tensor, float, float] | None:
-    """The channels' scales and the range of the smoothed values; None where nothing is better by enough."""
+def _search(slot: Slot, layers: list[_Layer], seen: Watch, recipe: Recipe) -> tuple[Tensor, float, float, float] | None:
+    """The channels' scales, the ends of the smoothed values, and the error's gain; None where it is too small."""
     assert seen.channel_low is not None
     assert seen.channel_high is not None
     largest = torch.maximum(-seen.channel_low, seen.channel_high)
@@ -112,7 +123,7 @@ def _search(slot: Slot, layers: list[_Layer], seen: Watch, recipe: Recipe) -> tu
         for part in recipe.shrink:
             error = _error(slot, layers, seen, exact, scales, (low * part, high * part))
             if error < best:
-                best, found = error, (scales, low * part, high * part)
+                best, found = error, (scales, low * part, high * part, plain / max(error, 1e-30))
     return found
 
 
@@ -180,14 +191,14 @@ def _rounded_weight(layer: _Layer, weight: Tensor) -> Tensor:
     return torch.round(weight / scale) * scale
 
 
-def _scale_weight(prepared: GraphModule, layer: _Layer, scales: Tensor, recipe: Recipe) -> None:
+def _scale_weight(prepared: GraphModule, layer: _Layer, scales: Tensor) -> None:
     constant = insert_constant(prepared, layer.call, _scaled(layer.weight, scales), "_smoothed")
     old: Any = layer.call.args[0]
     constant.meta.update({key: value for key, value in old.meta.items() if key != "val"})
     layer.call.args = (constant,)
     if not old.users:
         prepared.graph.erase_node(old)
-    settle_weight(prepared, str(layer.call.target), constant, recipe)
+    settle_weight(prepared, str(layer.call.target), constant)
 
 
 def _insert_product(prepared: GraphModule, slot: Slot, layer: _Layer, factors: Tensor) -> None:
