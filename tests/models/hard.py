@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tests.models.digits import digits
 
-_EPOCHS, _BATCH = 14, 64
+_EPOCHS, _BATCH = 10, 64
 _OUTLIER, _DECADES = 300.0, 3.5
 """How much larger outlier channels are, and over how many powers of ten depthwise channels spread."""
 
