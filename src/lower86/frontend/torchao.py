@@ -6,6 +6,8 @@ used: the base class of quantizers, annotations, how a value is to be quantized,
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import operator
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -83,6 +85,18 @@ def convert(model: GraphModule, *, fold_quantize: bool = True) -> GraphModule:
 def is_range_observer(module: object) -> bool:
     """Whether the module watches a range from which `convert` makes scales and zero points that stay."""
     return isinstance(module, UniformQuantizationObserverBase) and not module.is_dynamic
+
+
+def copied(prepared: GraphModule) -> GraphModule:
+    """A deep copy of a prepared graph, whose annotations are about its own nodes."""
+    copy_of: GraphModule = copy.deepcopy(prepared)
+    names = {node.name: node for node in copy_of.graph.nodes}
+    for node in copy_of.graph.nodes:
+        annotation = node.meta.get(_KEY)
+        if annotation is not None:
+            specs = {names[key.name]: spec for key, spec in annotation.input_qspec_map.items() if key.name in names}
+            node.meta[_KEY] = dataclasses.replace(annotation, input_qspec_map=specs)
+    return copy_of
 
 
 def channel_axis(observer: Any) -> int | None:

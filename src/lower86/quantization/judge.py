@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -51,7 +50,7 @@ class Judge:
         self, prepared: GraphModule, name: str, before: float, step: Callable[[GraphModule], str]
     ) -> tuple[GraphModule, Step]:
         """The graph with the step, if the outputs are no worse for it, or else as it was; and what came of it."""
-        tried = copy.deepcopy(prepared)
+        tried = torchao.copied(prepared)
         note = step(tried)
         after = self.sqnr(tried)
         result = Step(name, note, before, after, kept=after >= before)

@@ -28,7 +28,8 @@ class Recipe:
     smooth: exponents to try for moving each channel's scale from activations into weights (SmoothQuant's alpha), and
         between convolutions; none to leave that out. Each layer takes the one with the least error of its output.
     product_gain: where a channel's scale cannot be folded into the operator before, it is a product there: free in a
-        norm's kernel, a tenth of the time of a linear with gelu. There it has to divide the layer's error by this.
+        norm's kernel, a tenth of the time of a linear with gelu. There it has to divide the layer's error by this,
+        and by twice as much behind movement.
     shrink: fractions of the range to try with each exponent.
     weight_clipping: scales of weights with the least squared error, not the largest weight's.
     bias_correction: the mean error of each layer's channels is taken off its bias.
@@ -77,8 +78,7 @@ RECIPES: Mapping[str, Recipe] = {
     "balanced": Recipe(smooth=(0.5, 0.6, 0.7, 0.8, 0.9, 1.0), weight_clipping=True, bias_correction=True),
     "accurate": Recipe(
         smooth=(0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
-        product_gain=1.25,
-        shrink=(1.0, 0.9, 0.8),
+        product_gain=1.1,
         weight_clipping=True,
         bias_correction=True,
     ),

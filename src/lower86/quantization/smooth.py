@@ -81,7 +81,7 @@ def _wanted_gain(slot: Slot, recipe: Recipe) -> float:
     """By what an error has to fall for a product: in a norm's kernel it is free, and after movement it is a pass."""
     if is_call(slot.source, *_NORMS):
         return 1 / _GAIN
-    return float("inf") if is_call(slot.source, *MOVEMENT) else recipe.product_gain
+    return recipe.product_gain * (2 if is_call(slot.source, *MOVEMENT) else 1)
 
 
 def _layers(prepared: GraphModule, slot: Slot, slots: list[Slot]) -> list[_Layer]:
