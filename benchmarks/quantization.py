@@ -1,4 +1,4 @@
-"""The table of docs/quantization.md: how right each recipe's int8 is, for a sentence encoder and two networks on digits.
+"""The table of docs/quantization.md: each recipe's int8 on a sentence encoder and two networks for digits.
 
 Run it from the repository's root: `python -m benchmarks.quantization`.
 """
