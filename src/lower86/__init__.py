@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from .frontend.quantizer import X86Quantizer
     from .lowered import LoweredModule
     from .lowering import lower_pt2e_quantized_to_x86
+    from .quantization.quantize import quantize
+    from .quantization.recipe import Recipe
     from .report.comparison import Comparison
     from .report.explain import explain
     from .report.profile import profile
@@ -45,6 +47,7 @@ __all__ = [
     "Lower86Warning",
     "LoweredModule",
     "QuantizationConfig",
+    "Recipe",
     "Target",
     "TargetError",
     "UnsupportedError",
@@ -55,6 +58,7 @@ __all__ = [
     "load",
     "lower_pt2e_quantized_to_x86",
     "profile",
+    "quantize",
     "save",
     "set_num_threads",
 ]
@@ -63,12 +67,14 @@ _HOMES = {
     "Comparison": "report.comparison",
     "LoweredModule": "lowered",
     "QuantizationConfig": "frontend.configuration",
+    "Recipe": "quantization.recipe",
     "Target": "codegen.target",
     "compare": "debugger.compare",
     "explain": "report.explain",
     "load": "artifact.load",
     "lower_pt2e_quantized_to_x86": "lowering",
     "profile": "report.profile",
+    "quantize": "quantization.quantize",
     "save": "artifact.save",
     "X86Quantizer": "frontend.quantizer",
     "set_num_threads": "runtime.threads",

@@ -50,6 +50,22 @@ def export_module(
     return module
 
 
+def export_float(
+    model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic_shapes: Any = None
+) -> GraphModule:
+    """A graph of a float model for a quantizer: as export writes it, nothing decomposed. Shares the model's tensors.
+
+    Raises ExportError if the model cannot be traced.
+    """
+    _check(model, args, kwargs)
+    with torch.no_grad(), specs_copied_quietly():
+        if dynamic_shapes is not None:
+            args, kwargs = larger_examples(model, args, kwargs, dynamic_shapes)
+        module = _export(model, args, kwargs, dynamic_shapes, decomposed=False).module(check_guards=False)
+    assert isinstance(module, GraphModule)
+    return module
+
+
 def _check(model: object, example_inputs: object, example_kwargs: object) -> None:
     if not isinstance(model, torch.nn.Module):
         raise ExportError(
@@ -72,18 +88,26 @@ def _check(model: object, example_inputs: object, example_kwargs: object) -> Non
 
 
 def _export(
-    model: torch.nn.Module, inputs: tuple[Any, ...], kwargs: dict[str, Any], dynamic_shapes: Any, ways: tuple[bool, ...]
+    model: torch.nn.Module,
+    inputs: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    dynamic_shapes: Any,
+    ways: tuple[bool, ...] = (True, False),
+    *,
+    decomposed: bool = True,
 ) -> torch.export.ExportedProgram:
-    """The decomposed program of `model`, by the first way that works: strict or not."""
+    """The program of `model`, decomposed if wanted, by the first way that works: strict or not."""
     problems: list[Exception] = []
     for strict in ways:
         call = "torch.export.export(model, …)"
         try:
             program: Any = torch.export.export(model, inputs, kwargs, dynamic_shapes=dynamic_shapes, strict=strict)
-            call += ".run_decompositions()"
-            # In here, because what strict export makes of an autocast region cannot be decomposed.
-            decomposed: torch.export.ExportedProgram = program.run_decompositions(table())
-            return decomposed
+            if decomposed:
+                call += ".run_decompositions()"
+                # In here, because what strict export makes of an autocast region cannot be decomposed.
+                program = program.run_decompositions(table())
+            exported: torch.export.ExportedProgram = program
+            return exported
         except Exception as problem:  # torch.export raises many unrelated types; all mean the same here
             problems.append(problem)
             if strict:

@@ -6,6 +6,8 @@ used: the base class of quantizers, annotations, how a value is to be quantized,
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import operator
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -28,7 +30,7 @@ from torchao.quantization.pt2e import (
     PerToken,
     PlaceholderObserver,
 )
-from torchao.quantization.pt2e.observer import AffineQuantizedObserverBase
+from torchao.quantization.pt2e.observer import AffineQuantizedObserverBase, UniformQuantizationObserverBase
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e, prepare_qat_pt2e
 from torchao.quantization.pt2e.quantizer import (
     QuantizationAnnotation,
@@ -86,6 +88,48 @@ def debug_handle(node: Node) -> int | None:
     """The number that torchao's `generate_numeric_debug_handle` gave the node, and all that was made from it."""
     found: int | None = node.meta.get(CUSTOM_KEY, {}).get(NUMERIC_DEBUG_HANDLE_KEY)
     return found
+
+
+def is_range_observer(module: object) -> bool:
+    """Whether the module watches a range from which `convert` makes scales and zero points that stay."""
+    return isinstance(module, UniformQuantizationObserverBase) and not module.is_dynamic
+
+
+def copied(prepared: GraphModule) -> GraphModule:
+    """A deep copy of a prepared graph, whose annotations are about its own nodes."""
+    copy_of: GraphModule = copy.deepcopy(prepared)
+    names = {node.name: node for node in copy_of.graph.nodes}
+    for node in copy_of.graph.nodes:
+        annotation = node.meta.get(_KEY)
+        if annotation is not None:
+            specs = {names[key.name]: spec for key, spec in annotation.input_qspec_map.items() if key.name in names}
+            node.meta[_KEY] = dataclasses.replace(annotation, input_qspec_map=specs)
+    return copy_of
+
+
+def channel_axis(observer: Any) -> int | None:
+    """The axis along which a range observer has a scale for each index; None for one scale."""
+    per_channel = observer.qscheme in (torch.per_channel_symmetric, torch.per_channel_affine)
+    return int(observer.ch_axis) if per_channel else None
+
+
+def is_observer(module: object) -> bool:
+    """Whether the module stands where `convert` writes a quantization, or watches for something that does."""
+    kinds = (UniformQuantizationObserverBase, PlaceholderObserver, AffineQuantizedObserverBase)
+    return isinstance(module, kinds)
+
+
+def row_observer(module: object) -> tuple[int, int, bool] | None:
+    """Lowest and highest integer, and whether around zero, of a scale for each row at run time; None for any other."""
+    if not isinstance(module, PerTokenObserver):
+        return None
+    return int(module.quant_min), int(module.quant_max), module.mapping_type == MappingType.SYMMETRIC
+
+
+def settle(observer: Any, low: torch.Tensor, high: torch.Tensor) -> None:
+    """Has a range observer stand for values from `low` to `high`, float32, scalars or one a channel."""
+    scale, zero_point = observer._calculate_qparams(low, high)
+    observer.calculate_qparams = lambda: (scale, zero_point)
 
 
 def annotate_input(node: Node, operand: Node, spec: Spec) -> None:

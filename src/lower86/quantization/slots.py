@@ -1,0 +1,79 @@
+"""Where a prepared graph is quantized: each observer, the calls of it, and who reads what it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.fx import GraphModule, Node
+
+from ..frontend import torchao
+from ..frontend.contractions import CONVOLUTIONS, LINEARS
+from ..graph.edit import tensor_at
+
+Kind = Literal["weight", "linear", "convolution", "other"]
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One observer, which several values may share; `name` is that of its first call's module."""
+
+    name: str
+    observer: Any
+    calls: tuple[Node, ...]
+
+    @property
+    def source(self) -> Node:
+        """The (first) value."""
+        source = self.calls[0].args[0]
+        assert isinstance(source, Node)
+        return source
+
+    @property
+    def readers(self) -> list[Node]:
+        """Who reads the values quantized."""
+        return [user for call in self.calls for user in call.users]
+
+    @property
+    def kind(self) -> Kind:
+        """What the value is read by; a "weight" is a parameter or a buffer, whoever reads it."""
+        if self.source.op == "get_attr":
+            return "weight"
+        readers = {reader.target for reader in self.readers}
+        if readers and readers <= LINEARS.keys():
+            return "linear"
+        return "convolution" if readers and readers <= CONVOLUTIONS.keys() else "other"
+
+
+def slots_of(prepared: GraphModule) -> list[Slot]:
+    """All places where a range fixes scales, in the order of the graph."""
+    found: dict[int, list[Node]] = {}
+    for node in prepared.graph.nodes:
+        if node.op == "call_module" and torchao.is_range_observer(prepared.get_submodule(str(node.target))):
+            found.setdefault(id(prepared.get_submodule(str(node.target))), []).append(node)
+    modules = ((prepared.get_submodule(str(calls[0].target)), calls) for calls in found.values())
+    return [Slot(str(calls[0].target), module, tuple(calls)) for module, calls in modules]
+
+
+def weight_of(prepared: GraphModule, slot: Slot) -> torch.Tensor:
+    """The tensor of a "weight" slot."""
+    tensor = tensor_at(prepared, str(slot.source.target))
+    assert tensor is not None
+    return tensor.detach()
+
+
+@contextmanager
+def standing_in(prepared: GraphModule, modules: Mapping[str, nn.Module]) -> Iterator[None]:
+    """The graph with other modules in place of some of its own, by name; afterwards with its own again."""
+    before = {name: prepared.get_submodule(name) for name in modules}
+    try:
+        for name, module in modules.items():
+            prepared.set_submodule(name, module)
+        yield
+    finally:
+        for name, own in before.items():
+            prepared.set_submodule(name, own)
