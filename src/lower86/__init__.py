@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .lowering import lower_pt2e_quantized_to_x86
     from .quantization.quantize import quantize
     from .quantization.recipe import Recipe
+    from .report.benchmark import benchmark
     from .report.comparison import Comparison
     from .report.explain import explain
     from .report.profile import profile
@@ -53,6 +54,7 @@ __all__ = [
     "UnsupportedError",
     "X86Quantizer",
     "artifact",
+    "benchmark",
     "compare",
     "explain",
     "load",
@@ -73,6 +75,7 @@ _HOMES = {
     "explain": "report.explain",
     "load": "artifact.load",
     "lower_pt2e_quantized_to_x86": "lowering",
+    "benchmark": "report.benchmark",
     "profile": "report.profile",
     "quantize": "quantization.quantize",
     "save": "artifact.save",

@@ -33,6 +33,13 @@ def put(folder: Path, data: Any, constants: Any) -> Path:
     return path
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _everything_is_imported(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What a file takes counts beyond the imports."""
+    one = program()
+    lower86.load(put(tmp_path_factory.mktemp("good"), one.to_json(), one.constants))(np.zeros(5, np.float32))
+
+
 @pytest.mark.parametrize("name", MADE_UP)
 def test_what_makes_no_sense_is_not_loaded(name: str, tmp_path: Path) -> None:
     data: Any = MADE_UP[name].to_json()

@@ -90,6 +90,16 @@ class LoadedProgram:
 
         Raises InputError for a name that is missing or unknown, and as a call does.
         """
+        results = self._run(self._leaves(inputs))
+        return dict(zip([one.name for one in self._interface.outputs], results, strict=True))
+
+    def profile_run(self, inputs: Mapping[str, Any], *, seconds: float = 2.0) -> Profile:
+        """The time of every kernel of such a `run`: see `lower86.profile`."""
+        from ..report.profile import measured
+
+        return measured(self._rehearsal(self._leaves(inputs)), seconds)
+
+    def _leaves(self, inputs: Mapping[str, Any]) -> list[Any]:
         known = [one.name for one in self._interface.inputs]
         wrong = [f"there is no input {name!r}" for name in inputs if name not in known]
         wrong += [f"{one.name} is missing" for one in self._inputs if one.dtype and one.name not in inputs]
@@ -99,8 +109,7 @@ class LoadedProgram:
                 where="inputs by name",
                 fix=f"pass {', '.join(s.name for s in self._inputs if s.dtype)}",
             )
-        results = self._run([inputs.get(one.name, one.literal) for one in self._interface.inputs])
-        return dict(zip([one.name for one in self._interface.outputs], results, strict=True))
+        return [inputs.get(one.name, one.literal) for one in self._interface.inputs]
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -155,9 +164,11 @@ class LoadedProgram:
 
     def rehearse(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Rehearsal:
         """Calls on these inputs for `lower86.profile`, with a state of their own that begins as this one's."""
+        return self._rehearsal(self._flattened(args, kwargs))
+
+    def _rehearsal(self, leaves: Sequence[Any]) -> Rehearsal:
         from ..report.profile import Rehearsal
 
-        leaves = self._flattened(args, kwargs)
         first = list(self.named_state().values())
         state = [_aligned_copy(array) for array in first]
 

@@ -15,12 +15,16 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import Lower86Error
-from . import cache, inspect, run
+from . import bench, cache, cpu, explain, inspect, profile, run
 from .text import one_line
 
 COMMANDS: Mapping[str, Callable[..., None] | typer.Typer] = {
     "run": run.run,
+    "bench": bench.bench,
+    "profile": profile.profile,
     "inspect": inspect.inspect,
+    "explain": explain.explain,
+    "cpu": cpu.cpu,
     "cache": cache.cache,
 }
 """By name, in the order of the help text."""

@@ -8,43 +8,35 @@ import os
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from ..errors import InputError, Lower86Error
+from ..errors import Lower86Error
+from .inputs import Inputs, Json, Level, Model, Threads, named_files, read_array
 from .text import printable
-
-if TYPE_CHECKING:
-    from ..artifact import TensorSpec
 
 
 def run(
-    model: Annotated[Path, typer.Argument(help="A file that lower86.save wrote.")],
-    inputs: Annotated[
-        list[str] | None,
-        typer.Option("--input", "-i", metavar="NAME=FILE.npy", help="An input, once for each; bf16 as uint16 bits."),
-    ] = None,
+    model: Model,
+    inputs: Inputs = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where to: an .npz file of all outputs.")
     ] = None,
-    target: Annotated[str | None, typer.Option(help="A lower level than this CPU's, such as avx2.")] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads to run on.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    target: Level = None,
+    threads: Threads = None,
+    as_json: Json = False,
 ) -> None:
     """Runs a saved model once on arrays from .npy files."""
     import numpy as np
 
     from ..artifact.load import load
 
-    files = dict(_named(one) for one in inputs or ())
-    if len(files) != len(inputs or ()):
-        raise InputError("an input is given twice", where="--input", fix="give each name once")
+    files = named_files(inputs)
     start = time.perf_counter()
     program = load(model, target=target, num_threads=threads)
     loaded = time.perf_counter()
-    specs = {spec.name: spec for spec in program.inputs}
-    results = program.run({name: _read(path, specs.get(name)) for name, path in files.items()})
+    results = program.run({name: read_array(path) for name, path in files.items()})
     ran = time.perf_counter()
     arrays = {name: result for name, result in results.items() if isinstance(result, np.ndarray)}
     if output is not None:
@@ -59,30 +51,6 @@ def run(
     for name, result in results.items():
         print(printable(f"{name}: {_shown(result) if name in arrays else repr(result)}"))
     print(f"loaded in {loaded - start:.3f} s, ran in {ran - loaded:.4f} s" + (f", wrote {output}" if output else ""))
-
-
-def _named(text: str) -> tuple[str, Path]:
-    name, sign, path = text.partition("=")
-    if not (name and sign and path):
-        raise typer.BadParameter(f"{text!r} is not NAME=FILE.npy", param_hint="--input")
-    return name, Path(path)
-
-
-def _read(path: Path, spec: TensorSpec | None) -> Any:
-    """The array of an .npy file: data alone, never a pickle."""
-    import numpy as np
-
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as problem:
-        raise InputError(
-            f"{path} cannot be read as an array: {getattr(problem, 'strerror', None) or problem}",
-            where="--input",
-            fix="write it by numpy.save",
-        ) from problem
-    if not isinstance(array, np.ndarray):
-        raise InputError(f"{path} holds several arrays", where="--input", fix="pass one .npy file for each input")
-    return array
 
 
 def _write(path: Path, arrays: dict[str, Any]) -> None:

@@ -20,10 +20,11 @@ MOST_SLOTS = 256
 MOST_PARAMS = 1024
 MOST_NODES = 4096
 """Nodes of a body, and stores."""
-MOST_WEIGHT = 4096
-"""Operations of a body as they are emitted, those that take long counting more: a second or two to compile."""
-MOST_PROGRAM_WEIGHT = 1 << 16
-"""The same of a program; ResNet-50 has 800."""
+MOST_WEIGHT = 1024
+"""Operations of a body as they are emitted, those that take long counting more: half a second to compile. The largest
+of Swin-T is 70."""
+MOST_PROGRAM_WEIGHT = 1 << 14
+"""The same of a program; ResNet-50 has 800, Swin-T 1,144."""
 MOST_PARTS = 4096
 """Terms and factors of all sizes of a kernel: each is an instruction wherever the size is used."""
 MOST_EXPANDED = 1024

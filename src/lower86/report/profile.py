@@ -85,7 +85,11 @@ def profile(lowered: Any, *inputs: Any, seconds: float = 2.0, **named: Any) -> P
             where="lower86.profile(lowered, *inputs)",
             fix="pass what lower_pt2e_quantized_to_x86 or lower86.load returned",
         )
-    calls: Rehearsal = rehearse(inputs, named)
+    return measured(rehearse(inputs, named), seconds)
+
+
+def measured(calls: Rehearsal, seconds: float) -> Profile:
+    """What `profile` measures of these calls."""
     whole: list[float] = []
     parts: list[list[float]] = []
     dims: Mapping[str, int] = {}

@@ -1,0 +1,35 @@
+"""`lower86 cpu`: what this machine can do at most."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from .inputs import Json, Threads
+
+
+def cpu(threads: Threads = None, as_json: Json = False) -> None:
+    """Measures the CPU's int8 peak and how fast it reads memory; names the level that kernels are made for."""
+    from ..codegen.target import Target
+    from ..report.peak import measured_bandwidth, measured_peak
+    from ..report.quiet import Quiet
+    from ..runtime.threads import default_threads
+
+    quiet, target, count = Quiet(), Target.host(), threads or default_threads()
+    found: dict[str, Any] = {
+        "level": target.level,
+        "cpu": target.cpu,
+        "threads": count,
+        "int8_macs_per_second": measured_peak(count, target=target),
+        "bytes_per_second": measured_bandwidth(count, target=target),
+        "others": quiet.others(),
+    }
+    if as_json:
+        print(json.dumps(found))
+        return
+    print(f"{found['cpu']}: kernels of level {found['level']}, {count} threads")
+    print(
+        f"int8 peak {found['int8_macs_per_second'] / 1e9:.0f} GMAC/s, memory {found['bytes_per_second'] / 1e9:.1f} GB/s"
+    )
+    if found["others"] > 0.05:
+        print(f"the machine was not quiet: other processes took {found['others']:.0%} of its CPU time")

@@ -1,0 +1,72 @@
+"""Arguments that several commands take, and the arrays that they name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from ..artifact import LoadedProgram
+
+Model = Annotated[Path, typer.Argument(help="A file that lower86.save wrote.")]
+Inputs = Annotated[
+    list[str] | None,
+    typer.Option("--input", "-i", metavar="NAME=FILE.npy", help="An input, once for each; bf16 as uint16 bits."),
+]
+Sizes = Annotated[
+    list[str] | None,
+    typer.Option("--size", metavar="DIM=NUMBER", help="Of a dim that varies, where inputs are made up."),
+]
+Level = Annotated[str | None, typer.Option("--target", help="A lower level than this CPU's, such as avx2.")]
+Threads = Annotated[int | None, typer.Option("--threads", help="Threads to run on.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def named_files(inputs: Sequence[str] | None) -> dict[str, Path]:
+    """The files of `--input`, by name. Raises a usage error, or InputError for a name that is given twice."""
+    pairs = [_parted(one, "NAME=FILE.npy", "--input") for one in inputs or ()]
+    if len(dict(pairs)) != len(pairs):
+        raise InputError("an input is given twice", where="--input", fix="give each name once")
+    return {name: Path(path) for name, path in pairs}
+
+
+def read_array(path: Path) -> Any:
+    """The array of an .npy file: data alone, never a pickle. Raises InputError where there is none."""
+    import numpy as np
+
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as problem:
+        raise InputError(
+            f"{path} cannot be read as an array: {getattr(problem, 'strerror', None) or problem}",
+            where="--input",
+            fix="write it by numpy.save",
+        ) from problem
+    if not isinstance(array, np.ndarray):
+        raise InputError(f"{path} holds several arrays", where="--input", fix="pass one .npy file for each input")
+    return array
+
+
+def arrays(program: LoadedProgram, inputs: Sequence[str] | None, sizes: Sequence[str] | None) -> dict[str, Any]:
+    """What `--input` names; where nothing is named, made-up inputs of `--size`."""
+    from ..artifact.samples import made_up_inputs
+
+    files = named_files(inputs)
+    if files:
+        return {name: read_array(path) for name, path in files.items()}
+    pairs = [_parted(one, "DIM=NUMBER", "--size") for one in sizes or ()]
+    if not all(number.isdecimal() for _, number in pairs):
+        raise typer.BadParameter("a size is a number", param_hint="--size")
+    return dict(made_up_inputs(program, {name: int(number) for name, number in pairs}))
+
+
+def _parted(text: str, form: str, option: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not (name and sign and value):
+        raise typer.BadParameter(f"{text!r} is not {form}", param_hint=option)
+    return name, value

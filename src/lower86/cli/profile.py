@@ -1,0 +1,29 @@
+"""`lower86 profile`: where the time of a call goes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from .inputs import Inputs, Json, Level, Model, Sizes, Threads, arrays
+from .text import printable
+
+
+def profile(
+    model: Model,
+    inputs: Inputs = None,
+    sizes: Sizes = None,
+    seconds: Annotated[float, typer.Option(help="How long to measure.", min=0.0)] = 2.0,
+    target: Level = None,
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Times every kernel of a saved model, beside the CPU's int8 peak; made-up inputs if none are given."""
+    from ..artifact.load import load
+
+    program = load(model, target=target, num_threads=threads)
+    found = program.profile_run(arrays(program, inputs, sizes), seconds=seconds)
+    print(json.dumps(asdict(found)) if as_json else printable(str(found)))

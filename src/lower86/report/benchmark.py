@@ -1,0 +1,125 @@
+"""`lower86.benchmark`: how long calls take, how many there are in a second, and whether the machine was quiet."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ..errors import InputError
+from .quiet import Quiet
+
+_NOISE = 0.05
+"""So much of the CPUs' time may go to others before the figures are doubtful."""
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What was measured: seconds of `calls` calls in `streams` threads that called at once, for `wall` seconds.
+
+    `first` is the very first call. `others` is the share of all CPU time that other processes took meanwhile.
+    """
+
+    calls: int
+    streams: int
+    wall: float
+    first: float
+    mean: float
+    p50: float
+    p90: float
+    p99: float
+    worst: float
+    others: float
+
+    @property
+    def throughput(self) -> float:
+        """Calls a second."""
+        return self.calls / self.wall
+
+    @property
+    def quiet(self) -> bool:
+        """Whether others took so little that the figures can be trusted."""
+        return self.others < _NOISE
+
+    def to_dict(self) -> dict[str, Any]:
+        """All figures by name."""
+        return {**asdict(self), "throughput": self.throughput, "quiet": self.quiet}
+
+    def __str__(self) -> str:
+        names = ("p50", "p90", "p99", "worst", "mean", "first")
+        figures = "  ".join(f"{name} {1e3 * getattr(self, name):.3f}" for name in names)
+        lines = [
+            f"latency in ms: {figures}",
+            f"{self.throughput:.1f} calls a second: {self.calls} in {self.wall:.1f} s, {self.streams} at once",
+        ]
+        if not self.quiet:
+            lines.append(
+                f"the machine was not quiet: other processes took {self.others:.0%} of its CPU time; measure again"
+            )
+        return "\n".join(lines)
+
+
+def benchmark(
+    call: Callable[..., Any], *inputs: Any, seconds: float = 5.0, warm_up: float = 1.0, streams: int = 1, **named: Any
+) -> Benchmark:
+    """Calls again and again with the same inputs, and measures.
+
+    Args:
+        call: a lowered module, a loaded program, or any other function that may be called from several threads.
+        inputs: positional arguments of each call; `named` are its keyword arguments.
+        seconds: how long to measure; there are at least 10 calls in each stream.
+        warm_up: how long to call before.
+        streams: threads that call at once, for throughput. How many threads each call runs on is the program's.
+
+    Raises InputError for a number that makes no sense; what `call` raises is raised.
+    """
+    if seconds < 0 or warm_up < 0 or streams < 1:
+        raise InputError(
+            f"seconds={seconds}, warm_up={warm_up}, streams={streams}", where="benchmark", fix="pass positive numbers"
+        )
+    start = time.perf_counter()
+    call(*inputs, **named)
+    first = time.perf_counter() - start
+    end = start + warm_up
+    while time.perf_counter() < end:
+        call(*inputs, **named)
+    taken: list[list[float]] = [[] for _ in range(streams)]
+    problems: list[BaseException] = []
+    gate = threading.Barrier(streams)
+
+    def work(mine: list[float]) -> None:
+        try:
+            gate.wait()
+            until = time.perf_counter() + seconds
+            while not problems and (time.perf_counter() < until or len(mine) < 10):
+                begin = time.perf_counter()
+                call(*inputs, **named)
+                mine.append(time.perf_counter() - begin)
+        except BaseException as problem:  # of any stream, for who asked
+            problems.append(problem)
+
+    quiet = Quiet()
+    start = time.perf_counter()
+    threads = [threading.Thread(target=work, args=(mine,)) for mine in taken[1:]]
+    for thread in threads:
+        thread.start()
+    work(taken[0])
+    for thread in threads:
+        thread.join()
+    wall = time.perf_counter() - start
+    if problems:
+        raise problems[0]
+    return _measured(sorted(one for mine in taken for one in mine), streams, wall, first, quiet.others())
+
+
+def _measured(ordered: list[float], streams: int, wall: float, first: float, others: float) -> Benchmark:
+    def percentile(share: float) -> float:
+        return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+    count = len(ordered)
+    return Benchmark(
+        count, streams, wall, first, sum(ordered) / count, percentile(0.5), percentile(0.9), percentile(0.99),
+        ordered[-1], others,
+    )  # fmt: skip

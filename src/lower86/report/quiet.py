@@ -1,0 +1,40 @@
+"""Whether a machine is quiet: what other processes take of its CPUs while something is measured."""
+
+from __future__ import annotations
+
+import os
+import time
+
+
+class Quiet:
+    """From its making on, counts the CPU time that this process has not used itself."""
+
+    def __init__(self) -> None:
+        self._wall, self._busy, self._own = time.monotonic(), _busy(), _own()
+
+    def others(self) -> float:
+        """The share of all CPUs' time since then that went to others, other machines on the same host included.
+
+        0 where the system does not say. It counts in hundredths of a second: over less than one, it is coarse.
+        """
+        wall, busy = time.monotonic() - self._wall, _busy()
+        if busy is None or self._busy is None or wall <= 0:
+            return 0.0
+        taken = (busy - self._busy) - (_own() - self._own)
+        return min(max(taken / (wall * (os.cpu_count() or 1)), 0.0), 1.0)
+
+
+def _own() -> float:
+    times = os.times()
+    return times.user + times.system
+
+
+def _busy() -> float | None:
+    """Seconds for which all CPUs have been busy since the start of the system, or stolen from it."""
+    try:
+        with open("/proc/stat", encoding="ascii") as file:
+            fields = [int(field) for field in file.readline().split()[1:9]]
+        user, nice, system, _, _, irq, softirq, steal = fields
+    except (OSError, ValueError):
+        return None
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")

@@ -1,0 +1,56 @@
+"""Made-up inputs are such as the program takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import lower86
+from lower86.artifact.samples import made_up_inputs
+
+from ..models.checks import lower_anyhow
+
+
+class Mixed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(7, 5)
+
+    def forward(self, tokens: Tensor, mask: Tensor, x: Tensor) -> Tensor:
+        return torch.where(mask[..., None], self.table(tokens) + x, 0)
+
+
+def program(folder: Path, low: int, high: int | None) -> lower86.artifact.LoadedProgram:
+    n = torch.export.Dim("n", min=low, max=high)
+    ones = torch.ones(2, low + 1)
+    given = ones.long(), ones.bool(), torch.ones(2, low + 1, 5)
+    lowered = lower_anyhow(Mixed(), *given, dynamic_shapes=({1: n}, {1: n}, {1: n}))
+    lower86.save(lowered, folder / "m.safetensors")
+    return lower86.load(folder / "m.safetensors")
+
+
+@pytest.mark.parametrize(("low", "high", "size"), [(2, None, 16), (2, 9, 9), (30, 90, 30)])
+def test_they_run(tmp_path: Path, low: int, high: int | None, size: int) -> None:
+    loaded = program(tmp_path, low, high)
+    inputs = made_up_inputs(loaded)
+    assert {name: (str(a.dtype), a.shape) for name, a in inputs.items()} == {
+        "tokens": ("int64", (2, size)), "mask": ("bool", (2, size)), "x": ("float32", (2, size, 5)),
+    }  # fmt: skip
+    (result,) = loaded.run(inputs).values()
+    assert np.isfinite(result).all()
+    (name,) = loaded.inputs[0].ranges
+    again = made_up_inputs(loaded, {name: size})
+    assert all((again[name] == array).all() for name, array in inputs.items())
+
+
+def test_sizes(tmp_path: Path) -> None:
+    loaded = program(tmp_path, 2, 9)
+    (name,) = loaded.inputs[0].ranges
+    assert made_up_inputs(loaded, {name: 5})["x"].shape == (2, 5, 5)
+    for wrong, message in (({name: 10}, "out of its range"), ({"m": 3}, "no input has a dim 'm'")):
+        with pytest.raises(lower86.InputError, match=message):
+            made_up_inputs(loaded, wrong)

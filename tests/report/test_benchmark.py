@@ -1,0 +1,77 @@
+"""What `lower86.benchmark` says about calls whose times are known."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+
+import pytest
+
+import lower86
+from lower86.report.benchmark import Benchmark
+from lower86.report.quiet import Quiet
+
+
+def test_percentiles() -> None:
+    turns = itertools.count()
+
+    def call(pause: float, *, every: int) -> None:
+        time.sleep(pause * (10 if next(turns) % every == every - 1 else 1))
+
+    found = lower86.benchmark(call, 0.002, seconds=0.5, warm_up=0.0, every=10)
+    assert found.calls >= 40
+    assert 0.002 <= found.p50 < 0.02 <= found.worst
+    assert found.p50 <= found.p90 <= found.p99 <= found.worst
+    assert found.mean * found.calls <= found.wall
+    assert found.throughput == pytest.approx(found.calls / found.wall)
+    assert f"{1e3 * found.p99:.3f}" in str(found)
+    assert found.to_dict()["throughput"] == found.throughput
+
+
+def test_streams_call_at_once() -> None:
+    inside, most, lock = 0, 0, threading.Lock()
+
+    def call() -> None:
+        nonlocal inside, most
+        with lock:
+            inside += 1
+            most = max(most, inside)
+        time.sleep(0.005)
+        with lock:
+            inside -= 1
+
+    found = lower86.benchmark(call, seconds=0.1, warm_up=0.0, streams=3)
+    assert most == 3
+    assert found.calls >= 30
+
+
+def test_few_calls_are_measured_however_long_they_take() -> None:
+    assert lower86.benchmark(lambda: time.sleep(0.001), seconds=0.0, warm_up=0.0).calls == 10
+
+
+def test_errors() -> None:
+    def call() -> None:
+        if threading.current_thread() is not threading.main_thread():
+            raise ValueError("in a stream")
+
+    with pytest.raises(ValueError, match="in a stream"):
+        lower86.benchmark(call, seconds=5.0, warm_up=0.0, streams=2)
+    for wrong in ({"streams": 0}, {"seconds": -1.0}, {"warm_up": -1.0}):
+        with pytest.raises(lower86.InputError, match="benchmark"):
+            lower86.benchmark(call, **wrong)  # type: ignore[arg-type]  # a float for streams, as users may
+
+
+def test_noise_is_said() -> None:
+    found = Benchmark(10, 1, 1.0, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.2)
+    assert not found.quiet
+    assert "not quiet" in str(found)
+    assert "20%" in str(found)
+
+
+def test_own_time_is_not_others() -> None:
+    quiet = Quiet()
+    end = time.monotonic() + 0.3
+    while time.monotonic() < end:
+        pass
+    assert 0 <= quiet.others() <= 1
