@@ -22,6 +22,7 @@ LAYERS = (
     {"ops"},
     {"normalize"},
     {"frontend"},
+    {"quantization"},
     {"int8"},
     {"schedule"},
     {"call"},

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .frontend.quantizer import X86Quantizer
     from .lowered import LoweredModule
     from .lowering import lower_pt2e_quantized_to_x86
+    from .quantization.qat import convert, prepare_qat
     from .report.explain import explain
     from .report.profile import profile
     from .runtime.threads import set_num_threads
@@ -47,9 +48,11 @@ __all__ = [
     "UnsupportedError",
     "X86Quantizer",
     "artifact",
+    "convert",
     "explain",
     "load",
     "lower_pt2e_quantized_to_x86",
+    "prepare_qat",
     "profile",
     "save",
     "set_num_threads",
@@ -59,9 +62,11 @@ _HOMES = {
     "LoweredModule": "lowered",
     "QuantizationConfig": "frontend.configuration",
     "Target": "codegen.target",
+    "convert": "quantization.qat",
     "explain": "report.explain",
     "load": "artifact.load",
     "lower_pt2e_quantized_to_x86": "lowering",
+    "prepare_qat": "quantization.qat",
     "profile": "report.profile",
     "save": "artifact.save",
     "X86Quantizer": "frontend.quantizer",

@@ -47,6 +47,26 @@ def export_module(
     return module
 
 
+def capture(
+    model: torch.nn.Module, example_inputs: tuple[Any, ...], *, dynamic_shapes: Any = None
+) -> torch.export.ExportedProgram:
+    """The program of `model` as it is, in the mode that it is in, to be prepared for training.
+
+    Raises ExportError if the model cannot be traced.
+    """
+    _check(model, example_inputs, None)
+    problems: list[Exception] = []
+    with specs_copied_quietly():
+        for strict in (True, False):
+            try:
+                return torch.export.export(model, tuple(example_inputs), dynamic_shapes=dynamic_shapes, strict=strict)
+            except Exception as problem:  # as below
+                problems.append(problem)
+    what, fix = _explained(problems[-1], "torch.export.export(model, …)")
+    where = type(model).__name__
+    raise ExportError(f"the model cannot be exported to a graph: {what}", where=where, fix=fix) from problems[-1]
+
+
 def _check(model: object, example_inputs: object, example_kwargs: object) -> None:
     if not isinstance(model, torch.nn.Module):
         raise ExportError(
