@@ -21,8 +21,8 @@ CONTEXT = 64
 _TRAIN = (
     "argparse", "ast", "bdb", "calendar", "cmd", "codecs", "configparser", "csv", "datetime", "difflib", "dis",
     "doctest", "enum", "fractions", "ftplib", "functools", "gettext", "heapq", "imaplib", "inspect", "locale",
-    "mailbox", "optparse", "os", "pathlib", "pdb", "pickle", "pickletools", "platform", "plistlib", "posixpath", "pydoc",
-    "random", "shutil", "smtplib", "socket", "ssl", "subprocess", "tarfile", "tempfile", "threading", "tokenize",
+    "mailbox", "optparse", "os", "pathlib", "pdb", "pickle", "pickletools", "platform", "plistlib", "posixpath",
+    "pydoc", "random", "shutil", "smtplib", "socket", "ssl", "subprocess", "tarfile", "tempfile", "threading", "tokenize",
     "traceback", "turtle", "typing", "uuid", "warnings", "weakref", "zipfile",
 )  # fmt: skip
 _HELD_OUT = ("cgitb", "copy", "fileinput", "glob", "quopri", "sched", "shlex", "string", "textwrap", "timeit")
@@ -30,7 +30,7 @@ _SYMBOLS = ["\n", *map(chr, range(32, 127))]
 VOCABULARY = len(_SYMBOLS) + 1
 """Newline, what ASCII prints, and one symbol for all else."""
 
-_STEPS, _BATCH, _RATE = 220, 48, 4e-3
+_STEPS, _BATCH, _RATE = {"Transformer": 220, "Recurrent": 500}, 48, 4e-3
 
 
 def _text(names: tuple[str, ...]) -> Tensor:
@@ -98,10 +98,10 @@ def trained(kind: type[nn.Module], cache: Path) -> nn.Module:
     if path.exists():
         model.load_state_dict(torch.load(path, weights_only=True))
         return model.eval()
-    text = _text(_TRAIN)
+    text, steps = _text(_TRAIN), _STEPS[kind.__name__]
     optimizer = torch.optim.AdamW(model.parameters(), _RATE, betas=(0.9, 0.98), weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, _STEPS, pct_start=0.15)
-    for _ in range(_STEPS):
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, steps, pct_start=0.15)
+    for _ in range(steps):
         starts = torch.randint(len(text) - CONTEXT, (_BATCH, 1))
         _loss(model, text[starts + torch.arange(CONTEXT + 1)]).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)

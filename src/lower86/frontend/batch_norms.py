@@ -7,8 +7,8 @@ an affine function, and all of it but `conv(x, w · f)` is a bias. As torchao do
 PyTorch's `ConvBn2d`, one pass over the convolution), but for any convolution, with the model's own eps and momentum,
 and by looking at the graph: torchao traces a hundred patterns for it, half a minute long.
 
-Batch norms are called by their Python function in the meantime. So nothing in torchao that looks for the operator
-finds any, and the two modes of one differ in nothing but an argument.
+Batch norms are called by their Python function in the meantime, so that torchao, which looks for the operator, finds
+none.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _A = torch.ops.aten
 _SMALLEST = 1e-6
 """Of |f|, so that the channels of a gamma of 0 are not 0 / 0."""
 _FOLDED = "lower86_folds"
-_NAMES = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
+NAMES = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
 
 
-def spell_for_training(module: GraphModule) -> None:
+def spell_batch_norms(module: GraphModule) -> None:
     """Spells every batch norm for training, in place, after the graph has been annotated."""
     for node in list(module.graph.nodes):
         if not is_call(node, _A.batch_norm.default):
@@ -41,25 +41,14 @@ def spell_for_training(module: GraphModule) -> None:
             _fold_factor(node, given)
             node.meta[_FOLDED] = True
         node.target = F.batch_norm
-        node.args, node.kwargs = tuple(given[name] for name in _NAMES), {}
+        node.args, node.kwargs = tuple(given[name] for name in NAMES), {}
 
 
-def set_training(module: GraphModule, training: bool) -> None:
-    """Has batch norms and dropouts do what they do in training, or what they do after it, in place."""
-    for node in module.graph.nodes:
-        if node.op == "call_function" and node.target is F.batch_norm:
-            # Without statistics of its own, a batch norm takes those of its input in any case.
-            node.update_arg(_NAMES.index("training"), training or node.args[1] is None)
-        elif is_call(node, _A.dropout.default, _A.dropout_.default):
-            node.args, node.kwargs = (*(arguments(node)[name] for name in ("input", "p")), training), {}
-    module.recompile()
-
-
-def fold_after_training(module: GraphModule) -> None:
+def fold_batch_norms(module: GraphModule) -> None:
     """Makes a bias of every batch norm that training has folded, in place; others become operators again."""
     for node in list(module.graph.nodes):
         if node.op == "call_function" and node.target is F.batch_norm:
-            given = dict(zip(_NAMES, node.args, strict=True))
+            given = dict(zip(NAMES, node.args, strict=True))
             if not (node.meta.get(_FOLDED) and _fold_bias(module, node, given)):
                 node.target = _A.batch_norm.default
                 order = ("input", "weight", "bias", "running_mean", "running_var", "training", "momentum", "eps")

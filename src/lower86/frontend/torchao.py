@@ -249,6 +249,8 @@ def weight_spec(config: QuantizationConfig, axis: int, eps: float = _EPS) -> Spe
     if config.mode == "qat":
         observer = FakeQuantize if axis else FusedMovingAvgObsFakeQuantize  # the fused one knows axis 0 only
         options["observer"] = MovingAveragePerChannelMinMaxObserver if per_channel else MovingAverageMinMaxObserver
+        # A weight's range is known, and not to be guessed from earlier ones: clipping would hold back those that grow.
+        options["averaging_constant"] = 1.0
         if per_channel:
             options["ch_axis"] = axis  # torchao passes the spec's own axis on to observers only
     return QuantizationSpec(

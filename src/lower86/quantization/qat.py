@@ -1,8 +1,8 @@
 """Quantization-aware training: `prepare_qat` before it, `convert` after it.
 
-    prepared = lower86.prepare_qat(model.train(), (images,))
-    ... train it like any other model: prepared.train(), prepared.eval(), prepared.parameters() ...
-    quantized = lower86.convert(prepared)
+prepared = lower86.prepare_qat(model.train(), (images,))
+... train it like any other model: prepared.train(), prepared.eval(), prepared.parameters() ...
+quantized = lower86.convert(prepared)
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import torch
 from torch.fx import Graph, GraphModule
 
 from ..errors import Lower86Error
-from ..frontend.batch_norms import fold_after_training, set_training, spell_for_training
 from ..frontend.configuration import QuantizationConfig
 from ..frontend.export import capture
 from ..frontend.quantizer import X86Quantizer
 from ..frontend.torchao import convert as convert_prepared
 from ..frontend.torchao import is_quantizer, observers, range_of, roundings
 from ..frontend.torchao import prepare_qat as prepare_graph
+from ..frontend.training import fold_after_training, set_training, spell_for_training
 from ..graph.pytrees import specs_copied_quietly
 from ..graph.source import describe
 
@@ -135,7 +135,9 @@ def convert(prepared: GraphModule) -> GraphModule:
             else f"expected what prepare_qat returned, got {'a model that rounds nothing' if known else ''}"
             f"{'' if known else type(prepared).__name__}",
             where=where,
-            fix="use torchao's convert_pt2e" if calibrated else "call lower86.prepare_qat(model, …), train, then convert",
+            fix="use torchao's convert_pt2e"
+            if calibrated
+            else "call lower86.prepare_qat(model, …), train, then convert",
         )
     _check_trained(prepared, where)
     with torch.no_grad(), specs_copied_quietly():
