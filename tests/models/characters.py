@@ -22,8 +22,8 @@ _TRAIN = (
     "argparse", "ast", "bdb", "calendar", "cmd", "codecs", "configparser", "csv", "datetime", "difflib", "dis",
     "doctest", "enum", "fractions", "ftplib", "functools", "gettext", "heapq", "imaplib", "inspect", "locale",
     "mailbox", "optparse", "os", "pathlib", "pdb", "pickle", "pickletools", "platform", "plistlib", "posixpath",
-    "pydoc", "random", "shutil", "smtplib", "socket", "ssl", "subprocess", "tarfile", "tempfile", "threading", "tokenize",
-    "traceback", "turtle", "typing", "uuid", "warnings", "weakref", "zipfile",
+    "pydoc", "random", "shutil", "smtplib", "socket", "ssl", "subprocess", "tarfile", "tempfile", "threading",
+    "tokenize", "traceback", "turtle", "typing", "uuid", "warnings", "weakref", "zipfile",
 )  # fmt: skip
 _HELD_OUT = ("cgitb", "copy", "fileinput", "glob", "quopri", "sched", "shlex", "string", "textwrap", "timeit")
 _SYMBOLS = ["\n", *map(chr, range(32, 127))]
