@@ -3,12 +3,12 @@
     int8(clamp(int32(round(x / s)) + z, low, high))               ->  quantize_per_tensor(x, s, z, low, high)
     (float(clamp(q, low, high)) - z) · s                          ->  dequantize_per_tensor(q, s, z, low, high)
     transpose(float(int32(transpose(clamp(w, …))) - z) · s)       ->  dequantize_per_channel(w, s, z, axis, low, high)
-    out_dtype(linear, int32, int16(q) - z, int16(w) - v, None)    ->  int32(linear(dequantize(q, 1, z), dequantize(w, 1, v)))
+    out_dtype(linear, int32, int16(q) - z, int16(w) - v, None)    ->  int32(linear(dequantize(q), dequantize(w)))
     out_dtype(mul, int32, a, b)                                   ->  int32(a · b)
 
-A scale of 1 makes integers of what is dequantized, so the linear's sums are those integers, as float32 holds them: exact
-up to 2²⁴, and rounded to 24 bits beyond, as the multiplication that follows rounds them in PyTorch. What quantizes
-multiplies by 1 / s in place of dividing, as everywhere: a value between two integers may fall to the other.
+There the scales are 1, so the linear's sums are integers, as float32 holds them: exact up to 2²⁴, and rounded to 24
+bits beyond, as the multiplication that follows rounds them in PyTorch. What quantizes multiplies by 1 / s in place of
+dividing, as everywhere: a value between two integers may fall to the other.
 """
 
 from __future__ import annotations
@@ -35,8 +35,7 @@ def spell_reference(module: GraphModule) -> None:
     """Rewrites quantization, then dequantization, then what has a dtype for its result."""
     if not overloads("quantize_per_tensor.default", "dequantize_per_channel.default"):
         return
-    nodes = list(module.graph.nodes)
-    for node in nodes:
+    for node in list(module.graph.nodes):
         _spell_quantize(node)
     for node in list(module.graph.nodes):
         _spell_dequantize(node)
@@ -59,15 +58,11 @@ class _Integers:
         return tensor_of(self.node).dtype
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
 def _cast(node: object, *dtypes: torch.dtype) -> Any:
     """What the node casts to one of the dtypes, or None."""
-    if not is_call(node, _A._to_copy.default) or tensor_of(node).dtype not in dtypes:  # type: ignore[arg-type]  # a Node
+    if not isinstance(node, Node) or not is_call(node, _A._to_copy.default) or tensor_of(node).dtype not in dtypes:
         return None
-    return node.args[0]  # type: ignore[attr-defined]  # likewise
+    return node.args[0]
 
 
 def _clamped(node: object) -> tuple[Node, int, int] | None:
@@ -127,7 +122,7 @@ def _spell_quantize(node: Node) -> None:
     x, scale = quotient.args
     dtype = tensor_of(node).dtype
     info = torch.iinfo(dtype)
-    if not (isinstance(x, Node) and _is_number(scale) and scale > 0 and tensor_of(x).dtype == torch.float32):
+    if not (isinstance(x, Node) and isinstance(scale, float) and scale > 0 and tensor_of(x).dtype == torch.float32):
         return
     if not info.min <= low <= high <= info.max:
         return
@@ -139,11 +134,11 @@ def _spell_dequantize(node: Node) -> None:
     if not is_call(node, _A.mul.Tensor):
         return
     difference, scale = _difference(node.args[0]), node.args[1]
-    if difference is None or not _is_number(scale):
+    if difference is None or not isinstance(scale, float):
         return
     q, zero_point = _integers(_cast(difference[0], torch.float32)), difference[1]
     if q is not None and isinstance(zero_point, int):
-        replace(node, _dequantized(node, q, float(scale), zero_point))  # type: ignore[arg-type]  # a number, as checked
+        replace(node, _dequantized(node, q, scale, zero_point))
 
 
 def _dequantized(node: Node, q: _Integers, scale: float, zero_point: int) -> Node:
@@ -163,7 +158,8 @@ def _spell_channels(module: GraphModule, node: Node) -> None:
     if not is_call(moved, _A.transpose.int) or moved.args[1:] != node.args[1:]:
         return
     q, rank = _integers(moved.args[0]), tensor_of(node).dim()
-    axis, last = (int(dim) % rank for dim in node.args[1:])
+    dims: Any = node.args[1:]
+    axis, last = (dim % rank for dim in dims)
     if q is None or last != rank - 1:
         return
     constants = [constant_of(module, parameter) for parameter in (scales, zero_points)]
@@ -176,7 +172,8 @@ def _spell_channels(module: GraphModule, node: Node) -> None:
 
 
 def _spell_contraction(node: Node) -> None:
-    target, dtype, *operands = node.args
+    given: Any = node.args
+    target, dtype, *operands = given
     if dtype != torch.int32 or operands[_CONTRACTIONS[target]] is not None:
         return
     read = []
