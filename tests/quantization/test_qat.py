@@ -294,3 +294,28 @@ def test_a_model_prepared_for_calibration_is_refused() -> None:
     prepared = prepare(torch.export.export(MLP().eval(), (X,)).module(), X86Quantizer())
     with pytest.raises(Lower86Error, match="prepared for calibration, not for training"):
         lower86.convert(prepared)
+
+
+class Whole(nn.Module):
+    """An attention and an LSTM that keep their own dropouts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.lstm = nn.Linear(16, 16), nn.LSTM(16, 16, 2, dropout=0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q = self.linear(x)
+        return self.lstm(nn.functional.scaled_dot_product_attention(q, q, q, dropout_p=0.5 if self.training else 0.0))[
+            0
+        ]
+
+
+def test_modes_of_what_is_left_whole() -> None:
+    x = torch.randn(2, 5, 16)
+    quantizer = X86Quantizer().set_global(QuantizationConfig.qat())
+    quantizer.set_function_type(nn.functional.scaled_dot_product_attention, None)
+    prepared = lower86.prepare_qat(Whole().train(), (x,), quantizer=quantizer)
+    for _ in range(2):
+        assert float((prepared.train()(x) - prepared(x)).abs().max().detach()) > 1e-3
+        assert torch.equal(prepared.eval()(x), prepared(x))
+    agree(quantized := lower86.convert(prepared), lower(quantized, x), x, compare=torch.testing.assert_close)

@@ -13,6 +13,7 @@ dividing, as everywhere: a value between two integers may fall to the other.
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,8 +34,10 @@ _CONTRACTIONS = {_A.linear.default: 2, _A.convolution.default: 2}
 
 def spell_reference(module: GraphModule) -> None:
     """Rewrites quantization, then dequantization, then what has a dtype for its result."""
-    if not overloads("quantize_per_tensor.default", "dequantize_per_channel.default"):
+    if not any(_has_bytes(node) for node in module.graph.nodes):
         return
+    # A file in this representation needs nobody who registers the operators that it is spelled in here.
+    importlib.import_module("torch.ao.quantization.fx._decomposed")
     for node in list(module.graph.nodes):
         _spell_quantize(node)
     for node in list(module.graph.nodes):
@@ -43,6 +46,10 @@ def spell_reference(module: GraphModule) -> None:
     for node in list(module.graph.nodes):
         if node.op == "call_function" and node.target is torch.ops.higher_order.out_dtype:
             _spell_contraction(node) if node.args[0] in _CONTRACTIONS else _spell_pointwise(node)
+
+
+def _has_bytes(node: Node) -> bool:
+    return isinstance(node.meta.get("val"), torch.Tensor) and tensor_of(node).dtype in _BYTES
 
 
 @dataclass(frozen=True)
@@ -80,9 +87,7 @@ def _clamped(node: object) -> tuple[Node, int, int] | None:
 
 def _integers(node: object) -> _Integers | None:
     """Bytes, without a clamp that changes nothing."""
-    if not isinstance(node, Node) or not isinstance(node.meta.get("val"), torch.Tensor):
-        return None
-    if tensor_of(node).dtype not in _BYTES:
+    if not isinstance(node, Node) or not _has_bytes(node):
         return None
     info = torch.iinfo(tensor_of(node).dtype)
     found = _clamped(node)
