@@ -48,7 +48,7 @@ def test_integer_arithmetic() -> None:
         %1: i32[6] = _to_copy(%0, dtype=i32)
         %2: f32[2, 4] = dequantize_per_tensor(inputs_0, 1, 3, -128, 127, i8)
         %3: f32[6, 4] = dequantize_per_tensor(inputs_1, 1, 0, -128, 127, i8)
-        %4: f32[2, 6] = linear(%2, %3)
+        %4: f32[2, 6] = linear(%2, %3, None)
         %5: i32[2, 6] = _to_copy(%4, dtype=i32)
         %6: i32[2, 6] = add(%1, %5)
         return [%6]""")
