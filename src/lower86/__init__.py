@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .frontend.quantizer import X86Quantizer
     from .lowered import LoweredModule
     from .lowering import lower_pt2e_quantized_to_x86
+    from .quantization.qat import convert, prepare_qat
     from .quantization.quantize import quantize
     from .quantization.recipe import Recipe
     from .report.benchmark import benchmark
@@ -56,9 +57,11 @@ __all__ = [
     "artifact",
     "benchmark",
     "compare",
+    "convert",
     "explain",
     "load",
     "lower_pt2e_quantized_to_x86",
+    "prepare_qat",
     "profile",
     "quantize",
     "save",
@@ -71,11 +74,13 @@ _HOMES = {
     "QuantizationConfig": "frontend.configuration",
     "Recipe": "quantization.recipe",
     "Target": "codegen.target",
+    "benchmark": "report.benchmark",
     "compare": "debugger.compare",
+    "convert": "quantization.qat",
     "explain": "report.explain",
     "load": "artifact.load",
     "lower_pt2e_quantized_to_x86": "lowering",
-    "benchmark": "report.benchmark",
+    "prepare_qat": "quantization.qat",
     "profile": "report.profile",
     "quantize": "quantization.quantize",
     "save": "artifact.save",

@@ -97,6 +97,23 @@ def test_a_batch_of_any_size(example: int) -> None:
         lowered(grid(3, 21))
 
 
+PARTS = {"columns": lambda t: t[:, :20], "rows": lambda t: t[::2, :20], "transposed": lambda t: t[:20].t()}
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("exported", [False, True])
+def test_a_batch_of_any_size_from_a_strided_example(part: str, exported: bool) -> None:
+    model: nn.Module = Chain()
+    shapes, x = ({0: BATCH},), PARTS[part](grid(44, 44))
+    if exported:  # this graph checks the strides of its inputs
+        given = torch.export.export(model, (x,), dynamic_shapes=shapes).module()
+        lowered = lower(given, x)
+    else:
+        lowered = lower(model, x, dynamic_shapes=shapes)
+    for rows in ROWS:
+        agree(model, lowered, grid(rows, 20))
+
+
 class Gelu(nn.Module):
     """Two linears around a gelu."""
 

@@ -66,6 +66,18 @@ def export_float(
     return module
 
 
+def capture(
+    model: torch.nn.Module, example_inputs: tuple[Any, ...], *, dynamic_shapes: Any = None
+) -> torch.export.ExportedProgram:
+    """The program of `model` as it is, in the mode that it is in, to be prepared for training.
+
+    Raises ExportError if the model cannot be traced.
+    """
+    _check(model, example_inputs, None)
+    with specs_copied_quietly():
+        return _export(model, tuple(example_inputs), {}, dynamic_shapes, decomposed=False)
+
+
 def _check(model: object, example_inputs: object, example_kwargs: object) -> None:
     if not isinstance(model, torch.nn.Module):
         raise ExportError(

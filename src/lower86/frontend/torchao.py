@@ -10,6 +10,7 @@ import copy
 import dataclasses
 import operator
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,12 @@ from torchao.quantization.pt2e import (
     PerToken,
     PlaceholderObserver,
 )
-from torchao.quantization.pt2e.observer import AffineQuantizedObserverBase, UniformQuantizationObserverBase
+from torchao.quantization.pt2e.fake_quantize import FakeQuantizeBase
+from torchao.quantization.pt2e.observer import (
+    AffineQuantizedObserverBase,
+    ObserverBase,
+    UniformQuantizationObserverBase,
+)
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e, prepare_qat_pt2e
 from torchao.quantization.pt2e.quantizer import (
     QuantizationAnnotation,
@@ -61,6 +67,7 @@ __all__ = ["Quantizer"]
 _KEY = "quantization_annotation"  # torchao's, in a node's metadata
 _EPS = 2.0**-12  # the smallest scale, as in torchao's quantizer for x86
 _WEIGHTS = Integers(torch.int8, -128, 127, symmetric=True)
+_OBSERVERS = (ObserverBase, AffineQuantizedObserverBase)
 
 Spec = Any
 """How one value is quantized: one of torchao's quantization specs."""
@@ -72,9 +79,14 @@ def prepare(model: GraphModule, quantizer: Quantizer) -> GraphModule:
     return prepared
 
 
-def prepare_qat(model: GraphModule, quantizer: Quantizer) -> GraphModule:
-    """An exported model that rounds in training as it will when it is quantized."""
-    prepared: GraphModule = prepare_qat_pt2e(model, quantizer)
+def prepare_qat(
+    model: GraphModule, quantizer: Quantizer, annotated: Callable[[GraphModule], None] | None = None
+) -> GraphModule:
+    """An exported model that rounds in training as it will when it is quantized.
+
+    `annotated` is called with the graph as soon as the quantizer has annotated it, before anything is inserted.
+    """
+    prepared: GraphModule = prepare_qat_pt2e(model, _Watched(quantizer, annotated) if annotated else quantizer)
     return prepared
 
 
@@ -115,8 +127,7 @@ def channel_axis(observer: Any) -> int | None:
 
 def is_observer(module: object) -> bool:
     """Whether the module stands where `convert` writes a quantization, or watches for something that does."""
-    kinds = (UniformQuantizationObserverBase, PlaceholderObserver, AffineQuantizedObserverBase)
-    return isinstance(module, kinds)
+    return isinstance(module, _OBSERVERS)
 
 
 def row_observer(module: object) -> tuple[int, int, bool] | None:
@@ -130,6 +141,50 @@ def settle(observer: Any, low: torch.Tensor, high: torch.Tensor) -> None:
     """Has a range observer stand for values from `low` to `high`, float32, scalars or one a channel."""
     scale, zero_point = observer._calculate_qparams(low, high)
     observer.calculate_qparams = lambda: (scale, zero_point)
+
+
+class _Watched(Quantizer):
+    """A quantizer, and what is to happen after it."""
+
+    def __init__(self, inner: Quantizer, annotated: Callable[[GraphModule], None]) -> None:
+        super().__init__()
+        self._inner, self._annotated = inner, annotated
+
+    def transform_for_annotation(self, model: GraphModule) -> GraphModule:
+        return self._inner.transform_for_annotation(model)
+
+    def annotate(self, model: GraphModule) -> GraphModule:
+        return self._inner.annotate(model)
+
+    def validate(self, model: GraphModule) -> None:
+        self._inner.validate(model)
+        self._annotated(model)
+
+    def prepare_obs_or_fq_callback(self, model: GraphModule, edges: Any) -> None:
+        inner: Any = self._inner
+        inner.prepare_obs_or_fq_callback(model, edges)
+
+
+def is_quantizer(value: object) -> bool:
+    """Whether `value` is a quantizer of torchao's PT2E flow."""
+    return isinstance(value, Quantizer)
+
+
+def roundings(model: torch.nn.Module) -> dict[str, torch.nn.Module]:
+    """What rounds in a model prepared for training, by name."""
+    return {name: part for name, part in model.named_modules() if isinstance(part, FakeQuantizeBase)}
+
+
+def observers(model: torch.nn.Module) -> dict[str, torch.nn.Module]:
+    """What watches values in a model prepared for calibration or for training, by name."""
+    return {name: part for name, part in model.named_modules() if is_observer(part)}
+
+
+def range_of(rounding: torch.nn.Module) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """The least and the greatest of what a rounding has seen; None if it does not keep them."""
+    seen: Any = getattr(rounding, "activation_post_process", None)
+    least, most = getattr(seen, "min_val", None), getattr(seen, "max_val", None)
+    return (least, most) if isinstance(least, torch.Tensor) and isinstance(most, torch.Tensor) else None
 
 
 def annotate_input(node: Node, operand: Node, spec: Spec) -> None:
@@ -146,6 +201,12 @@ def input_specs(node: Node) -> dict[Node, Spec]:
     """The operands that `node` reads quantized, and how."""
     annotation = node.meta.get(_KEY)
     return annotation.input_qspec_map if annotation is not None else {}
+
+
+def rename_input(node: Node, operand: Node, now: Node) -> None:
+    """Has `node` read `now` as it was to read `operand`."""
+    specs = input_specs(node)
+    specs[now] = specs.pop(operand)
 
 
 def is_annotated(node: Node) -> bool:
@@ -243,6 +304,8 @@ def weight_spec(config: QuantizationConfig, axis: int, eps: float = _EPS) -> Spe
     if config.mode == "qat":
         observer = FakeQuantize if axis else FusedMovingAvgObsFakeQuantize  # the fused one knows axis 0 only
         options["observer"] = MovingAveragePerChannelMinMaxObserver if per_channel else MovingAverageMinMaxObserver
+        # A weight's range is known, and not to be guessed from earlier ones: clipping would hold back those that grow.
+        options["averaging_constant"] = 1.0
         if per_channel:
             options["ch_axis"] = axis  # torchao passes the spec's own axis on to observers only
     return QuantizationSpec(

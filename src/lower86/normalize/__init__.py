@@ -37,6 +37,7 @@ from .spell_pieces import spell_pieces
 from .spell_pools import spell_pools
 from .spell_positions import spell_positions
 from .spell_products import spell_products
+from .spell_reference import spell_reference
 from .spell_results import spell_results
 from .spell_rows import spell_rows
 from .spell_scalars import spell_scalars
@@ -60,6 +61,7 @@ PASSES: tuple[Pass, ...] = (
     spell_results,
     spell_scalars,
     drop_identities,
+    spell_reference,
     spell_affine,
     spell_tokens,
     spell_dynamic,

@@ -1,1 +1,1 @@
-"""From a float model and inputs to calibrate with, to a PT2E-quantized model that is as right as int8 can be."""
+"""From a float model to a PT2E-quantized one that is as right as int8 can be: calibrated, or trained."""

@@ -39,13 +39,25 @@ def checks_of(sizes: Iterable[Any], dims: set[str]) -> tuple[Check, ...]:
     environments = {id(size.node.shape_env): size.node.shape_env for size in sizes if not isinstance(size, int)}
     found: dict[Check, None] = {}
     for environment in environments.values():
+        strides = _strides(environment)
         for guard in environment.guards:
             of_layout = _is_about_layout(guard)
             for condition in _parts(guard.expr.xreplace(environment.replacements)):
+                if strides & condition.free_symbols:
+                    continue  # no value depends on how an input lies in memory
                 check = _check(condition.replace(_is_stride, _size_of_stride), dims)
                 if check is not None and not (of_layout and _is_special_case(check)):
                     found.setdefault(replace(check, reason=line_of_guard(guard)))
     return tuple(found)
+
+
+def _strides(environment: Any) -> set[Any]:
+    """Symbols of inputs' strides that follow from no sizes: those of an example that was a part of another tensor."""
+    return {
+        symbol
+        for symbol, sources in environment.var_to_sources.items()
+        if any(getattr(getattr(source, "prop", None), "name", "") == "STRIDE" for source in sources)
+    }
 
 
 def _parts(condition: Any) -> Iterator[Any]:
