@@ -72,6 +72,11 @@ def _kernels() -> Module:
     code.store(code.cpu(), code.at(place, 8), align=8)
     code.ret()
 
+    code = kernel("linger")  # some tens of microseconds
+    with code.loop(0, 1000):
+        code.pause()
+    code.ret()
+
     code = kernel("halve")  # {x} /= 2, in double
     (table, _) = code.arguments
     half = code.constant(F64, 0.5)
@@ -508,6 +513,36 @@ def test_a_helper_without_a_core_gets_its_callers() -> None:
         if found[-1] >= 10:
             return
     pytest.fail(f"fetched in {found} of 60 regions; the kernel by itself moves a unit in up to 3")
+
+
+def test_threads_that_were_moved_may_run_where_they_might_before() -> None:
+    """More threads than CPUs, beside busy processes: all of them are moved about all the time."""
+    code, output, errors, _ = _python("""
+        allowed = os.sched_getaffinity(0)
+        busy = [subprocess.Popen([sys.executable, "-c", "any(iter(int, 1))"]) for _ in range(2)]
+        try:
+            table = steps("linger", 12, count=50)
+            def work():
+                end = time.monotonic() + 4
+                while time.monotonic() < end:
+                    run(table, 12)
+            callers = [threading.Thread(target=work) for _ in range(2)]
+            for caller in callers:
+                caller.start()
+            work()
+            assert os.sched_getaffinity(0) == allowed, "so that processes that it starts may run there, too"
+            for caller in callers:
+                caller.join()
+        finally:
+            for one in busy:
+                one.kill()
+                one.wait()
+        time.sleep(0.2)
+        tasks = [int(task) for task in os.listdir("/proc/self/task")]
+        print(len(tasks) >= 12, all(os.sched_getaffinity(task) == allowed for task in tasks))
+    """)
+    assert (code, errors) == (0, "")
+    assert output.strip() == "True True"
 
 
 @pytest.mark.parametrize("work", ["pass", "time.sleep(0.05)", "threading.Thread(target=forever, daemon=True).start()"])

@@ -49,8 +49,9 @@ process it then competes with that, and not with its caller.
 and the caller, who waits for the unit, has a core that does nothing. So a caller that has waited for some tens of
 microseconds looks at the helpers that are inside a region: whose CPU time stands still has no core, and is moved to the
 caller's, where it finishes what it has begun and leaves. Likewise, a helper that finds nothing to do while a region is
-in flight looks at the caller, and takes it to its own core. Beside a busy process this took ViT-S/16 from 10.2 to 7.2
-ms in the median, the 99th percentile of MiniLM at 128 tokens from 7 to 5.5.
+in flight looks at the caller, and takes it to its own core (`pool_system.py` says how that is done safely). Beside a
+busy process this took ViT-S/16 from 10.2 to 7.2 ms in the median, the 99th percentile of MiniLM at 128 tokens from 7 to
+5.5, on two CPUs. With 16 threads on 16 it made that percentile worse (2.3 to 6 ms), so it is for a few threads alone.
 
 **The limit.** Helpers numbered `helpers` and up take nothing and wait for that word to change, in a sleep of their own:
 so a region's wakeup reaches only threads that may answer it. Numbers and limit are the pool's, not a call's: the last
@@ -95,7 +96,19 @@ from .pool_memory import (
     UNITS,
     WATCHED,
 )
-from .pool_system import EVERY_HELPER, WAIT, WAKE, build_fetch, build_leave, futex, own_thread, yield_core
+from .pool_system import (
+    EVERY_HELPER,
+    WAIT,
+    WAKE,
+    build_fetch,
+    build_leave,
+    build_move,
+    build_return,
+    futex,
+    own_thread,
+    stay_until_moved,
+    yield_core,
+)
 
 SPINS = 1000
 """Pauses before a helper sleeps or a caller yields its core: 25 µs on Zen 4, 45 µs on recent Intel cores.
@@ -107,6 +120,8 @@ of 100 µs took 5.47 ms with 2000 pauses, 5.05 with 1000, 4.81 with 500; but a h
 _MOST_TICKETS = 0xFFFF
 _CYCLES_AFTER_A_MOVE, _CYCLES_AFTER_NO_MOVE = 2**20, 2**26  # some 0.3 ms, and 20
 _YIELDS_BETWEEN_LOOKS = 64
+_MOST_MOVED = WATCHED - 1
+"""With more helpers than these nobody is moved: of so many some sleep, and the kernel moves threads to their CPUs."""
 _FLOAT_CONTROL = 0x1F80  # round to nearest, keep denormals, no traps: what a process starts with
 
 
@@ -114,9 +129,10 @@ def build_pool() -> Module:
     """`lower86_run`, `lower86_worker`, `lower86_limit` and `lower86_stop`, as their builders below describe them."""
     module = Module("lower86_pool")
     share, acquire = _share(module), _acquire(module)
-    fetch = build_fetch(module)
+    move = build_move(module)
+    fetch = build_fetch(module, move)
     _run(module, _region(module, share, acquire, fetch))
-    _worker(module, share, build_leave(module), fetch)
+    _worker(module, share, build_leave(module), build_return(module, move), fetch)
     _limit(module)
     _stop(module)
     return module
@@ -231,14 +247,14 @@ def _region(module: Module, share: Value, acquire: Value, fetch: Value) -> Value
             futex(code, rest, WAKE, EVERY_HELPER)
 
     others = b.sub(tickets, code.call(share, [record, slices, code.i64(0)]))
-    spins = code.variable(code.i64(0))
+    spins, few = code.variable(code.i64(0)), code.less(threads, _MOST_MOVED + 2)
 
     def wait() -> None:
         spins.set(b.add(spins.get(), code.i64(1)))
         code.pause()
         with code.when(code.less(SPINS, spins.get()), unlikely=True):
             looks = _equal(code, b.srem(spins.get(), code.i64(_YIELDS_BETWEEN_LOOKS)), 0)
-            with code.when(looks), code.loop(0, code.minimum(b.sub(threads, code.i64(1)), WATCHED)) as i:
+            with code.when(b.and_(looks, few)), code.loop(0, _MOST_MOVED) as i:
                 code.call(fetch, [code.at(pool, code.add(code.mul(i, LINE), INSIDE))])
             yield_core(code)
 
@@ -260,6 +276,8 @@ def _run(module: Module, region: Value) -> None:
     thread = own_thread(code)
 
     def leave(result: Value) -> None:
+        with code.loop(0, RECORDS) as i:
+            stay_until_moved(code, code.at(pool, code.add(code.mul(i, RECORD_BYTES), FIRST_RECORD + BUSY)))
         code.call(code.module.declare("llvm.x86.sse.ldmxcsr", VOID, PTR), [kept])
         code.ret(result)
 
@@ -277,7 +295,7 @@ def _run(module: Module, region: Value) -> None:
     leave(code.i64(-1))
 
 
-def _worker(module: Module, share: Value, leave: Value, fetch: Value) -> None:
+def _worker(module: Module, share: Value, leave: Value, go_back: Value, fetch: Value) -> None:
     """`void lower86_worker(pool, number)`: a helper's life; returns after `lower86_stop`."""
     code = module.function("lower86_worker", VOID, PTR, I64)
     pool, number = code.arguments
@@ -302,7 +320,7 @@ def _worker(module: Module, share: Value, leave: Value, fetch: Value) -> None:
                     code.atomic("add", code.at(record, FINISHED), taken)
                 code.atomic("xchg", inside, code.i64(0))
 
-    def idle(seen: Value) -> None:
+    def idle(seen: Value, watches: Value) -> None:
         spins = code.variable(code.i64(0))
 
         def nothing_new() -> Value:
@@ -311,7 +329,8 @@ def _worker(module: Module, share: Value, leave: Value, fetch: Value) -> None:
         def wait() -> None:
             spins.set(b.add(spins.get(), code.i64(1)))
             code.pause()
-            with code.when(_equal(code, spins.get(), SPINS), unlikely=True), code.loop(0, RECORDS) as i:
+            looks = b.and_(_equal(code, spins.get(), SPINS), watches)
+            with code.when(looks, unlikely=True), code.loop(0, RECORDS) as i:
                 caller = code.at(pool, code.add(code.mul(i, RECORD_BYTES), FIRST_RECORD + BUSY))
                 with code.when(_equal(code, code.call(fetch, [caller]), 1)):
                     spins.set(code.i64(0))
@@ -330,7 +349,7 @@ def _worker(module: Module, share: Value, leave: Value, fetch: Value) -> None:
             caller = code.atomic_load(I64, code.at(pool, CALLER_CPU))
             due = code.less(next_move.get(), code.cycles())
             with code.when(b.and_(_equal(code, caller, code.cpu()), due), unlikely=True):
-                code.call(leave, [caller])
+                code.call(leave, [caller, inside])
                 vain = _equal(code, caller, code.cpu())  # there is nowhere to go, or it has been brought back
                 wait = b.select(vain, code.i64(_CYCLES_AFTER_NO_MOVE), code.i64(_CYCLES_AFTER_A_MOVE))
                 next_move.set(b.add(code.cycles(), wait))
@@ -338,8 +357,9 @@ def _worker(module: Module, share: Value, leave: Value, fetch: Value) -> None:
             help_all()
             moved = b.not_(_equal(code, code.cpu(), before))
             with code.when(b.and_(moved, _equal(code, code.cpu(), caller)), unlikely=True):
-                code.call(leave, [caller])  # fetched: the core is the caller's
-            idle(seen)
+                # It was fetched, and the core is the caller's. Any other could be another helper's by now.
+                code.call(go_back, [before, inside])
+            idle(seen, b.and_(_equal(code, number, 0), code.less(helpers, _MOST_MOVED + 1)))
         with code.when(b.not_(welcome), unlikely=True):
             futex(code, limit, WAIT, helpers)
 

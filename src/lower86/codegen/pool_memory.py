@@ -15,11 +15,13 @@ SLICES = 16
 """Most slices of a region; of more threads several begin with the same one."""
 FIRST_RECORD, RECORD_BYTES = 2 * LINE, (2 + SLICES) * LINE
 KERNEL, ARGUMENTS, UNITS, CHUNK, CUT = 0, 8, 16, 24, 32
-FINISHED, BUSY, GENERATION = LINE, LINE + 8, LINE + 16
+FINISHED, BUSY, GENERATION = LINE, LINE + 8, LINE + 24
+LOCK = 8
+"""Where the lock of a thread that can be moved lies, after its number: a record's `BUSY`, a helper's `INSIDE`."""
 TICKETS = 2 * LINE
 INSIDE = FIRST_RECORD + RECORDS * RECORD_BYTES
-WATCHED = 64
-"""Helpers that say, each in a line from `INSIDE` on, whether they are inside a region."""
+WATCHED = 4
+"""Lines from `INSIDE` on, where helpers say whether they are inside a region: one each, the last for all the others."""
 POOL_BYTES = INSIDE + WATCHED * LINE
 """Size of the pool's memory: zeroed and aligned to `LINE`, it is a pool without helpers."""
 
