@@ -6,7 +6,7 @@ import posixpath
 import re
 from collections.abc import Iterable, Sequence
 
-_SPECIAL = re.compile(r"([\\*_{}\[\]()#+!~^=:-])")
+_SPECIAL = re.compile(r"[\\*_{}\[\]()#+!~^=:|`<>&-]|^\d+\.(?= )")
 _CODE = re.compile(r"(`+[^`]+`+)")
 
 
@@ -17,8 +17,8 @@ def plain(text: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    text = _SPECIAL.sub(r"\\\1", text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return text.replace("`", "&#96;").replace("|", "&#124;").replace("\\=", "=").replace("\\:", "&#58;")
+    """Character references are read by no extension of Markdown, as backslashes are by some."""
+    return _SPECIAL.sub(lambda found: "".join(f"&#{ord(letter)};" for letter in found.group()), text)
 
 
 def code(text: str) -> str:
