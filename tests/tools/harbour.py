@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 FILES: dict[str, str | bytes] = {
-    "Makefile": "all:\n\techo done\n",
+    "Makefile": "# What to do first.\nall:\n\techo done\n",
     "chart.bin": bytes(range(256)),
     ".ci/run": "#!/bin/sh\nmake\n",
     "pyproject.toml": '[project]\nname = "harbour"\n',
@@ -74,7 +74,7 @@ use_directory_urls: false
 theme: {{ name: mkdocs, highlightjs: false }}
 nav: [index.md, {{ Code: code/ }}]
 plugins:
-  - source-pages: {{ folder: code, title: The code, errors: [HarbourError], {more} }}
+  - source-pages: {{ folder: code, title: The code, errors: [HarbourError], purposes: {{ docs: Pages. }}, {more} }}
 markdown_extensions: [attr_list, tables, fenced_code]
 validation: {{ nav: {{ omitted_files: warn }}, links: {{ anchors: warn, not_found: warn }} }}
 """

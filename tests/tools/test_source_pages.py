@@ -57,8 +57,11 @@ def test_every_file_has_a_page(site: Path) -> None:
 def test_metadata_of_any_file(article: Callable[[str], str]) -> None:
     assert "Type binary Size 256 bytes" in article("chart.bin")
     assert "Lines" not in article("chart.bin")
-    assert "Path Makefile Type Makefile Size 16 bytes Lines 2" in article("Makefile")
+    assert "Path Makefile Type Makefile Size 36 bytes Lines 3" in article("Makefile")
     assert "Type script" in article("dot-ci/run")
+    assert "Purpose What to do first." in article("Makefile")
+    assert "docs/ 1 file, 5 lines Pages." in article("index")
+    assert "docs/index.md Markdown 5 Harbour" in article("file-index")
 
 
 def test_a_python_file(site: Path, article: Callable[[str], str]) -> None:

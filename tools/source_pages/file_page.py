@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from .markdown import bullets, code, fenced, link, plain, table
-from .patterns import detected
 from .python_file import Member, PythonFile
 from .relations import examples_of, tests_of
 from .repository import SourceFile, fits
@@ -22,12 +21,14 @@ def file_page(site: Site, file: SourceFile) -> str:
     lines = [*front_matter(file.name, searched=searched), f"# {code(file.name)}", ""]
     lines += [site.way(file.path, page), ""]
     lines += _metadata(file, parsed)
+    if parsed is None and site.purpose(file.path):
+        lines += ["## Purpose", "", plain(site.purpose(file.path)), ""]
     if parsed is not None:
         lines += _purpose(parsed)
         for kind, title in _TITLES.items():
             lines += _members(title, [member for member in parsed.members if member.kind == kind])
         lines += _connections(site, file, page)
-        lines += _patterns(site, parsed)
+        lines += _patterns(site.patterns[file.path])
         lines += _listed(site, page, "Tests", tests_of(file, site.tests, site.links))
         lines += _listed(site, page, "Usage examples", examples_of(file, site.options.examples, site.links))
     lines += _related(site, file, page)
@@ -38,7 +39,7 @@ def file_page(site: Site, file: SourceFile) -> str:
 
 def front_matter(title: str, *, searched: bool = True) -> list[str]:
     """A page's title in menus, and whether the search knows it; sources rank behind what was written about them."""
-    return ["---", f'title: "{title}"', "search:", "  boost: 0.5" if searched else "  exclude: true", "---", ""]
+    return ["---", f'title: "{title}"', "search:", "  boost: 0.2" if searched else "  exclude: true", "---", ""]
 
 
 def _metadata(file: SourceFile, parsed: PythonFile | None) -> list[str]:
@@ -91,8 +92,7 @@ def _connections(site: Site, file: SourceFile, page: str) -> list[str]:
     return lines + _listed(site, page, "Imported by", importers)
 
 
-def _patterns(site: Site, parsed: PythonFile) -> list[str]:
-    found = detected(parsed, site.options.patterns)
+def _patterns(found: Mapping[str, Mapping[str, Sequence[int]]]) -> list[str]:
     if not found:
         return []
     rows = [

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from .file_page import front_matter
 from .keywords import KEYWORDS
 from .markdown import bullets, code, link, plain, table
-from .patterns import detected
 from .repository import SourceFile
 from .site import Site
 
@@ -72,9 +71,8 @@ def _counted(files: Sequence[SourceFile]) -> str:
 def _patterns(site: Site, files: Sequence[SourceFile], page: str) -> list[str]:
     found: dict[str, list[str]] = {}
     for file in files:
-        if file.path in site.parsed:
-            for title in detected(site.parsed[file.path], site.options.patterns):
-                found.setdefault(title, []).append(link(code(file.name), site.page(file.path), page))
+        for title in site.patterns.get(file.path, ()):
+            found.setdefault(title, []).append(link(code(file.name), site.page(file.path), page))
     rows = [(title, ", ".join(found[title])) for title in site.options.patterns if title in found]
     return ["## Detected patterns", "", *table(("Pattern", "Files"), rows)] if rows else []
 

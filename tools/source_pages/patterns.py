@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
+import fnmatch
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 
 from .python_file import PythonFile
 
@@ -29,9 +31,15 @@ def detected(file: PythonFile, patterns: Mapping[str, Sequence[str]]) -> dict[st
     """By title, the names that fit it, and by name the lines."""
     found: dict[str, dict[str, list[int]]] = {}
     for title, globs in patterns.items():
+        fits = _any_of(tuple(globs))
         for name, line in file.uses:
-            if any(fnmatchcase(name, glob) for glob in globs):
+            if fits(name):
                 lines = found.setdefault(title, {}).setdefault(name, [])
                 if line not in lines:
                     lines.append(line)
     return found
+
+
+@cache
+def _any_of(globs: tuple[str, ...]) -> Callable[[str], object]:
+    return re.compile("|".join(fnmatch.translate(glob) for glob in globs) or "(?!)").match

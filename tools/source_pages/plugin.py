@@ -23,6 +23,8 @@ from .view import STYLE, anchors, view
 
 _STYLESHEET = "assets/source-pages.css"
 _MESSAGES = "{{ messages }}"
+_VIEW = "<!-- the text of the file -->"
+"""Stands for a file's text until its page is whole, so that no plugin has to read it as HTML: the search would."""
 
 
 class SourcePages(BasePlugin[Settings]):
@@ -73,7 +75,11 @@ class SourcePages(BasePlugin[Settings]):
         if file is None or not file.text or file.size > self.config.largest_view:
             return html
         page.present_anchor_ids = (page.present_anchor_ids or set()) | anchors(file)
-        return html + view(file)
+        return html + _VIEW
+
+    def on_post_page(self, output: str, *, page: Page, config: MkDocsConfig) -> str:
+        file = self._viewed.get(page.file.src_uri)
+        return output if file is None or _VIEW not in output else output.replace(_VIEW, view(file), 1)
 
 
 def _put(menu: Any, place: str, entries: list[Any]) -> bool:

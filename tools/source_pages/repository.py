@@ -87,6 +87,19 @@ def _read(root: Path, name: str) -> SourceFile:
     return SourceFile(name, len(data), kind or ("text" if text is not None else "binary"), text)
 
 
+def stated_purpose(file: SourceFile) -> str:
+    """What a file that is not Python begins with: the heading of a text, the comment above all else."""
+    lines = [line.strip() for line in (file.text or "").splitlines() if not line.startswith("#!")]
+    if file.kind == "Markdown":
+        return next((line.lstrip("# ") for line in lines if line.startswith("# ")), "")
+    comment = []
+    for line in lines:
+        if not line.startswith(("# ", "// ")):
+            break
+        comment.append(line.lstrip("#/ "))
+    return " ".join(comment)
+
+
 def fits(name: str, globs: Sequence[str]) -> bool:
     """Whether one of the globs is the path's: `*` stays within a folder, `**` does not."""
     return any(_pattern(glob).fullmatch(name) for glob in globs)

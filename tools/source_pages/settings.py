@@ -28,6 +28,8 @@ class Settings(base.Config):
     """Files whose pages the site's search leaves out."""
     patterns = option.Type(dict, default=DEFAULTS)
     """By title, globs of dotted names that a file is said to use, such as `os.environ*`."""
+    purposes = option.Type(dict, default={})
+    """By path, what folders are for that do not say it themselves."""
     largest_view = option.Type(int, default=200_000)
     """Bytes of a file beyond which its text is not shown."""
     largest_keyword_page = option.Type(int, default=400)

@@ -11,8 +11,9 @@ from typing import Any
 from .links import Links, link
 from .markdown import code
 from .markdown import link as markdown_link
+from .patterns import detected
 from .python_file import PythonFile, first_line, parse
-from .repository import SourceFile, files_of, fits
+from .repository import SourceFile, files_of, fits, stated_purpose
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,11 @@ class Site:
     def tests(self) -> dict[str, SourceFile]:
         """The files that are tests, by path."""
         return {path: file for path, file in self.files.items() if fits(path, self.options.tests)}
+
+    @cached_property
+    def patterns(self) -> dict[str, dict[str, dict[str, list[int]]]]:
+        """By path, what is detected in a Python file."""
+        return {path: detected(parsed, self.options.patterns) for path, parsed in self.parsed.items()}
 
     @cached_property
     def folders(self) -> tuple[str, ...]:
@@ -72,12 +78,15 @@ class Site:
 
     def purpose(self, path: str) -> str:
         """What a file says it is for, in a line; "" if it does not say."""
-        parsed = self.parsed.get(path)
-        return first_line(parsed.purpose) if parsed is not None and parsed.purpose else ""
+        parsed, file = self.parsed.get(path), self.files.get(path)
+        if parsed is not None:
+            return first_line(parsed.purpose) if parsed.purpose else ""
+        return stated_purpose(file) if file is not None else ""
 
     def folder_purpose(self, folder: str) -> str:
-        """What the folder's package says."""
-        return self.purpose(f"{folder}/__init__.py")
+        """What the settings say of the folder, or its package, or what is to be read first in it."""
+        said = self.options.purposes.get(folder) or self.purpose(f"{folder}/__init__.py")
+        return str(said or self.purpose(f"{folder}/README.md"))
 
     def way(self, path: str, page: str) -> str:
         """Links to all folders above a file or folder, the root first."""

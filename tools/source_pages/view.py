@@ -10,7 +10,7 @@ from pygments.util import ClassNotFound
 from .repository import SourceFile
 
 STYLE = """\
-.source-view .highlight pre { overflow-x: auto; }
+.source-view .highlight pre { overflow-x: auto; padding-left: 0.5em; }
 .source-view .linenos { user-select: none; padding-right: 1em; color: var(--md-default-fg-color--light, gray); }
 .source-view a { color: inherit; }
 .source-view span:target { background: var(--md-accent-fg-color--transparent, lightyellow); }
