@@ -26,7 +26,7 @@ def link(files: Mapping[str, PythonFile], roots: Sequence[str]) -> Links:
         for entry in parsed.imports:
             found = finder.imported(path, entry)
             links.imports[path].update(found)
-            if not found and not entry.level:
+            if not found and not entry.level and entry.module != "__future__":
                 links.outside[path].add(entry.module.split(".")[0])
         for name, _ in parsed.uses:
             links.imports[path].update(finder.used(path, name))
