@@ -170,6 +170,14 @@ def test_git_says_what_there_is(tmp_path: Path) -> None:
     assert names == {*FILES, ".gitignore", "mkdocs.yml"} - {"chart.bin"}
 
 
+def test_where_git_refuses_the_folder_is_read(tmp_path: Path) -> None:
+    write(tmp_path)
+    (tmp_path / ".git").write_text("gitdir: nowhere\n")
+    (tmp_path / "build").mkdir()
+    (tmp_path / "build" / "made.py").touch()
+    assert {file.path for file in files_of(tmp_path, ["**"], [".git"])} == {*FILES, "mkdocs.yml"}
+
+
 @pytest.mark.parametrize(
     ("glob", "name", "expected"),
     [

@@ -63,15 +63,23 @@ def files_of(root: Path, include: Sequence[str], exclude: Sequence[str]) -> tupl
 
 def _names(root: Path) -> Iterator[str]:
     """What git has or would take, where the root is a git checkout; else what lies there, without what tools leave."""
-    if (root / ".git").exists():
-        command = ["git", "-C", str(root), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-        listed = subprocess.run(command, check=True, capture_output=True).stdout.decode().split("\0")
+    listed = _known_to_git(root) if (root / ".git").exists() else None
+    if listed is not None:
         yield from (name for name in listed if name and (root / name).is_file())
         return
     for path in root.rglob("*"):
         name = path.relative_to(root).as_posix()
         if path.is_file() and not any(f"/{junk}" in f"/{name}" for junk in _JUNK) and ".egg-info/" not in name:
             yield name
+
+
+def _known_to_git(root: Path) -> list[str] | None:
+    """None where git is missing, or refuses: it does in a folder that another user owns."""
+    command = ["git", "-C", str(root), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    try:
+        return subprocess.run(command, check=True, capture_output=True).stdout.decode().split("\0")
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def _read(root: Path, name: str) -> SourceFile:
