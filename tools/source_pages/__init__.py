@@ -1,0 +1,1 @@
+"""An MkDocs plugin that writes a reference page for every file of a repository: `plugin.py` is where it begins."""
