@@ -1,0 +1,159 @@
+"""Where the steps of a program stand in a picture of it: layers from top to bottom, laid out by fast-sugiyama."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .facts import Facts
+from .flow import PRECISIONS
+
+WIDTH, HEIGHT = 176, 40
+"""Of a step's box."""
+_ACROSS, _DOWN, _TRACK, _MARGIN = 200, 72, 0.18, 24
+"""Between boxes' middles; the part of a box's width that an edge takes which passes by; around all."""
+HEATS = 5
+"""Shades of time."""
+
+
+@dataclass(frozen=True)
+class Box:
+    """A step, an input or an output: `kind` of the first is "step" and `number` its own; `heat` from 0 to HEATS - 1."""
+
+    kind: str
+    number: int
+    x: float
+    y: float
+    title: str
+    text: str
+    precision: str = ""
+    heat: int = 0
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Boxes, with x and y of their middles, and the edges as SVG paths."""
+
+    width: float
+    height: float
+    boxes: tuple[Box, ...]
+    paths: tuple[str, ...]
+
+
+def picture_of(facts: Facts) -> Picture | None:
+    """The picture; None where fast-sugiyama is not installed."""
+    try:
+        from_edges: Any = importlib.import_module("fast_sugiyama").from_edges
+    except ModuleNotFoundError:
+        return None
+    boxes, edges = _graph(facts)
+    places, tracks, width = _placed(from_edges, len(boxes), edges)
+    most = max((step.seconds for step in facts.steps), default=0.0)
+    made = []
+    for (kind, number), (x, y) in zip(boxes, places, strict=True):
+        if kind != "step":
+            one = (facts.inputs if kind == "input" else facts.outputs)[number]
+            made.append(Box(kind, number, x, y, _short(one.name, 24), f"{one.dtype} [{', '.join(one.shape)}]"[:28]))
+            continue
+        step = facts.steps[number]
+        heat = min(HEATS - 1, int(HEATS * math.sqrt(step.seconds / most))) if most else 0
+        text = f"{step.seconds * 1e6:.1f} µs · {_short(step.module or step.nodes[0], 20)}"
+        made.append(Box(kind, number, x, y, f"{number} {_short(step.kind, 24)}", text, step.precision, heat))
+    height = max((y for _, y in places), default=0.0) + HEIGHT / 2 + _MARGIN
+    return Picture(width, height, tuple(made), tuple(map(_path, tracks)))
+
+
+def legend() -> dict[str, str]:
+    """What colours mean, by the name in a box's class."""
+    return dict(PRECISIONS)
+
+
+def _graph(facts: Facts) -> tuple[list[tuple[str, int]], list[tuple[int, int]]]:
+    """All boxes, and edges between positions in that list."""
+    taken, made = _tensors(facts.inputs), _tensors(facts.outputs)
+    used = {edge.source for edge in facts.edges}
+    boxes = [("input", number) for i, number in enumerate(taken) if -1 - i in used]
+    at = {-1 - i: position for position, i in enumerate(i for i in range(len(taken)) if -1 - i in used)}
+    at |= {step.number: len(boxes) + step.number for step in facts.steps}
+    boxes += [("step", step.number) for step in facts.steps]
+    first = len(boxes)
+    boxes += [("output", number) for number in made]
+    edges = []
+    for edge in facts.edges:
+        edges.append((at[edge.source], first - 1 - edge.target if edge.target < 0 else at[edge.target]))
+    return boxes, edges
+
+
+def _tensors(specs: Sequence[Any]) -> list[int]:
+    return [number for number, one in enumerate(specs) if one.dtype]
+
+
+Place = tuple[float, float]
+
+
+def _placed(
+    from_edges: Any, count: int, edges: Sequence[tuple[int, int]]
+) -> tuple[list[Place], list[list[Place]], float]:
+    """The middle of each box, the points of each edge, and how wide all is; unconnected parts stand side by side."""
+    # The library numbers the nodes of edges anew, in no order that is said; in this order they keep theirs.
+    alone = set(range(count)) - {node for edge in edges for node in edge}
+    layouts = from_edges(list(edges), vertex_spacing=1, dummy_vertices=True, dummy_size=_TRACK) if edges else []
+    places: dict[int, Place] = {}
+    tracks: list[list[Place]] = []
+    left = float(_MARGIN)
+    for positions, _, _, chained in layouts:
+        right, top = min(x for _, (x, _) in positions), max(y for _, (_, y) in positions)
+        begin = left
+        local = {
+            node: (begin + WIDTH / 2 + (x - right) * _ACROSS, _MARGIN + HEIGHT / 2 + (top - y) * _DOWN)
+            for node, (x, y) in positions
+        }
+        left = max(x for x, _ in local.values()) + WIDTH / 2 + _MARGIN
+        places |= {node: place for node, place in local.items() if node < count}
+        tracks += _tracks(local, chained, count)
+    for node in sorted(alone):
+        places[node] = (left + WIDTH / 2, _MARGIN + HEIGHT / 2)
+        left += _ACROSS
+    return [places[node] for node in range(count)], tracks, left
+
+
+def _tracks(local: dict[int, Place], chained: Sequence[tuple[int, int]], count: int) -> list[list[Place]]:
+    """The points of each edge: of the boxes at its ends, and of what the layout has put between them."""
+    after = {source: target for source, target in chained if source >= count}
+    found = []
+    for source, target in chained:
+        if source >= count:
+            continue
+        nodes = [source, target]
+        while nodes[-1] >= count:
+            nodes.append(after[nodes[-1]])
+        points = [local[node] for node in nodes]
+        if points[0][1] > points[-1][1]:
+            points.reverse()
+        (x, y), (to_x, to_y) = points[0], points[-1]
+        found.append([(x, y + HEIGHT / 2), *points[1:-1], (to_x, to_y - HEIGHT / 2)])
+    return found
+
+
+def _path(points: Sequence[Place]) -> str:
+    """A smooth path; straight pieces that go on straight are one."""
+    kept = [points[0]]
+    for before, here, after in zip(points, points[1:], points[2:], strict=False):
+        if not before[0] == here[0] == after[0]:
+            kept.append(here)
+    kept.append(points[-1])
+    path = f"M{kept[0][0]:.0f} {kept[0][1]:.0f}"
+    for (x, y), (to_x, to_y) in zip(kept, kept[1:], strict=False):
+        middle = (y + to_y) / 2
+        path += (
+            f"V{to_y:.0f}" if x == to_x else f"C{x:.0f} {middle:.0f} {to_x:.0f} {middle:.0f} {to_x:.0f} {to_y:.0f}"
+        )
+    return path
+
+
+def _short(text: str, most: int) -> str:
+    """The end of a dotted name tells more than its beginning."""
+    return text if len(text) <= most else "…" + text[1 - most :]
