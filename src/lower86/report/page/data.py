@@ -13,7 +13,8 @@ from typing import Any
 from ...errors import Lower86Error, UnsupportedError
 from ...program.dtypes import DTYPES
 from ...program.interface import Interface
-from ...program.kernels import ATTENTION_PARAMS, Attention
+from ...program.body import Body
+from ...program.kernels import ATTENTION_PARAMS, Attention, Fill, Pack
 from ...program.program import Foreign, Loop, Program, Step
 from ...program.sizes import evaluate, names, product
 from ...runtime.threads import default_threads
@@ -157,9 +158,27 @@ def _params(program: Program, step: Step | Loop | Foreign) -> Iterable[tuple[str
     if not isinstance(step, Step):
         return
     kernel = program.kernels[step.kernel]
-    known = ATTENTION_PARAMS if isinstance(kernel, Attention) and kernel.integers is not None else ()
+    known = dict(enumerate(ATTENTION_PARAMS)) if isinstance(kernel, Attention) and kernel.integers is not None else {}
+    if not isinstance(kernel, (Fill, Pack)):
+        known |= dict(_quantizers(kernel.body))
     for number, (dtype, value) in enumerate(step.params):
-        yield known[number] if number < len(known) else f"param {number} ({dtype})", f"{value:.6g}"
+        yield known.get(number, f"number {number} ({dtype})"), f"{value:.6g}"
+
+
+_QUANTIZERS = {
+    "quantize": ("1 / scale", "zero point", "lowest", "highest"),
+    "quantize_bounded": ("1 / scale", "zero point"),
+    "dequantize": ("scale", "zero point"),
+}
+"""What these operations take after the value."""
+
+
+def _quantizers(body: Body) -> Iterable[tuple[int, str]]:
+    """Which params of a body are scales and zero points, and what they are called."""
+    for node in body.nodes:
+        for name, arg in zip(_QUANTIZERS.get(node.op, ()), node.args[1:], strict=False):
+            if body.nodes[arg].op == "param":
+                yield body.nodes[arg].number, f"{name} ({node.op.partition('_')[0]})"
 
 
 def _not_int8(explanation: Explanation, steps: Sequence[StepFacts]) -> Iterable[NotInt8]:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from .facts import Facts
-from .flow import PRECISIONS
 
 WIDTH, HEIGHT = 176, 40
 """Of a step's box."""
@@ -34,13 +33,22 @@ class Box:
 
 
 @dataclass(frozen=True)
+class Path:
+    """An edge as an SVG path, and the steps at its ends; None for an input or output."""
+
+    d: str
+    source: int | None
+    target: int | None
+
+
+@dataclass(frozen=True)
 class Picture:
-    """Boxes, with x and y of their middles, and the edges as SVG paths."""
+    """Boxes, with x and y of their middles, and what connects them."""
 
     width: float
     height: float
     boxes: tuple[Box, ...]
-    paths: tuple[str, ...]
+    paths: tuple[Path, ...]
 
 
 def picture_of(facts: Facts) -> Picture | None:
@@ -63,12 +71,9 @@ def picture_of(facts: Facts) -> Picture | None:
         text = f"{step.seconds * 1e6:.1f} µs · {_short(step.module or step.nodes[0], 20)}"
         made.append(Box(kind, number, x, y, f"{number} {_short(step.kind, 24)}", text, step.precision, heat))
     height = max((y for _, y in places), default=0.0) + HEIGHT / 2 + _MARGIN
-    return Picture(width, height, tuple(made), tuple(map(_path, tracks)))
-
-
-def legend() -> dict[str, str]:
-    """What colours mean, by the name in a box's class."""
-    return dict(PRECISIONS)
+    step_at = [number if kind == "step" else None for kind, number in boxes]
+    paths = tuple(Path(_path(track.points), step_at[track.source], step_at[track.target]) for track in tracks)
+    return Picture(width, height, tuple(made), paths)
 
 
 def _graph(facts: Facts) -> tuple[list[tuple[str, int]], list[tuple[int, int]]]:
@@ -94,47 +99,58 @@ def _tensors(specs: Sequence[Any]) -> list[int]:
 Place = tuple[float, float]
 
 
+@dataclass(frozen=True)
+class _Track:
+    """The way of an edge between two boxes, by position."""
+
+    source: int
+    target: int
+    points: list[Place]
+
+
 def _placed(
     from_edges: Any, count: int, edges: Sequence[tuple[int, int]]
-) -> tuple[list[Place], list[list[Place]], float]:
+) -> tuple[list[Place], list[_Track], float]:
     """The middle of each box, the points of each edge, and how wide all is; unconnected parts stand side by side."""
-    # The library numbers the nodes of edges anew, in no order that is said; in this order they keep theirs.
-    alone = set(range(count)) - {node for edge in edges for node in edge}
-    layouts = from_edges(list(edges), vertex_spacing=1, dummy_vertices=True, dummy_size=_TRACK) if edges else []
+    connected = sorted({node for edge in edges for node in edge})
+    # What the layout adds to pass edges by other boxes gets numbers from this count on.
+    number, known = {node: i for i, node in enumerate(connected)}, len(connected)
+    pairs = [(number[source], number[target]) for source, target in edges]
+    layouts = from_edges(pairs, vertex_spacing=1, dummy_vertices=True, dummy_size=_TRACK) if pairs else []
     places: dict[int, Place] = {}
-    tracks: list[list[Place]] = []
+    tracks: list[_Track] = []
     left = float(_MARGIN)
     for positions, _, _, chained in layouts:
-        right, top = min(x for _, (x, _) in positions), max(y for _, (_, y) in positions)
-        begin = left
+        begin, low, top = left, min(x for _, (x, _) in positions), max(y for _, (_, y) in positions)
         local = {
-            node: (begin + WIDTH / 2 + (x - right) * _ACROSS, _MARGIN + HEIGHT / 2 + (top - y) * _DOWN)
+            node: (begin + WIDTH / 2 + (x - low) * _ACROSS, _MARGIN + HEIGHT / 2 + (top - y) * _DOWN)
             for node, (x, y) in positions
         }
         left = max(x for x, _ in local.values()) + WIDTH / 2 + _MARGIN
-        places |= {node: place for node, place in local.items() if node < count}
-        tracks += _tracks(local, chained, count)
-    for node in sorted(alone):
+        places |= {connected[node]: place for node, place in local.items() if node < known}
+        tracks += _tracks(local, chained, connected)
+    for node in sorted(set(range(count)) - set(connected)):
         places[node] = (left + WIDTH / 2, _MARGIN + HEIGHT / 2)
         left += _ACROSS
     return [places[node] for node in range(count)], tracks, left
 
 
-def _tracks(local: dict[int, Place], chained: Sequence[tuple[int, int]], count: int) -> list[list[Place]]:
+def _tracks(
+    local: dict[int, Place], chained: Sequence[tuple[int, int]], connected: Sequence[int]
+) -> list[_Track]:
     """The points of each edge: of the boxes at its ends, and of what the layout has put between them."""
-    after = {source: target for source, target in chained if source >= count}
+    known = len(connected)
+    after = {source: target for source, target in chained if source >= known}
     found = []
     for source, target in chained:
-        if source >= count:
+        if source >= known:
             continue
         nodes = [source, target]
-        while nodes[-1] >= count:
+        while nodes[-1] >= known:
             nodes.append(after[nodes[-1]])
-        points = [local[node] for node in nodes]
-        if points[0][1] > points[-1][1]:
-            points.reverse()
-        (x, y), (to_x, to_y) = points[0], points[-1]
-        found.append([(x, y + HEIGHT / 2), *points[1:-1], (to_x, to_y - HEIGHT / 2)])
+        (x, y), *between, (to_x, to_y) = (local[node] for node in nodes)
+        points = [(x, y + HEIGHT / 2), *between, (to_x, to_y - HEIGHT / 2)]
+        found.append(_Track(connected[source], connected[nodes[-1]], points))
     return found
 
 
