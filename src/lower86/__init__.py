@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .quantization.recipe import Recipe
     from .report.comparison import Comparison
     from .report.explain import explain
+    from .report.page.write import write_report
     from .report.profile import profile
     from .runtime.threads import set_num_threads
 
@@ -61,6 +62,7 @@ __all__ = [
     "quantize",
     "save",
     "set_num_threads",
+    "write_report",
 ]
 
 _HOMES = {
@@ -78,6 +80,7 @@ _HOMES = {
     "save": "artifact.save",
     "X86Quantizer": "frontend.quantizer",
     "set_num_threads": "runtime.threads",
+    "write_report": "report.page.write",
 }
 """The module of each public name that is not an error."""
 

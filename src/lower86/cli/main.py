@@ -15,12 +15,13 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import Lower86Error
-from . import cache, inspect, run
+from . import cache, inspect, report, run
 from .text import one_line
 
 COMMANDS: Mapping[str, Callable[..., None] | typer.Typer] = {
     "run": run.run,
     "inspect": inspect.inspect,
+    "report": report.report,
     "cache": cache.cache,
 }
 """By name, in the order of the help text."""

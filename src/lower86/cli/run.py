@@ -37,14 +37,14 @@ def run(
 
     from ..artifact.load import load
 
-    files = dict(_named(one) for one in inputs or ())
+    files = dict(named(one) for one in inputs or ())
     if len(files) != len(inputs or ()):
         raise InputError("an input is given twice", where="--input", fix="give each name once")
     start = time.perf_counter()
     program = load(model, target=target, num_threads=threads)
     loaded = time.perf_counter()
     specs = {spec.name: spec for spec in program.inputs}
-    results = program.run({name: _read(path, specs.get(name)) for name, path in files.items()})
+    results = program.run({name: read_array(path, specs.get(name)) for name, path in files.items()})
     ran = time.perf_counter()
     arrays = {name: result for name, result in results.items() if isinstance(result, np.ndarray)}
     if output is not None:
@@ -61,14 +61,15 @@ def run(
     print(f"loaded in {loaded - start:.3f} s, ran in {ran - loaded:.4f} s" + (f", wrote {output}" if output else ""))
 
 
-def _named(text: str) -> tuple[str, Path]:
+def named(text: str) -> tuple[str, Path]:
+    """Name and path of `NAME=FILE.npy`."""
     name, sign, path = text.partition("=")
     if not (name and sign and path):
         raise typer.BadParameter(f"{text!r} is not NAME=FILE.npy", param_hint="--input")
     return name, Path(path)
 
 
-def _read(path: Path, spec: TensorSpec | None) -> Any:
+def read_array(path: Path, spec: TensorSpec | None) -> Any:
     """The array of an .npy file: data alone, never a pickle."""
     import numpy as np
 

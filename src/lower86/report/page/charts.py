@@ -7,13 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .drawing import ACCENT, COLORS, INK, LINE, MUTED, SECOND, figure
+from .drawing import ACCENT, COLORS, INK, LINE, MUTED, SECOND, figure, imported
 from .facts import Facts, StepFacts
 from .flow import PRECISIONS
 
 _WIDTHS = {"wide": 9.6, "narrow": 4.7}
 """Inches."""
-_MOST_ROWS = 60
+_FONTS = {"wide": 8, "narrow": 9}
+"""Points: a phone shows them as they are, a wider window larger."""
+_MOST_ROWS = 80
 """Of a waterfall."""
 
 
@@ -28,7 +30,8 @@ class Chart:
 def _chart(name: str, title: str, height: Callable[[bool], float], draw: Callable[[Any, bool], None]) -> Chart:
     def one(kind: str) -> str:
         narrow = kind == "narrow"
-        return figure(f"{name}-{kind}", _WIDTHS[kind], height(narrow), lambda drawn: draw(drawn, narrow), title)
+        size = _WIDTHS[kind], height(narrow)
+        return figure(f"{name}-{kind}", size, _FONTS[kind], lambda drawn: draw(drawn, narrow), title)
 
     return Chart(one("wide"), one("narrow"))
 
@@ -41,7 +44,7 @@ def roofline(facts: Facts) -> Chart | None:
     known = [step for step in facts.steps if step.intensity and step.macs_per_second]
     if not known:
         return None
-    machine = facts.machine
+    machine, ticker = facts.machine, imported("matplotlib.ticker")
     ridge = machine.peak / machine.bandwidth
     low = min(min(step.intensity or 1 for step in known), ridge) / 2
     high = max(max(step.intensity or 1 for step in known), ridge) * 2
@@ -53,12 +56,16 @@ def roofline(facts: Facts) -> Chart | None:
         axes.set_xlabel("multiply-accumulates a byte")
         axes.set_ylabel("GMAC/s")
         axes.grid(True)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+            axis.set_minor_locator(ticker.NullLocator())
         slope = [(x, x * machine.bandwidth / 1e9) for x in (low, ridge)]
         axes.plot(*zip(*slope, (high, machine.peak / 1e9), strict=True), color=INK, linewidth=1.2)
         axes.text(high, machine.peak * 1.08 / 1e9, f"{machine.peak / 1e9:.0f} GMAC/s int8 ", ha="right", va="bottom")
         axes.annotate(
-            f" memory, {machine.bandwidth / 1e9:.0f} GB/s", slope[0], xytext=(2, 10), textcoords="offset points",
-            va="bottom", ha="left",
+            f" memory, {machine.bandwidth / 1e9:.0f} GB/s", slope[0], xytext=(12, 2), textcoords="offset points",
+            va="center", ha="left",
         )  # fmt: skip
         for step in sorted(known, key=lambda step: -step.seconds):
             size = 4 + 26 * math.sqrt(step.share) * (0.7 if narrow else 1)
@@ -86,8 +93,8 @@ def waterfall(facts: Facts) -> Chart | None:
             (bar,) = axes.barh([place], [took], left=[begin], height=0.72, color=COLORS[main.precision], linewidth=0)
             bar.set_gid(f"step-{main.number}")
             begin += took
-            names.append(_row_name(row, 20 if narrow else 46))
-        axes.set_yticks(range(len(rows)), names, fontsize=6 if narrow else 7)
+            names.append(_row_name(row, 18 if narrow else 46))
+        axes.set_yticks(range(len(rows)), names, fontsize=7)
         axes.tick_params(axis="y", length=0)
         axes.set(ylim=(len(rows) - 0.4, -0.6), xlim=(0, begin * 1.02 or 1))
         axes.set_xlabel("µs since the call began")
@@ -95,7 +102,7 @@ def waterfall(facts: Facts) -> Chart | None:
         axes.set_axisbelow(True)
         _legend(axes, {step.precision for step in facts.steps}, "lower left" if len(rows) > 8 else "best")
 
-    return _chart("waterfall", "Latency waterfall", lambda narrow: 1.1 + 0.155 * len(rows), draw)
+    return _chart("waterfall", "Latency waterfall", lambda narrow: 1.1 + (0.165 if narrow else 0.155) * len(rows), draw)
 
 
 def rows_of(steps: Sequence[StepFacts], most: int) -> list[list[StepFacts]]:
@@ -130,7 +137,7 @@ def accuracy(facts: Facts) -> Chart | None:
         upper.set_ylabel("SQNR, dB")
         upper.grid(True)
         upper.set_ylim(_FLOOR, _CEILING + 5)
-        drawn.legend(loc="outside upper left", ncols=1 if narrow else 2, fontsize=7, frameon=False)
+        drawn.legend(loc="outside upper left", ncols=1 if narrow else 2, fontsize="small", frameon=False)
         lower.bar([row["number"] for row in rows], [100 * (row["saturation"] or 0) for row in rows], color=SECOND)
         lower.set_ylabel("clipped, %")
         lower.set_xlabel("values in the model's order")
@@ -153,7 +160,7 @@ def _legend(axes: Any, present: set[str], place: str) -> None:
     for name in PRECISIONS:
         if name in present:
             axes.plot([], [], "s", color=COLORS[name], label=PRECISIONS[name], markersize=5)
-    axes.legend(loc=place, fontsize=7, labelcolor=MUTED, edgecolor=LINE)
+    axes.legend(loc=place, fontsize="small", labelcolor=MUTED, edgecolor=LINE)
 
 
 def _row_name(row: Sequence[StepFacts], most: int) -> str:

@@ -6,14 +6,15 @@ import dataclasses
 import datetime
 import importlib.metadata
 import platform
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ...errors import Lower86Error, UnsupportedError
+from ...program.body import Body
 from ...program.dtypes import DTYPES
 from ...program.interface import Interface
-from ...program.body import Body
 from ...program.kernels import ATTENTION_PARAMS, Attention, Fill, Pack
 from ...program.program import Foreign, Loop, Program, Step
 from ...program.sizes import evaluate, names, product
@@ -151,20 +152,26 @@ def _place(step: Step | Loop | Foreign, record: Record | None, explanation: Expl
         return record.module, record.line
     if isinstance(step, Foreign):
         return "", next((one.where for one in explanation.foreign if one.node == step.label), "")
-    return "", step.source if isinstance(step, Step) else ""
+    # As `graph.source.describe` puts it, for each of several nodes.
+    found = _DESCRIBED.match(step.source) if isinstance(step, Step) else None
+    return (found[1] or "", found[2]) if found is not None else ("", "")
+
+
+_DESCRIBED = re.compile(r"node [^,;]*(?:, module ([^,;]*))?(?:, )?(.*?)(?:; node |$)")
 
 
 def _params(program: Program, step: Step | Loop | Foreign) -> Iterable[tuple[str, str]]:
     if not isinstance(step, Step):
         return
     kernel = program.kernels[step.kernel]
-    known = dict(enumerate(ATTENTION_PARAMS)) if isinstance(kernel, Attention) and kernel.integers is not None else {}
+    known = dict(enumerate(_ATTENTION)) if isinstance(kernel, Attention) and kernel.integers is not None else {}
     if not isinstance(kernel, (Fill, Pack)):
         known |= dict(_quantizers(kernel.body))
     for number, (dtype, value) in enumerate(step.params):
         yield known.get(number, f"number {number} ({dtype})"), f"{value:.6g}"
 
 
+_ATTENTION = [name.replace("_", " ") for name in ATTENTION_PARAMS]
 _QUANTIZERS = {
     "quantize": ("1 / scale", "zero point", "lowest", "highest"),
     "quantize_bounded": ("1 / scale", "zero point"),

@@ -24,17 +24,16 @@ _VARIABLES = {
 }  # fmt: skip
 _KEPT = ("fill", "stroke", "stroke-width", "stroke-dasharray", "stroke-linecap", "opacity", "fill-opacity",
          "stroke-opacity", "text-anchor", "font-size")  # fmt: skip
-_FONT = 8
 
 
-def figure(identity: str, width: float, height: float, draw: Callable[[Any], None], title: str) -> str:
-    """What `draw` draws on a figure of that many inches, as `<svg>`; `identity` is its own within the page.
+def figure(identity: str, size: tuple[float, float], font: float, draw: Callable[[Any], None], title: str) -> str:
+    """What `draw` draws on a figure of that size in inches, as `<svg>`; `identity` is its own within the page.
 
     What has a gid "step-N" carries that number in `data-step`. Raises Lower86Error without matplotlib.
     """
-    matplotlib = _imported("matplotlib")
+    matplotlib = imported("matplotlib")
     settings = {
-        "svg.fonttype": "none", "svg.hashsalt": identity, "text.parse_math": False, "font.size": _FONT,
+        "svg.fonttype": "none", "svg.hashsalt": identity, "text.parse_math": False, "font.size": font,
         "axes.edgecolor": LINE, "axes.labelcolor": MUTED, "text.color": INK, "xtick.color": LINE, "ytick.color": LINE,
         "xtick.labelcolor": MUTED, "ytick.labelcolor": MUTED, "axes.spines.top": False, "axes.spines.right": False,
         "figure.facecolor": "none", "axes.facecolor": "none", "legend.frameon": False, "grid.color": LINE,
@@ -43,14 +42,15 @@ def figure(identity: str, width: float, height: float, draw: Callable[[Any], Non
     context: AbstractContextManager[Any] = matplotlib.rc_context(settings)
     with context, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # the browser has fonts that this machine lacks
-        drawn = _imported("matplotlib.figure").Figure(figsize=(width, height), layout="constrained")
+        drawn = imported("matplotlib.figure").Figure(figsize=size, layout="constrained")
         draw(drawn)
         written = io.BytesIO()
         drawn.savefig(written, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Type")))
     return _cleaned(written.getvalue(), title)
 
 
-def _imported(name: str) -> Any:
+def imported(name: str) -> Any:
+    """A module of matplotlib. Raises Lower86Error where that is not installed."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as problem:
@@ -66,6 +66,7 @@ def _cleaned(written: bytes, title: str) -> str:
         attributes = {_local(name): value for name, value in element.attrib.items()}
         element.attrib.clear()
         element.attrib.update(_attributes(attributes))
+        element.text, element.tail = (text if text and text.strip() else None for text in (element.text, element.tail))
         for child in [one for one in element if _local(one.tag) in ("metadata", "style")]:
             element.remove(child)
     size = root.attrib["viewBox"].split()[2:]
@@ -87,9 +88,11 @@ def _attributes(given: Mapping[str, str]) -> dict[str, str]:
     for part in given.get("style", "").split(";"):
         name, _, value = part.partition(":")
         if name.strip() == "font" or name.strip() == "font-size":
-            found["font-size"] = next((word for word in value.split() if word.endswith("px")), f"{_FONT}px")
+            found["font-size"] = next((word for word in value.split() if word.endswith("px")), "8px")
         elif name.strip() in _KEPT:
             found[name.strip()] = value.strip()
+    if "d" in found:
+        found["d"] = " ".join(found["d"].split())
     for name in ("fill", "stroke"):
         if found.get(name) in _VARIABLES:
             found[name] = f"var(--{_VARIABLES[found[name]]})"

@@ -14,6 +14,8 @@ WIDTH, HEIGHT = 176, 40
 """Of a step's box."""
 _ACROSS, _DOWN, _TRACK, _MARGIN = 200, 72, 0.18, 24
 """Between boxes' middles; the part of a box's width that an edge takes which passes by; around all."""
+_LETTERS = 26
+"""That a line of small text in a box has room for."""
 HEATS = 5
 """Shades of time."""
 
@@ -64,11 +66,14 @@ def picture_of(facts: Facts) -> Picture | None:
     for (kind, number), (x, y) in zip(boxes, places, strict=True):
         if kind != "step":
             one = (facts.inputs if kind == "input" else facts.outputs)[number]
-            made.append(Box(kind, number, x, y, _short(one.name, 24), f"{one.dtype} [{', '.join(one.shape)}]"[:28]))
+            made.append(
+                Box(kind, number, x, y, _short(one.name, 24), f"{one.dtype} [{', '.join(one.shape)}]"[:_LETTERS])
+            )
             continue
         step = facts.steps[number]
         heat = min(HEATS - 1, int(HEATS * math.sqrt(step.seconds / most))) if most else 0
-        text = f"{step.seconds * 1e6:.1f} µs · {_short(step.module or step.nodes[0], 20)}"
+        time = f"{step.seconds * 1e6:.1f} µs · "
+        text = time + _short(step.module or step.nodes[0], _LETTERS - len(time))
         made.append(Box(kind, number, x, y, f"{number} {_short(step.kind, 24)}", text, step.precision, heat))
     height = max((y for _, y in places), default=0.0) + HEIGHT / 2 + _MARGIN
     step_at = [number if kind == "step" else None for kind, number in boxes]
@@ -108,9 +113,7 @@ class _Track:
     points: list[Place]
 
 
-def _placed(
-    from_edges: Any, count: int, edges: Sequence[tuple[int, int]]
-) -> tuple[list[Place], list[_Track], float]:
+def _placed(from_edges: Any, count: int, edges: Sequence[tuple[int, int]]) -> tuple[list[Place], list[_Track], float]:
     """The middle of each box, the points of each edge, and how wide all is; unconnected parts stand side by side."""
     connected = sorted({node for edge in edges for node in edge})
     # What the layout adds to pass edges by other boxes gets numbers from this count on.
@@ -135,9 +138,7 @@ def _placed(
     return [places[node] for node in range(count)], tracks, left
 
 
-def _tracks(
-    local: dict[int, Place], chained: Sequence[tuple[int, int]], connected: Sequence[int]
-) -> list[_Track]:
+def _tracks(local: dict[int, Place], chained: Sequence[tuple[int, int]], connected: Sequence[int]) -> list[_Track]:
     """The points of each edge: of the boxes at its ends, and of what the layout has put between them."""
     known = len(connected)
     after = {source: target for source, target in chained if source >= known}
@@ -149,7 +150,9 @@ def _tracks(
         while nodes[-1] >= known:
             nodes.append(after[nodes[-1]])
         (x, y), *between, (to_x, to_y) = (local[node] for node in nodes)
-        points = [(x, y + HEIGHT / 2), *between, (to_x, to_y - HEIGHT / 2)]
+        # Beside the boxes that it passes, an edge is straight.
+        passes = [(at, level + half) for at, level in between for half in (-HEIGHT / 2, HEIGHT / 2)]
+        points = [(x, y + HEIGHT / 2), *passes, (to_x, to_y - HEIGHT / 2)]
         found.append(_Track(connected[source], connected[nodes[-1]], points))
     return found
 
@@ -164,9 +167,7 @@ def _path(points: Sequence[Place]) -> str:
     path = f"M{kept[0][0]:.0f} {kept[0][1]:.0f}"
     for (x, y), (to_x, to_y) in zip(kept, kept[1:], strict=False):
         middle = (y + to_y) / 2
-        path += (
-            f"V{to_y:.0f}" if x == to_x else f"C{x:.0f} {middle:.0f} {to_x:.0f} {middle:.0f} {to_x:.0f} {to_y:.0f}"
-        )
+        path += f"V{to_y:.0f}" if x == to_x else f"C{x:.0f} {middle:.0f} {to_x:.0f} {middle:.0f} {to_x:.0f} {to_y:.0f}"
     return path
 
 

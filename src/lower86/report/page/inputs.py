@@ -48,9 +48,7 @@ def made_up(program: Program, interface: Interface) -> Arguments:
     generator = np.random.default_rng(0)
     dims = _dims(program, [one.name for one in interface.inputs if one.dtype])
     values = iter(program.inputs)
-    leaves = [
-        _array(program, next(values), dims, generator) if one.dtype else one.literal for one in interface.inputs
-    ]
+    leaves = [_array(program, next(values), dims, generator) if one.dtype else one.literal for one in interface.inputs]
     return arguments(interface, leaves)
 
 
@@ -69,9 +67,7 @@ def _dims(program: Program, names: Sequence[str]) -> dict[str, int]:
     )
 
 
-def _array(
-    program: Program, value: int, dims: Mapping[str, int], generator: np.random.Generator
-) -> npt.NDArray[Any]:
+def _array(program: Program, value: int, dims: Mapping[str, int], generator: np.random.Generator) -> npt.NDArray[Any]:
     declared = program.values[value]
     dtype, shape = DTYPES[declared.dtype], [evaluate(size, dims) for size in declared.shape]
     if dtype.kind == "float":

@@ -41,7 +41,7 @@ def page(facts: Facts) -> str:
         loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters.update(bytes=_bytes, tensor=_tensor, decibels=_decibels, micros=_micros)
+    environment.filters.update(bytes=_bytes, tensor=_tensor, decibels=_decibels, micros=_micros, numeral=_numeral)
     safe = importlib.import_module("markupsafe").Markup
     style, script = ((_TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     picture = picture_of(facts)
@@ -86,6 +86,11 @@ def _decibels(distance: Mapping[str, Any] | None) -> str:
         return ""
     sqnr = float(distance["sqnr"])
     return "equal" if sqnr == float("inf") else f"{sqnr:.1f}"
+
+
+def _numeral(value: float) -> str:
+    """As JavaScript reads it."""
+    return str(value).replace("inf", "Infinity")
 
 
 def _micros(value: float) -> str:

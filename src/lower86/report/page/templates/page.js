@@ -102,7 +102,7 @@
     if (!svg || scale) return;
     const box = boxes.find((one) => one.classList.contains("step")) || boxes[0];
     // As wide as the window, but never too small to read: then the first step is in the middle.
-    zoom(Math.min(1, Math.max(view.clientWidth / width, 0.6)), 0, 0);
+    zoom(Math.min(1, Math.max(view.clientWidth / width, 0.85)), 0, 0);
     if (box) view.scrollLeft = Number(box.dataset.x) * scale - view.clientWidth / 2;
   };
   const reveal = (box) => {
@@ -113,6 +113,8 @@
   };
   const select = (number, jump) => {
     describe(number);
+    // Where they stand below the graph, as on a phone, they may be out of sight.
+    if (!jump && details.getBoundingClientRect().top > innerHeight - 90) details.scrollIntoView({ block: "end" });
     for (const one of boxes) one.classList.toggle("on", one.dataset.step === String(number));
     for (const edge of $$(".edge", svg || document)) {
       edge.classList.toggle("on", edge.dataset.from === String(number) || edge.dataset.to === String(number));
