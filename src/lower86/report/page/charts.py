@@ -1,4 +1,4 @@
-"""The pictures of a report: roofline, waterfall, accuracy. Each comes wide and narrow, so that phones get text to read."""
+"""The charts of a report: roofline, waterfall, accuracy. Each comes wide and narrow, to be read on phones, too."""
 
 from __future__ import annotations
 
@@ -130,15 +130,19 @@ def accuracy(facts: Facts) -> Chart | None:
         for (name, label), (color, style) in zip(_CURVES.items(), _LOOKS, strict=True):
             known = [(row["number"], row[name]["sqnr"]) for row in rows if row[name] is not None]
             heights = [min(max(sqnr, _FLOOR), _CEILING) for _, sqnr in known]
-            upper.plot(
-                [number for number, _ in known], heights, style, color=color, label=label, marker=".", markersize=3,
-                linewidth=0.8,
-            )  # fmt: skip
+            numbers = [number for number, _ in known]
+            # A marker of its own for each of thousands would take megabytes, and hide the curve.
+            marker = "." if len(rows) <= _MOST_MARKERS else ""
+            upper.plot(numbers, heights, style, color=color, label=label, marker=marker, markersize=3, linewidth=0.8)
         upper.set_ylabel("SQNR, dB")
         upper.grid(True)
         upper.set_ylim(_FLOOR, _CEILING + 5)
         drawn.legend(loc="outside upper left", ncols=1 if narrow else 2, fontsize="small", frameon=False)
-        lower.bar([row["number"] for row in rows], [100 * (row["saturation"] or 0) for row in rows], color=SECOND)
+        clipped = [(row["number"], 100 * (row["saturation"] or 0)) for row in rows if row["saturation"]]
+        # All bars are one line with gaps.
+        xs, ys = [x for at, _ in clipped for x in (at, at, at)], [y for _, up in clipped for y in (0, up, math.nan)]
+        lower.plot(xs, ys, color=SECOND, linewidth=min(3, 600 / len(rows)), solid_capstyle="butt")
+        lower.set_ylim(bottom=0)
         lower.set_ylabel("clipped, %")
         lower.set_xlabel("values in the model's order")
 
@@ -152,6 +156,7 @@ _CURVES: Mapping[str, str] = {
     "compiled_here": "of that arising here",
 }
 _LOOKS = ((ACCENT, "-"), (ACCENT, ":"), (SECOND, "-"), (SECOND, ":"))
+_MOST_MARKERS = 200
 _FLOOR, _CEILING = -20, 160
 """dB that are drawn; equal values are at the upper end."""
 

@@ -190,8 +190,8 @@ def _quantizers(body: Body) -> Iterable[tuple[int, str]]:
 
 def _not_int8(explanation: Explanation, steps: Sequence[StepFacts]) -> Iterable[NotInt8]:
     for one in explanation.refused:
-        texts = (one.operator, one.node, one.module, one.line)
-        yield NotInt8(*map(clean, texts), one.macs, clean(one.reason))
+        operator, node, module, line = map(clean, (one.operator, one.node, one.module, one.line))
+        yield NotInt8(operator, node, module, line, one.macs, clean(one.reason))
     for away in explanation.foreign:
         reason = "no kernel computes it: it runs in PyTorch"
         yield NotInt8(clean(away.operator), clean(away.node), "", clean(away.where), 0, reason)

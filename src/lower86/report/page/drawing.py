@@ -1,4 +1,4 @@
-"""A matplotlib figure as an SVG element for a page: the page's colours and fonts, no styles, no addresses, no scripts."""
+"""A matplotlib figure as an SVG element for a page: with its colours and fonts, without styles, addresses, scripts."""
 
 from __future__ import annotations
 

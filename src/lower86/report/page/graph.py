@@ -6,6 +6,7 @@ import importlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from .facts import Facts
@@ -165,7 +166,7 @@ def _path(points: Sequence[Place]) -> str:
             kept.append(here)
     kept.append(points[-1])
     path = f"M{kept[0][0]:.0f} {kept[0][1]:.0f}"
-    for (x, y), (to_x, to_y) in zip(kept, kept[1:], strict=False):
+    for (x, y), (to_x, to_y) in pairwise(kept):
         middle = (y + to_y) / 2
         path += f"V{to_y:.0f}" if x == to_x else f"C{x:.0f} {middle:.0f} {to_x:.0f} {middle:.0f} {to_x:.0f} {to_y:.0f}"
     return path

@@ -80,7 +80,7 @@ def _array(program: Program, value: int, dims: Mapping[str, int], generator: np.
     bound = min(_bounds(program, value, dims), default=None)
     if bound is None and dtype.size > 1:
         return np.ones(shape, dtype.numpy)
-    limits = np.iinfo(dtype.numpy)
+    limits: Any = np.iinfo(dtype.numpy.str)
     low, high = (limits.min, limits.max + 1) if bound is None else (0, max(1, min(bound, int(limits.max) + 1)))
     return generator.integers(low, high, shape).astype(dtype.numpy)
 
