@@ -9,7 +9,9 @@ from typing import Any
 from lower86.report.page.facts import Facts, Machine, NotInt8, StepFacts, Tensor
 from lower86.report.page.flow import PRECISIONS, Edge
 
-HOSTILE = "</script><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">'`${1}$x_1$&amp;"
+HOSTILE = (
+    "</script><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">'`${1}$x_1$&amp;"
+)
 """As a name in a file may be."""
 
 _VOID = {"meta", "link", "img", "br", "input", "hr", "path", "rect", "use"}
@@ -68,12 +70,12 @@ def step(number: int, **changed: Any) -> StepFacts:
 def facts(count: int, **changed: Any) -> Facts:
     """Of a chain of steps, each fourth one of which is also read by the fourth after it."""
     edges = [Edge(i - 1, i) for i in range(count)] + [Edge(i, i + 4) for i in range(0, count - 4, 4)]
+    taken = Tensor("x", "f32", ("n", "384"), ("n 1 … 64",)), Tensor("flag", "", ("True",))
+    refused = NotInt8("linear", "linear_9", "head", "model.py:9: head(x)", 5000, "the weight is quantized along axis 1")
     given = Facts(
-        "model", "2026-01-01 00:00 UTC", (Tensor("x", "f32", ("n", "384"), ("n 1 … 64",)), Tensor("flag", "", ("True",))),
-        (Tensor("output", "f32", ("n", "384")),), (), 20, 19, 0.95, {"rows": 3, "contraction u8s8": 4}, 1_234_567, 1_000_000,
-        "4096", 1, 0.002, "random inputs", Machine("CPU (znver5)", "avx512_vnni", 2, 1e12, 4e10),
-        {"torch": "2.13"}, {"lower86": "0.1.0"}, tuple(step(i) for i in range(count)),
-        (*edges, *([Edge(count - 1, -1)] if count else [])),
-        (NotInt8("linear", "linear_9", "head", "model.py:9: head(x)", 5000, "the weight is quantized along axis 1"),), None,
+        "model", "2026-01-01 00:00 UTC", taken, (Tensor("output", "f32", ("n", "384")),), (), 20, 19, 0.95,
+        {"rows": 3, "contraction u8s8": 4}, 1_234_567, 1_000_000, "4096", 1, 0.002, "random inputs",
+        Machine("CPU (znver5)", "avx512_vnni", 2, 1e12, 4e10), {"torch": "2.13"}, {"lower86": "0.1.0"},
+        tuple(step(i) for i in range(count)), (*edges, *([Edge(count - 1, -1)] if count else [])), (refused,), None,
     )  # fmt: skip
     return dataclasses.replace(given, **changed)

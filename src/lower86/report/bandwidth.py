@@ -11,7 +11,7 @@ _BYTES = 64 << 20
 """What each thread reads at once: more than its share of any cache."""
 
 
-def measured_bandwidth(threads: int, *, seconds: float = 0.3) -> float:
+def measured_bandwidth(threads: int, *, seconds: float = 0.2) -> float:
     """Bytes a second that `threads` threads read from memory together: the best of `seconds` of short runs.
 
     NumPy's maximum of integers reads, keeps nothing, and gives up the GIL.

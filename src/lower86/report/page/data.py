@@ -151,10 +151,14 @@ def _place(step: Step | Loop | Foreign, record: Record | None, explanation: Expl
     if record is not None:
         return record.module, record.line
     if isinstance(step, Foreign):
-        return "", next((one.where for one in explanation.foreign if one.node == step.label), "")
-    # As `graph.source.describe` puts it, for each of several nodes.
-    found = _DESCRIBED.match(step.source) if isinstance(step, Step) else None
-    return (found[1] or "", found[2]) if found is not None else ("", "")
+        return _described(next((one.where for one in explanation.foreign if one.node == step.label), ""))
+    return _described(step.source) if isinstance(step, Step) else ("", "")
+
+
+def _described(text: str) -> tuple[str, str]:
+    """Module and line of what `graph.source.describe` says, of the first of several nodes."""
+    found = _DESCRIBED.match(text)
+    return (found[1] or "", found[2]) if found is not None else ("", text)
 
 
 _DESCRIBED = re.compile(r"node [^,;]*(?:, module ([^,;]*))?(?:, )?(.*?)(?:; node |$)")
@@ -194,7 +198,8 @@ def _not_int8(explanation: Explanation, steps: Sequence[StepFacts]) -> Iterable[
         yield NotInt8(operator, node, module, line, one.macs, clean(one.reason))
     for away in explanation.foreign:
         reason = "no kernel computes it: it runs in PyTorch"
-        yield NotInt8(clean(away.operator), clean(away.node), "", clean(away.where), 0, reason)
+        module, line = map(clean, _described(away.where))
+        yield NotInt8(clean(away.operator), clean(away.node), module, line, 0, reason)
     refused = {clean(one.node, 120) for one in explanation.refused}
     for step in steps:
         if step.macs and step.precision in ("float", "half") and not refused.intersection(step.nodes):
