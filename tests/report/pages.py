@@ -69,8 +69,8 @@ def step(number: int, **changed: Any) -> StepFacts:
 
 def facts(count: int, **changed: Any) -> Facts:
     """Of a chain of steps, each fourth one of which is also read by the fourth after it."""
-    edges = [Edge(i - 1, i) for i in range(count)] + [Edge(i, i + 4) for i in range(0, count - 4, 4)]
-    taken = Tensor("x", "f32", ("n", "384"), ("n 1 … 64",)), Tensor("flag", "", ("True",))
+    edges = [Edge(i - 1 if i else -2, i) for i in range(count)] + [Edge(i, i + 4) for i in range(0, count - 4, 4)]
+    taken = Tensor("flag", "", ("True",)), Tensor("x", "f32", ("n", "384"), ("n 1 … 64",))
     refused = NotInt8("linear", "linear_9", "head", "model.py:9: head(x)", 5000, "the weight is quantized along axis 1")
     given = Facts(
         "model", "2026-01-01 00:00 UTC", taken, (Tensor("output", "f32", ("n", "384")),), (), 20, 19, 0.95,

@@ -110,7 +110,7 @@ def test_names_stay_text() -> None:
     ]
     hostile = dataclasses.replace(
         plain, name=HOSTILE, steps=tuple(steps), timed_on=HOSTILE, made_with={HOSTILE: HOSTILE}, arena_bytes=HOSTILE,
-        inputs=(Tensor(HOSTILE, "f32", (HOSTILE,), (HOSTILE,)), Tensor(HOSTILE, "", (HOSTILE,))),
+        inputs=(Tensor(HOSTILE, "", (HOSTILE,)), Tensor(HOSTILE, "f32", (HOSTILE,), (HOSTILE,))),
         outputs=(Tensor(HOSTILE, "f32", (HOSTILE,)),), state=(Tensor(HOSTILE, "f32"),), accuracy=(row,) * 3,
         not_int8=tuple(
             dataclasses.replace(one, operator=HOSTILE, node=HOSTILE, module=HOSTILE, line=HOSTILE, reason=HOSTILE)
@@ -157,7 +157,7 @@ def test_a_layout_keeps_boxes_apart_and_edges_down() -> None:
     picture = graph.picture_of(given)
     assert picture is not None
     places = [(box.x, box.y) for box in picture.boxes]
-    assert [(box.kind, box.number) for box in picture.boxes if box.kind != "step"] == [("input", 0), ("output", 0)]
+    assert [(box.kind, box.number) for box in picture.boxes if box.kind != "step"] == [("input", 1), ("output", 0)]
     assert [box.number for box in picture.boxes if box.kind == "step"] == list(range(40))
     for i, (x, y) in enumerate(places):
         assert graph.WIDTH / 2 < x < picture.width - graph.WIDTH / 2

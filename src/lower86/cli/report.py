@@ -28,7 +28,7 @@ def report(
     """Times a saved model step by step, and writes all that is known of it as one HTML page."""
     from ..artifact.load import load
     from ..report.page.data import gather
-    from ..report.page.write import write_report
+    from ..report.page.write import write_page
 
     if output is None and not as_json:
         raise typer.BadParameter("where to? -o report.html, or --json", param_hint="--output")
@@ -38,11 +38,9 @@ def report(
     program = load(model, target=target, num_threads=threads)
     specs = {spec.name: spec for spec in program.inputs}
     arrays = {name: read_array(path, specs.get(name)) for name, path in files.items()} or None
-    size = model.stat().st_size
+    facts = gather(program, arrays, name=model.stem, file_bytes=model.stat().st_size, seconds=seconds)
+    written = None if output is None else write_page(facts, output)
     if as_json:
-        facts = gather(program, arrays, name=model.stem, file_bytes=size, seconds=seconds)
         print(json.dumps(facts.to_json(), allow_nan=False))
-    if output is not None:
-        written = write_report(program, output, inputs=arrays, name=model.stem, file_bytes=size, seconds=seconds)
-        if not as_json:
-            print(printable(f"wrote {output}, {written / 1e3:.0f} kB"))
+    elif written is not None:
+        print(printable(f"wrote {output}, {written / 1e3:.0f} kB"))

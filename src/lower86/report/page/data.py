@@ -14,10 +14,10 @@ from typing import Any
 from ...errors import Lower86Error, UnsupportedError
 from ...program.body import Body
 from ...program.dtypes import DTYPES
-from ...program.interface import Interface
+from ...program.interface import Given, Interface, Result
 from ...program.kernels import ATTENTION_PARAMS, Attention, Fill, Pack
 from ...program.program import Foreign, Loop, Program, Step
-from ...program.sizes import evaluate, names, product
+from ...program.sizes import SizeExpr, evaluate, names, product
 from ...runtime.threads import default_threads
 from ..bandwidth import measured_bandwidth
 from ..comparison import Comparison
@@ -61,8 +61,8 @@ def gather(
     constants = (value for value in program.values if value.place == "constant")
     return Facts(
         clean(name), datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-        _tensors(program, interface, program.inputs), _tensors(program, interface, program.outputs, False),
-        tuple(_tensor(program, clean(state.name), state.value) for state in program.states),
+        _inputs(program, interface), _outputs(program, interface),
+        tuple(_tensor(program, state.name, state.value) for state in program.states),
         len(explanation.operators), sum(one.is_int8 for one in explanation.operators), explanation.int8_fraction,
         dict(Counter(kind_of(kernel) for kernel in program.kernels).most_common()),
         file_bytes, sum(evaluate(product(one.shape), {}) * DTYPES[one.dtype].size for one in constants),
@@ -97,19 +97,23 @@ def _arguments(program: Program, interface: Interface | None, inputs: Inputs) ->
     return (tuple(inputs), {}), "the inputs given"
 
 
-def _tensors(
-    program: Program, interface: Interface | None, values: Sequence[int], taken: bool = True
-) -> tuple[Tensor, ...]:
+def _inputs(program: Program, interface: Interface | None) -> tuple[Tensor, ...]:
     if interface is None:
-        return tuple(_tensor(program, f"{number}", value) for number, value in enumerate(values))
-    rest = iter(values)
-    flat = interface.inputs if taken else interface.outputs
-    return tuple(
-        _tensor(program, clean(one.name), next(rest))
-        if one.dtype
-        else Tensor(clean(one.name), "", (clean(repr(one.literal)),))
-        for one in flat
-    )
+        return tuple(_tensor(program, str(number), value) for number, value in enumerate(program.inputs))
+    pairs = zip(interface.inputs, program.inputs, strict=True)  # what is no tensor has a value, too
+    return tuple(_tensor(program, one.name, value) if one.dtype else _fixed(one) for one, value in pairs)
+
+
+def _outputs(program: Program, interface: Interface | None) -> tuple[Tensor, ...]:
+    values = iter(program.outputs)  # only the tensors
+    if interface is None:
+        return tuple(_tensor(program, str(number), value) for number, value in enumerate(values))
+    return tuple(_tensor(program, one.name, next(values)) if one.dtype else _fixed(one) for one in interface.outputs)
+
+
+def _fixed(one: Given | Result) -> Tensor:
+    literal = one.literal
+    return Tensor(clean(one.name), "", (clean(str(literal) if isinstance(literal, SizeExpr) else repr(literal)),))
 
 
 def _tensor(program: Program, name: str, value: int) -> Tensor:
@@ -117,7 +121,7 @@ def _tensor(program: Program, name: str, value: int) -> Tensor:
     used = {dim for size in declared.shape for dim in names(size)}
     ranges = [f"{d.name} {d.low} … {'∞' if d.high is None else d.high}" for d in program.dims if d.name in used]
     shape = tuple(clean(str(size), 80) for size in declared.shape)
-    return Tensor(name, declared.dtype, shape, tuple(map(clean, ranges)))
+    return Tensor(clean(name), declared.dtype, shape, tuple(map(clean, ranges)))
 
 
 def _steps(program: Program, explanation: Explanation, timed: Profile) -> Iterable[StepFacts]:

@@ -84,10 +84,11 @@ def picture_of(facts: Facts) -> Picture | None:
 
 def _graph(facts: Facts) -> tuple[list[tuple[str, int]], list[tuple[int, int]]]:
     """All boxes, and edges between positions in that list."""
-    taken, made = _tensors(facts.inputs), _tensors(facts.outputs)
     used = {edge.source for edge in facts.edges}
-    boxes = [("input", number) for i, number in enumerate(taken) if -1 - i in used]
-    at = {-1 - i: position for position, i in enumerate(i for i in range(len(taken)) if -1 - i in used)}
+    taken = [number for number in range(len(facts.inputs)) if -1 - number in used]
+    made = [number for number, one in enumerate(facts.outputs) if one.dtype]
+    boxes = [("input", number) for number in taken]
+    at = {-1 - number: position for position, number in enumerate(taken)}
     at |= {step.number: len(boxes) + step.number for step in facts.steps}
     boxes += [("step", step.number) for step in facts.steps]
     first = len(boxes)
@@ -96,10 +97,6 @@ def _graph(facts: Facts) -> tuple[list[tuple[str, int]], list[tuple[int, int]]]:
     for edge in facts.edges:
         edges.append((at[edge.source], first - 1 - edge.target if edge.target < 0 else at[edge.target]))
     return boxes, edges
-
-
-def _tensors(specs: Sequence[Any]) -> list[int]:
-    return [number for number, one in enumerate(specs) if one.dtype]
 
 
 Place = tuple[float, float]

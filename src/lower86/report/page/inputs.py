@@ -46,9 +46,11 @@ def made_up(program: Program, interface: Interface) -> Arguments:
     Dims that vary take the first of a few sizes that the model admits. Raises InputError where none is.
     """
     generator = np.random.default_rng(0)
-    dims = _dims(program, [one.name for one in interface.inputs if one.dtype])
-    values = iter(program.inputs)
-    leaves = [_array(program, next(values), dims, generator) if one.dtype else one.literal for one in interface.inputs]
+    dims = _dims(program, [one.name for one in interface.inputs])
+    leaves = [
+        _array(program, value, dims, generator) if one.dtype else one.literal
+        for one, value in zip(interface.inputs, program.inputs, strict=True)
+    ]
     return arguments(interface, leaves)
 
 

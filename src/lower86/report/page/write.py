@@ -11,6 +11,7 @@ from typing import Any
 from ...errors import Lower86Error
 from ..comparison import Comparison
 from .data import Inputs, gather
+from .facts import Facts
 from .render import page
 
 
@@ -45,7 +46,11 @@ def write_report(
         Lower86Error: `model` is no such model, a package is missing, or the file cannot be written.
         InputError: the inputs do not fit, or none can be made up.
     """
-    facts = gather(model, inputs, comparison, name=name, file_bytes=file_bytes, seconds=seconds)
+    return write_page(gather(model, inputs, comparison, name=name, file_bytes=file_bytes, seconds=seconds), path)
+
+
+def write_page(facts: Facts, path: str | os.PathLike[str]) -> int:
+    """Writes the page of these facts, whole or not at all; gives its size in bytes. Raises Lower86Error."""
     content = page(facts).encode()
     try:
         _replace(Path(path), content)
@@ -59,7 +64,6 @@ def write_report(
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Whole or not at all."""
     descriptor, temporary = tempfile.mkstemp(dir=path.resolve().parent, prefix=".", suffix=".part")
     try:
         with os.fdopen(descriptor, "wb") as file:
