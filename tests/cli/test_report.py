@@ -23,10 +23,8 @@ def test_a_page(model: Path, tmp_path: Path) -> None:
 
 
 def test_json(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    given = [
-        f"{name}={model.parent / name.replace('.', '_')}.npy"
-        for name in ("x", "more.a", "more.b", "rest.0", "rest.1", "bias")
-    ]
+    names = "x", "more_a", "more_b", "rest_0", "rest_1", "bias"
+    given = [f"{name}={model.parent / name}.npy" for name in names]
     arguments = [part for one in given for part in ("-i", one)]
     for inputs, timed in ((arguments, "the inputs given"), ([], "random inputs")):
         assert main(["report", str(model), "--json", "--seconds", "0.01", "--threads", "1", *inputs]) == 0

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import lower86
-from lower86.artifact.format import read, write
+from lower86.artifact.format import HASH, read, write
 from lower86.report.page.data import gather
 from lower86.report.page.render import page
 from tests.report.pages import HOSTILE, Page
@@ -35,7 +35,7 @@ def test_a_process_that_writes_a_report_imports_no_torch(saved: Path, tmp_path: 
 
 def test_a_file_with_hostile_names(saved: Path, tmp_path: Path) -> None:
     contents = read(saved)
-    metadata = {name: text for name, text in contents.metadata.items() if name != "hash"}
+    metadata = {name: text for name, text in contents.metadata.items() if name != HASH}
     explanation = json.loads(metadata["explanation"])
     for operator in explanation["operators"]:
         operator[1:4] = [HOSTILE] * 3
