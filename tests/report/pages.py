@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from html.parser import HTMLParser
 from typing import Any
 
+from lower86 import Comparison
 from lower86.report.page.facts import Facts, Machine, NotInt8, StepFacts, Tensor
 from lower86.report.page.flow import PRECISIONS, Edge
+from lower86.report.page.render import page
+from tests.report.test_comparison import COMPARISON
 
 HOSTILE = (
     "</script><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">'`${1}$x_1$&amp;"
@@ -79,3 +83,18 @@ def facts(count: int, **changed: Any) -> Facts:
         tuple(step(i) for i in range(count)), (*edges, *([Edge(count - 1, -1)] if count else [])), (refused,), None,
     )  # fmt: skip
     return dataclasses.replace(given, **changed)
+
+
+def rows(comparison: Comparison) -> tuple[dict[str, Any], ...]:
+    """As the report has them."""
+    return tuple(dataclasses.asdict(row) for row in comparison.rows)
+
+
+FULL = facts(61, accuracy=rows(COMPARISON))
+"""All parts of a report, of a program as large as MiniLM's."""
+
+
+@functools.cache
+def full_page() -> str:
+    """The page of `FULL`."""
+    return page(FULL)

@@ -17,9 +17,7 @@ from PIL import Image
 
 from lower86.report.page.facts import Facts
 from lower86.report.page.render import page
-from tests.report.pages import HOSTILE, facts
-from tests.report.test_comparison import COMPARISON
-from tests.report.test_page import rows
+from tests.report.pages import FULL, HOSTILE, facts, full_page
 
 EXECUTABLE = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(EXECUTABLE is None, reason="no Chromium is installed")
@@ -35,23 +33,12 @@ def browser() -> Iterator[Any]:
         browser.close()
 
 
-FULL = facts(61, accuracy=rows(COMPARISON))
-_TEXTS: dict[int, str] = {}
-
-
-def _text(given: Facts) -> str:
-    """The page, that of `FULL` made once."""
-    if given is not FULL:
-        return page(given)
-    return _TEXTS.setdefault(0, _TEXTS.get(0) or page(given))
-
-
 class Opened:
     """A page in a window, and what it has said and asked for."""
 
     def __init__(self, browser: Any, folder: Path, given: Facts, width: int = 1280, scheme: str = "light") -> None:
         path = folder / "report.html"
-        path.write_text(_text(given), encoding="utf-8")
+        path.write_text(full_page() if given is FULL else page(given), encoding="utf-8")
         self.said: list[str] = []
         self.asked: list[str] = []
         window = {"width": width, "height": 844}
@@ -248,7 +235,7 @@ def test_print_shows_everything(browser: Any, tmp_path: Path) -> None:
 
 
 def test_without_scripts_all_parts_are_shown(browser: Any, tmp_path: Path) -> None:
-    (tmp_path / "a.html").write_text(_text(FULL), encoding="utf-8")
+    (tmp_path / "a.html").write_text(full_page(), encoding="utf-8")
     context = browser.new_context(java_script_enabled=False)
     shown = context.new_page()
     shown.goto((tmp_path / "a.html").as_uri())

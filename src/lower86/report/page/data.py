@@ -58,6 +58,7 @@ def gather(
         timed_on += ", " + ", ".join(f"{dim} = {size}" for dim, size in dims.items())
     threads = rehearsal.executable.num_threads or default_threads()
     target = rehearsal.executable.target
+    bandwidth = measured_bandwidth(threads, seconds=min(0.2, seconds))
     constants = (value for value in program.values if value.place == "constant")
     return Facts(
         clean(name), datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
@@ -67,7 +68,7 @@ def gather(
         dict(Counter(kind_of(kernel) for kernel in program.kernels).most_common()),
         file_bytes, sum(evaluate(product(one.shape), {}) * DTYPES[one.dtype].size for one in constants),
         clean(str(program.arena_bytes), 80), explanation.regions, timed.seconds, timed_on,
-        Machine(_cpu(target.cpu), target.level, threads, timed.peak, measured_bandwidth(threads)),
+        Machine(_cpu(target.cpu), target.level, threads, timed.peak, bandwidth),
         {clean(key): clean(version, 40) for key, version in getattr(model, "versions", {}).items()},
         _versions(), steps, tuple(edges_of(program)), tuple(_not_int8(explanation, steps)),
         None if comparison is None else tuple(map(_accuracy, comparison.rows)),
