@@ -169,6 +169,19 @@ def test_a_layout_keeps_boxes_apart_and_edges_down() -> None:
             assert path.endswith(f"{at[target].y - graph.HEIGHT / 2:.0f}")
 
 
+def test_steps_that_read_nothing_do_not_pull_the_picture_aside() -> None:
+    count = 90
+    edges = {Edge(-2, 0), Edge(count - 1, -1)}
+    for i in range(0, count - 3, 3):
+        edges |= {Edge(i, i + 2), Edge(i + 1, i + 2), Edge(i + 2, i + 3), Edge(i, i + 3)}
+    picture = graph.picture_of(facts(count, edges=tuple(edges)))
+    assert picture is not None
+    assert picture.width < 5 * graph.WIDTH
+    assert {(path.source, path.target) for path in picture.paths} == {
+        (edge.source if edge.source >= 0 else None, edge.target if edge.target >= 0 else None) for edge in edges
+    }
+
+
 @pytest.mark.parametrize("package", ["jinja2", "matplotlib"])
 def test_a_package_that_is_missing(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, package, None)

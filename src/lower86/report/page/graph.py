@@ -61,7 +61,9 @@ def picture_of(facts: Facts) -> Picture | None:
     except ModuleNotFoundError:
         return None
     boxes, edges = _graph(facts)
-    places, tracks, width = _placed(from_edges, len(boxes), edges)
+    beside = _beside(boxes, edges)
+    places, tracks, width = _placed(from_edges, len(boxes), [*edges, *beside])
+    tracks = [track for track in tracks if (track.source, track.target) not in beside]
     most = max((step.seconds for step in facts.steps), default=0.0)
     made = []
     for (kind, number), (x, y) in zip(boxes, places, strict=True):
@@ -97,6 +99,19 @@ def _graph(facts: Facts) -> tuple[list[tuple[str, int]], list[tuple[int, int]]]:
     for edge in facts.edges:
         edges.append((at[edge.source], first - 1 - edge.target if edge.target < 0 else at[edge.target]))
     return boxes, edges
+
+
+def _beside(boxes: Sequence[tuple[str, int]], edges: Sequence[tuple[int, int]]) -> set[tuple[int, int]]:
+    """Edges not to be drawn: from the step before to each that reads nothing, such as one that fills a padding.
+
+    Without them those would stand outside, each further out than the last one, and pull the picture aside.
+    """
+    read = {target for _, target in edges}
+    return {
+        (at - 1, at)
+        for at, (kind, _) in enumerate(boxes)
+        if kind == "step" and at not in read and at and boxes[at - 1][0] == "step"
+    }
 
 
 Place = tuple[float, float]
