@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .report.benchmark import benchmark
     from .report.comparison import Comparison
     from .report.explain import explain
+    from .report.page.write import write_report
     from .report.profile import profile
     from .runtime.threads import set_num_threads
 
@@ -66,6 +67,7 @@ __all__ = [
     "quantize",
     "save",
     "set_num_threads",
+    "write_report",
 ]
 
 _HOMES = {
@@ -86,6 +88,7 @@ _HOMES = {
     "save": "artifact.save",
     "X86Quantizer": "frontend.quantizer",
     "set_num_threads": "runtime.threads",
+    "write_report": "report.page.write",
 }
 """The module of each public name that is not an error."""
 

@@ -9,10 +9,12 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.fx import Graph, GraphModule
+from torch.utils._pytree import tree_map_only
 
 from .call import CompiledGraph, without_autocast
 from .codegen.target import Target
@@ -122,6 +124,11 @@ class LoweredModule(GraphModule):
         """The compiled Program, as plain data."""
         return self.compiled().scheduled.program
 
+    @property
+    def interface(self) -> Interface:
+        """How callers nest its flat inputs and results. Raises UnsupportedError where only PyTorch's types say it."""
+        return self.compiled().interface()
+
     def portable(self) -> tuple[Program, Interface, Explanation, tuple[npt.NDArray[Any], ...]]:
         """What `lower86.save` writes: the program, how it is called, its table, and what its state holds now.
 
@@ -146,8 +153,12 @@ class LoweredModule(GraphModule):
         return program, compiled.interface(), self.explanation, tuple(state)
 
     def rehearse(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Rehearsal:
-        """Calls on these inputs for `lower86.profile`, with a state of their own that begins as the module's."""
+        """Calls on these inputs for `lower86.profile`, with a state of their own that begins as the module's.
+
+        Arrays of NumPy stand for tensors, those of uint16 for bf16.
+        """
         compiled = self.compiled()
+        args, kwargs = tree_map_only(np.ndarray, _tensor_of, (tuple(args), dict(kwargs)))
         first = [tensor.clone() for _, tensor in self.named_state()]
         state = [tensor.clone() for tensor in first]
 
@@ -226,6 +237,11 @@ class LoweredModule(GraphModule):
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Refuses: the weights are part of the program."""
         raise UnsupportedError("a lowered module is frozen", where="load_state_dict", fix=_FROZEN)
+
+
+def _tensor_of(array: npt.NDArray[Any]) -> Tensor:
+    tensor = torch.from_numpy(array)
+    return tensor.view(torch.bfloat16) if array.dtype == np.uint16 else tensor
 
 
 def _native_forward(interpreted: Callable[..., Any]) -> Callable[..., Any]:

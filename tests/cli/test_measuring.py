@@ -67,7 +67,7 @@ def test_cpu(capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "message"),
     [
         (["--size", "nothing=3"], "no input has a dim 'nothing'"),
-        (["--size", "batch=3000"], "out of its range"),
+        (["--size", "batch=3000"], "no inputs could be made up"),
         (["--size", "batch"], "DIM=NUMBER"),
         (["--size", "batch=x"], "a size is a number"),
         (["--input", "x=nothing.npy"], "cannot be read"),

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ..codegen.target import Target
 from ..errors import InputError, UnsupportedError
-from ..program.interface import Given, Literal, Result, merged
+from ..program.interface import Given, Interface, Literal, Result, merged
 from ..program.limits import Limits
 from ..program.program import Dim, Program, Value
 from ..program.sizes import SizeExpr, names
@@ -125,6 +125,11 @@ class LoadedProgram:
     def program(self) -> Program:
         """The program as plain data, without its constants."""
         return self._executable.program
+
+    @property
+    def interface(self) -> Interface:
+        """How callers nest its flat inputs and results."""
+        return self._interface
 
     @property
     def target(self) -> Target:

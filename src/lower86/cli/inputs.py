@@ -54,7 +54,7 @@ def read_array(path: Path) -> Any:
 
 def arrays(program: LoadedProgram, inputs: Sequence[str] | None, sizes: Sequence[str] | None) -> dict[str, Any]:
     """What `--input` names; where nothing is named, made-up inputs of `--size`."""
-    from ..artifact.samples import made_up_inputs
+    from ..report.inputs import made_up_inputs
 
     files = named_files(inputs)
     if files:
@@ -62,7 +62,8 @@ def arrays(program: LoadedProgram, inputs: Sequence[str] | None, sizes: Sequence
     pairs = [_parted(one, "DIM=NUMBER", "--size") for one in sizes or ()]
     if not all(number.isdecimal() for _, number in pairs):
         raise typer.BadParameter("a size is a number", param_hint="--size")
-    return dict(made_up_inputs(program, {name: int(number) for name, number in pairs}))
+    sizes_by_name = {name: int(number) for name, number in pairs}
+    return dict(made_up_inputs(program.program, program.interface, sizes_by_name))
 
 
 def _parted(text: str, form: str, option: str) -> tuple[str, str]:

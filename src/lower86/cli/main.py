@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import Lower86Error
-from . import bench, cache, cpu, explain, inspect, profile, run
+from . import bench, cache, cpu, explain, inspect, profile, report, run
 from .text import one_line
 
 COMMANDS: Mapping[str, Callable[..., None] | typer.Typer] = {
@@ -25,6 +25,7 @@ COMMANDS: Mapping[str, Callable[..., None] | typer.Typer] = {
     "inspect": inspect.inspect,
     "explain": explain.explain,
     "cpu": cpu.cpu,
+    "report": report.report,
     "cache": cache.cache,
 }
 """By name, in the order of the help text."""

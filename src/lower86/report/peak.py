@@ -45,7 +45,7 @@ def _best(text: str, target: Target, memory: npt.NDArray[np.uint8], units: int, 
     status = np.zeros(3, np.int64)
     best = float("inf")
     end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
+    while best == float("inf") or time.perf_counter() < end:
         start = time.perf_counter()
         pool().run(steps.ctypes.data, 1, status.ctypes.data, threads)
         best = min(best, time.perf_counter() - start)

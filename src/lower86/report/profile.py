@@ -109,7 +109,7 @@ def measured(calls: Rehearsal, seconds: float) -> Profile:
     medians = [max(statistics.median(column) - started, 1e-9) for column in zip(*parts, strict=True)]
     steps = [_profiled(program, step, taken, dims) for step, taken in zip(program.steps, medians, strict=True)]
     threads = calls.executable.num_threads or default_threads()
-    peak = measured_peak(threads, target=calls.executable.target, seconds=0.3)
+    peak = measured_peak(threads, target=calls.executable.target, seconds=min(0.3, seconds))
     return Profile(tuple(steps), statistics.median(whole), peak, threads)
 
 

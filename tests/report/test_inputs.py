@@ -1,4 +1,4 @@
-"""Made-up inputs are such as the program takes."""
+"""Made-up inputs are such as the program takes: sizes within their ranges, indices within their tables."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import lower86
-from lower86.artifact.samples import made_up_inputs
+from lower86.report.inputs import made_up_inputs
 
 from ..models.checks import lower_anyhow
 
@@ -33,24 +33,25 @@ def program(folder: Path, low: int, high: int | None) -> lower86.artifact.Loaded
     return lower86.load(folder / "m.safetensors")
 
 
-@pytest.mark.parametrize(("low", "high", "size"), [(2, None, 16), (2, 9, 9), (30, 90, 30)])
+@pytest.mark.parametrize(("low", "high", "size"), [(2, None, 128), (2, 9, 9), (300, 900, 300)])
 def test_they_run(tmp_path: Path, low: int, high: int | None, size: int) -> None:
     loaded = program(tmp_path, low, high)
-    inputs = made_up_inputs(loaded)
+    inputs = made_up_inputs(loaded.program, loaded.interface)
     assert {name: (str(a.dtype), a.shape) for name, a in inputs.items()} == {
         "tokens": ("int64", (2, size)), "mask": ("bool", (2, size)), "x": ("float32", (2, size, 5)),
     }  # fmt: skip
     (result,) = loaded.run(inputs).values()
     assert np.isfinite(result).all()
+    assert set(inputs["tokens"].flat) == set(range(7))
     (name,) = loaded.inputs[0].ranges
-    again = made_up_inputs(loaded, {name: size})
+    again = made_up_inputs(loaded.program, loaded.interface, {name: size})
     assert all((again[name] == array).all() for name, array in inputs.items())
 
 
 def test_sizes(tmp_path: Path) -> None:
     loaded = program(tmp_path, 2, 9)
     (name,) = loaded.inputs[0].ranges
-    assert made_up_inputs(loaded, {name: 5})["x"].shape == (2, 5, 5)
-    for wrong, message in (({name: 10}, "out of its range"), ({"m": 3}, "no input has a dim 'm'")):
+    assert made_up_inputs(loaded.program, loaded.interface, {name: 5})["x"].shape == (2, 5, 5)
+    for wrong, message in (({name: 10}, "outside its range"), ({"m": 3}, "no input has a dim 'm'")):
         with pytest.raises(lower86.InputError, match=message):
-            made_up_inputs(loaded, wrong)
+            made_up_inputs(loaded.program, loaded.interface, wrong)

@@ -1,0 +1,132 @@
+"""Inputs to time a model with, where nobody has given any: random numbers that the model can take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import InputError
+from ..program.dtypes import DTYPES
+from ..program.interface import Interface
+from ..program.kernels import Fill, Pack
+from ..program.program import Program, native_steps
+from ..program.sizes import Size, SizeExpr, evaluate
+from ..runtime.executable import bind_dims
+from .page.flow import touched
+
+_SIZES = (128, 64, 16, 8, 4, 2, 1)
+"""What a dim that varies may be, the first that fits."""
+
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+def arguments(interface: Interface, leaves: Sequence[Any]) -> Arguments:
+    """Positional and named arguments of a call, from its flat inputs."""
+    rest = iter(leaves)
+    return tuple(interface.positional.unflatten(rest)), dict(interface.named.unflatten(rest))
+
+
+def by_name(interface: Interface, given: Mapping[str, Any]) -> Arguments:
+    """Arguments from flat inputs by name. Raises InputError for a name that is missing or unknown."""
+    known = {one.name for one in interface.inputs}
+    wrong = [f"there is no input {name!r}" for name in given if name not in known]
+    wrong += [f"{one.name} is missing" for one in interface.inputs if one.dtype and one.name not in given]
+    if wrong:
+        wanted = ", ".join(one.name for one in interface.inputs if one.dtype)
+        raise InputError("; ".join(wrong), where="inputs by name", fix=f"pass {wanted}")
+    return arguments(interface, [given.get(one.name, one.literal) for one in interface.inputs])
+
+
+def made_up(program: Program, interface: Interface) -> Arguments:
+    """The arguments of a call with `made_up_inputs`."""
+    return by_name(interface, made_up_inputs(program, interface))
+
+
+def made_up_inputs(
+    program: Program, interface: Interface, sizes: Mapping[str, int] | None = None
+) -> dict[str, npt.NDArray[Any]]:
+    """Arrays for the tensor inputs, by flat name, the same ones each time.
+
+    Normal floats; integers below every bound that they are checked against, ones where there is none; all True. Dims
+    that vary have the size that `sizes` names, or the first of a few that the model admits. Raises InputError where it
+    admits none, and for a size of no dim.
+    """
+    names = [dim.name for dim in program.dims]
+    unknown = set(sizes or {}) - set(names)
+    if unknown:
+        fix = f"the dims that vary are {', '.join(names)}" if names else "none varies"
+        raise InputError(f"no input has a dim {min(unknown)!r}", where="sizes", fix=fix)
+    generator = np.random.default_rng(0)
+    dims = _dims(program, [one.name for one in interface.inputs], sizes or {})
+    return {
+        one.name: _array(program, value, dims, generator)
+        for one, value in zip(interface.inputs, program.inputs, strict=True)
+        if one.dtype
+    }
+
+
+def _dims(program: Program, names: Sequence[str], given: Mapping[str, int]) -> dict[str, int]:
+    problem: InputError | None = None
+    for size in _SIZES:
+        dims = {dim.name: given.get(dim.name, min(max(size, dim.low), dim.high or size)) for dim in program.dims}
+        shapes = [[evaluate(one, dims) for one in program.values[value].shape] for value in program.inputs]
+        try:
+            return bind_dims(program, shapes, names)
+        except InputError as refused:
+            problem = problem or refused
+    what = "no sizes" if problem is None else problem.what
+    raise InputError(f"no inputs could be made up: {what}", where="sizes", fix="pass inputs that the model can take")
+
+
+def _array(program: Program, value: int, dims: Mapping[str, int], generator: np.random.Generator) -> npt.NDArray[Any]:
+    declared = program.values[value]
+    dtype, shape = DTYPES[declared.dtype], [evaluate(size, dims) for size in declared.shape]
+    if dtype.kind == "float":
+        normal = generator.standard_normal(shape, np.float32)
+        if dtype.name == "bf16":  # its bits, of which NumPy has no type
+            return np.asarray(np.ascontiguousarray(normal).view(np.uint32) >> 16).astype(np.uint16)
+        return normal.astype(dtype.numpy)
+    if dtype.kind == "bool":
+        return np.ones(shape, np.bool_)
+    bound = min(_bounds(program, value, dims), default=None)
+    if bound is None and dtype.size > 1:
+        return np.ones(shape, dtype.numpy)
+    limits: Any = np.iinfo(dtype.numpy.str)
+    low, high = (limits.min, limits.max + 1) if bound is None else (0, max(1, min(bound, int(limits.max) + 1)))
+    return generator.integers(low, high, shape).astype(dtype.numpy)
+
+
+def _bounds(program: Program, value: int, dims: Mapping[str, int]) -> Iterator[int]:
+    """What indices are checked against in the steps that what is in `value` gets to, before anything becomes float."""
+    reached = {value}
+    for step in program.steps:
+        reads, writes = touched(program, step)
+        if reached.intersection(reads):
+            reached.update(one for one in writes if DTYPES[program.values[one].dtype].name in ("i64", "i32"))
+    for native in native_steps(program):
+        kernel = program.kernels[native.kernel]
+        if isinstance(kernel, (Fill, Pack)):
+            continue
+        slots = {slot for slot, (one, _) in enumerate(native.slots) if one in reached}
+        local = {f"d{i}": evaluate(size, dims) for i, size in enumerate(native.dims)}
+        follows: set[int] = set()
+        for position, node in enumerate(kernel.body.nodes):
+            indexes = bool(follows.intersection(node.args))
+            if node.op == "load":
+                if node.number in slots:
+                    follows.add(position)
+            elif node.op in ("gather", "checked") and indexes:
+                yield from (evaluate(bound, local) for bound in _checked(node.op, node.attrs))
+                if node.op == "checked":
+                    follows.add(position)
+            elif indexes and node.op != "gather":
+                follows.add(position)
+
+
+def _checked(op: str, attrs: Sequence[Any]) -> list[Size]:
+    if op == "checked":
+        return [attrs[0]] if isinstance(attrs[0], (int, SizeExpr)) else []
+    return [bound for _, bound in attrs[2]]
