@@ -1,6 +1,6 @@
 """Values that a quantizer has multiplied, channel by channel, and what reads them divides again.
 
-    norm(x) · f ─ │q dq│ ─ linear(W / f)       the value's node says f, so that it can be compared with the model's own
+norm(x) · f ─ │q dq│ ─ linear(W / f)       the value's node says f, so that it can be compared with the model's own
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ _LETS_THROUGH = (
 )  # fmt: skip
 """f(x · c) = f(x) · c for c > 0, channel by channel; of pools, where the channels are in front of their two dims."""
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
+_VIEWS = (_A.view.default, _A.reshape.default, _A._unsafe_view.default)
 _PARAMETERS = ("weight", "bias")
 _PLAIN = tuple(target for target in (*LINEARS, *CONVOLUTIONS) if "transpose" not in str(target))
 
@@ -74,11 +75,19 @@ def _path(slot: Slot) -> list[Node]:
     path = [slot.source]
     if not _read_by_calls_alone(slot):
         return []
-    while is_call(path[-1], *_LETS_THROUGH):
+    while is_call(path[-1], *_LETS_THROUGH) or (not slot.spatial and _keeps_rows(path[-1])):
         path.append(path[-1].all_input_nodes[0])
         if len(path[-1].users) != 1:
             return []
     return path if is_call(path[-1], _A.layer_norm.default, *_PLAIN) else []
+
+
+def _keeps_rows(node: Node) -> bool:
+    """Whether the node says only how many rows there are."""
+    if not is_call(node, *_VIEWS):
+        return False
+    width, before = (one.meta["val"].shape[-1:] for one in (node, node.all_input_nodes[0]))
+    return len(width) == 1 and isinstance(width[0], int) and width == before
 
 
 def _read_by_calls_alone(slot: Slot) -> bool:

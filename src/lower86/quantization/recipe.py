@@ -90,7 +90,7 @@ def recipe_of(recipe: str | Recipe) -> Recipe:
     """The recipe, or the one of that name; Lower86Error if there is none."""
     if isinstance(recipe, Recipe):
         return recipe
-    if recipe in RECIPES:
+    if isinstance(recipe, str) and recipe in RECIPES:
         return RECIPES[recipe]
     near = difflib.get_close_matches(str(recipe), RECIPES, n=1)
     raise Lower86Error(

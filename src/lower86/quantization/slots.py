@@ -55,7 +55,7 @@ class Slot:
 
 
 def reads_rows(reader: Node, call: Node) -> bool:
-    """Whether `reader` multiplies the rows of what `call` gives by a constant matrix: a linear, however it is spelled."""
+    """Whether `reader` is a linear, however it is spelled: rows of what `call` gives times a constant matrix."""
     if reader.target in LINEARS:
         return reader.args[0] is call
     left, right = PRODUCTS.get(reader.target, (0, 0))
@@ -89,8 +89,12 @@ def weight_of(prepared: GraphModule, slot: Slot) -> torch.Tensor:
 
 @contextmanager
 def standing_in(prepared: GraphModule, modules: Mapping[str, nn.Module]) -> Iterator[None]:
-    """The graph with other modules in place of some of its own, by name; afterwards with its own again."""
+    """The graph with other modules in place of some of its own, by name; afterwards with its own again.
+
+    Afterwards its state is what it was, too: the buffers that it writes to when it runs.
+    """
     before = {name: prepared.get_submodule(name) for name in modules}
+    state = [(buffer, buffer.detach().clone()) for name, buffer in prepared.named_buffers() if "." not in name]
     try:
         for name, module in modules.items():
             prepared.set_submodule(name, module)
@@ -98,3 +102,6 @@ def standing_in(prepared: GraphModule, modules: Mapping[str, nn.Module]) -> Iter
     finally:
         for name, own in before.items():
             prepared.set_submodule(name, own)
+        with torch.no_grad():
+            for buffer, value in state:
+                buffer.copy_(value)

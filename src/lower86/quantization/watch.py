@@ -109,5 +109,13 @@ def watch(
 
 
 def run(graph: GraphModule, leaves: Sequence[Any]) -> Any:
-    """The flat results for flat inputs."""
-    return torch.fx.Interpreter(graph).run(*leaves, enable_io_processing=False)
+    """The flat results for flat inputs, which stay as they are even if the graph writes to them."""
+    try:
+        return torch.fx.Interpreter(graph).run(*fresh(leaves), enable_io_processing=False)
+    except Lower86Error as problem:  # without what torch's interpreter has added to its text
+        raise type(problem)(problem.what, where=problem.where, fix=problem.fix) from None
+
+
+def fresh(leaves: Sequence[Any]) -> list[Any]:
+    """Copies of the inputs."""
+    return [leaf.detach().clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
