@@ -38,7 +38,6 @@ class Reads(nn.Module):
         (torch.matmul, (2, 8, 3), "other", 0),
         (nn.functional.conv1d, (3, 4, 1), "convolution", 1),
         (nn.functional.conv2d, (3, 2, 1, 1), "convolution", 2),
-        (lambda x, w: nn.functional.linear(x, w) + nn.functional.conv1d(x, w[:, :4, None]), (8, 8), "other", 0),
     ],
 )
 def test_kinds(read: Callable[[Tensor, Any], Tensor], shape: tuple[int, ...], kind: str, spatial: int) -> None:

@@ -62,8 +62,14 @@ def test_a_value_that_is_no_number_is_an_error_with_its_node() -> None:
 
 
 def test_an_empty_batch_says_nothing() -> None:
-    assert not watching(torch.zeros(0, 8)).was_seen
-    assert watching(torch.ones(2, 8), torch.zeros(0, 8)).was_seen
+    slot = slot_of(prepared(nn.Linear(8, 4), (torch.ones(2, 8),)), "linear")
+    seen = Watch(slot, torch.Generator())
+    seen(torch.zeros(0, 8))
+    assert not seen.was_seen
+    seen(torch.ones(2, 8))
+    seen(torch.zeros(0, 8))
+    assert seen.was_seen
+    assert seen.spread[1].tolist() == [16]
 
 
 def test_channels_and_samples() -> None:
