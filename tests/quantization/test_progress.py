@@ -43,6 +43,10 @@ def test_without_rich(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
 
 
 def test_an_error_passes_through() -> None:
-    with pytest.raises(ValueError, match="stop"), tracking(True) as track:
-        for _ in track([1, 2], "Calibrate"):
-            raise ValueError("stop")
+    def fails() -> None:
+        with tracking(True) as track:
+            for _ in track([1, 2], "Calibrate"):
+                raise ValueError("stop")
+
+    with pytest.raises(ValueError, match="stop"):
+        fails()

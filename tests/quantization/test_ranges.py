@@ -55,7 +55,11 @@ def test_no_ends_of_a_grid_have_less_error(symmetric: bool, outlier: float) -> N
         largest = max(-seen.low, seen.high)
         others = [(-largest * part, largest * part) for part in grid]
     else:
-        others = [(min(seen.low, 0), seen.high)] + [(low, seen.high * part) for part in grid] + [(seen.low * part, high) for part in grid]
+        others = (
+            [(min(seen.low, 0), seen.high)]
+            + [(low, seen.high * part) for part in grid]
+            + [(seen.low * part, high) for part in grid]
+        )
     least = min(error(values, *ends, levels) for ends in others)
     assert found <= 1.02 * least
 
