@@ -146,11 +146,8 @@ def test_dead_channels_and_zeros() -> None:
     model = nn.Linear(8, 4)
     model.weight[:, 2] = 0
     model.weight[1] = 0
-    for x in (
-        torch.zeros(3, 8),
-        torch.full((3, 8), 0.7),
-        torch.randn(50, 8) * torch.tensor([0, 1, 1, 100, 1, 1, 1, 1]),
-    ):
+    uneven = torch.randn(50, 8) * torch.tensor([0, 1, 1, 100, 1, 1, 1, 1])
+    for x in (torch.zeros(3, 8), torch.full((3, 8), 0.7), uneven):
         graph, seen = settled(model, [(x,)])
         (exact,) = floats(graph, x)
         smooth(graph, slots_of(graph), seen, ALL)

@@ -54,7 +54,7 @@ def test_constants_of_any_size(values: Tensor) -> None:
 
 def test_a_value_that_is_no_number_is_an_error_with_its_node() -> None:
     for wrong in (float("nan"), float("inf"), -float("inf")):
-        with pytest.raises(Lower86Error, match="NaN or infinite\n.*node input"):
+        with pytest.raises(Lower86Error, match=r"NaN or infinite\n.*node input"):
             watching(torch.tensor([[1.0, wrong]]))
     with pytest.raises(Lower86Error) as caught:
         settled(nn.Linear(2, 2), [(torch.tensor([[1.0, torch.inf]]),)])
