@@ -71,12 +71,8 @@ class Smoothed(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.norm, self.up, self.down, self.out = (
-            nn.LayerNorm(16),
-            nn.Linear(16, 32),
-            nn.Linear(32, 16),
-            nn.Linear(16, 4),
-        )
+        self.norm, self.out = nn.LayerNorm(16), nn.Linear(16, 4)
+        self.up, self.down = nn.Linear(16, 32), nn.Linear(32, 16)
         with torch.no_grad():
             self.norm.weight[3] = 50
             self.up.weight[5] *= 20
