@@ -1,6 +1,7 @@
 """The table of docs/quantization.md: each recipe's int8 on a sentence encoder and two networks for digits.
 
-Run it from the repository's root: `python -m benchmarks.quantization`.
+Run it from the repository's root: `python -m benchmarks.quantization`, or with names of parts: `digits`, `sentences`,
+and `peer`, the same sentences with OpenVINO's int8 by NNCF, where these are installed.
 """
 
 from __future__ import annotations
@@ -29,17 +30,52 @@ def _lowered(model: Any, calibration: Any, recipe: str, example: tuple[Any, ...]
     return lower86.lower_pt2e_quantized_to_x86(quantized, example, on_fallback="raise")
 
 
-def _sentences() -> None:
-    texts = corpus.load(64, 20)
+def _texts() -> tuple[Any, list[Any], list[Any], list[Any]]:
+    """The model; tokens to calibrate with; of titles and of bodies that nothing was tuned on, nor calibrated."""
+    tuned = corpus.load(64, 20)
+    known = {*tuned.calibration, *(entry.title for entry in tuned.entries)}
+    texts = corpus.load(400, 200)
+    entries = [e for e in texts.entries if e.title not in known and f"{e.title} {e.body}" not in known]
     model, tokenize = encoder.load()
-    calibration = [tokenize([text]) for text in texts.calibration]
-    tests = [tokenize([entry.body]) for entry in texts.entries]
+    titles, bodies = [tokenize([e.title]) for e in entries], [tokenize([e.body]) for e in entries]
+    return model, [tokenize([text]) for text in texts.calibration[:60]], titles, bodies
+
+
+def _say(name: str, got: list[Any], wanted: list[Any]) -> None:
+    likeness, found = measure.likeness(torch.cat(got), torch.cat(wanted)), measure.recall(got[0], got[1], 1)
+    print(
+        f"MiniLM {name}: cosine {likeness.mean:.5f}, minimum {likeness.minimum:.4f}, "
+        f"recall@1 {found:.1%} of {len(got[0])}",
+        flush=True,
+    )
+
+
+def _sentences() -> None:
+    model, calibration, *tests = _texts()
     with torch.no_grad():
-        wanted = torch.cat([model(*tokens) for tokens in tests])
+        wanted = [torch.cat([model(*tokens) for tokens in column]) for column in tests]
+    _say("float", wanted, wanted)
     for recipe in RECIPES:
         lowered = _lowered(model, calibration, recipe, calibration[0])
-        likeness = measure.likeness(torch.cat([lowered(*tokens) for tokens in tests]), wanted)
-        print(f"MiniLM {recipe}: cosine {likeness.mean:.5f}, minimum {likeness.minimum:.5f}", flush=True)
+        _say(recipe, [torch.cat([lowered(*tokens) for tokens in column]) for column in tests], wanted)
+
+
+def _peer() -> None:
+    import nncf
+    import openvino
+
+    model, calibration, *tests = _texts()
+    with torch.no_grad():
+        wanted = [torch.cat([model(*tokens) for tokens in column]) for column in tests]
+    data = nncf.Dataset([tuple(t.numpy() for t in tokens) for tokens in calibration])
+    converted = openvino.convert_model(model, example_input=calibration[0])
+    quantized = nncf.quantize(converted, data, model_type=nncf.ModelType.TRANSFORMER, subset_size=len(calibration))
+    compiled = openvino.compile_model(quantized, "CPU")
+
+    def run(tokens: tuple[Any, ...]) -> Any:
+        return torch.from_numpy(compiled([t.numpy() for t in tokens])[0])
+
+    _say("OpenVINO, NNCF", [torch.cat([run(tokens) for tokens in column]) for column in tests], wanted)
 
 
 def _digits(module: ModuleType) -> None:
@@ -56,7 +92,8 @@ def _digits(module: ModuleType) -> None:
         print(f"{name} {recipe}: {digits.accuracy(lowered(tests), labels):.1%}", flush=True)
 
 
+PARTS = {"digits": lambda: [_digits(hard), _digits(digits)], "sentences": _sentences, "peer": _peer}
+
 if __name__ == "__main__":
-    _digits(hard)
-    _digits(digits)
-    _sentences()
+    for part in sys.argv[1:] or ("digits", "sentences"):
+        PARTS[part]()

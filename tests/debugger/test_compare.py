@@ -14,7 +14,7 @@ from torchao.quantization.pt2e import generate_numeric_debug_handle
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
 import lower86
-from lower86 import Comparison, QuantizationConfig, X86Quantizer
+from lower86 import Comparison, QuantizationConfig, Recipe, X86Quantizer
 from lower86.lowered import LoweredModule
 from lower86.program.kernels import Contraction
 from lower86.program.program import Step
@@ -64,6 +64,41 @@ def quantize_node(quantized: GraphModule, number: int) -> tuple[torch.fx.Node, t
     (quantizer,) = [user for user in readers[number].users if "quantize_per_tensor" in str(user.target)]
     (dequantizer,) = quantizer.users
     return quantizer, dequantizer
+
+
+class Smoothed(nn.Module):
+    """What smoothing folds into a norm and into a layer, and what it multiplies: f32 [n, 16]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.out = nn.LayerNorm(16), nn.Linear(16, 4)
+        self.up, self.down = nn.Linear(16, 32), nn.Linear(32, 16)
+        with torch.no_grad():
+            self.norm.weight[3] = 50
+            self.up.weight[5] *= 20
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(x + self.down(torch.relu(self.up(self.norm(x * 1)))))
+
+
+def test_a_smoothed_model_is_compared_with_the_float_one_channel_by_channel() -> None:
+    torch.manual_seed(0)
+    model, calls = Smoothed().eval(), [torch.randn(30, 16) for _ in range(8)]
+    for recipe in (Recipe(smooth=(0.5, 0.8), product_gain=1.0), Recipe()):
+        quantized = lower86.quantize(model, calls, recipe=recipe, progress=False)
+        comparison = lower86.compare(model, quantized, lower(quantized, calls[0]), (calls[0],))
+        rows = comparison.in_order()
+        assert {row.module for row in rows if row.operator == "linear"} == {"up", "down", "out"}
+        assert "norm" in {row.module for row in rows}
+        for row in rows:
+            assert row.quantization_here is not None, row
+            assert row.quantization_here.sqnr > 30, row
+            assert row.quantization is not None
+            assert row.quantization.sqnr > 25, row
+            assert row.line, row
+        readers = [node for node in quantized.graph.nodes if "dequantize_per_tensor" in str(node.target)]
+        assert all(node.meta.get("stack_trace") for node in readers)
+    assert quantized.meta["lower86"].steps == ()
 
 
 def test_a_network_without_faults_at_other_sizes(network: tuple[nn.Module, GraphModule, Tensor]) -> None:

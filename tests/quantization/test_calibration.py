@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -12,11 +12,22 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import lower86
-from lower86 import Lower86Error
+from lower86 import Lower86Error, QuantizationConfig, X86Quantizer
 from tests.models.small import MLP, Attention
 
-NAN = torch.full((2, 16), float("nan"))
 GOOD = torch.randn(2, 16)
+
+
+def _fails() -> Iterator[Any]:
+    yield GOOD
+    raise OSError("the disk is gone")
+
+
+def _for_training() -> X86Quantizer:
+    return X86Quantizer().set_global(QuantizationConfig.qat())
+
+
+NAN = torch.full((2, 16), float("nan"))
 CASES: dict[str, tuple[Iterable[Any], dict[str, Any], str]] = {
     "empty": ([], {}, "calibration set is empty"),
     "used up": (iter(()), {}, "used up"),
@@ -28,6 +39,23 @@ CASES: dict[str, tuple[Iterable[Any], dict[str, Any], str]] = {
     "labels": ([(GOOD, torch.zeros(2))] * 2, {"example_inputs": GOOD}, r"item 0\n.*transform="),
     "transform": ([GOOD], {"transform": lambda x: x.nothing}, "transform failed: AttributeError"),
     "subset": ([GOOD], {"subset_size": 0}, "subset_size=0"),
+    "negative subset": ([GOOD], {"subset_size": -3}, "subset_size=-3"),
+    "text": ("abc", {}, "calibration is a str"),
+    "texts": (["abc"], {}, r"a str is no input.*item 0"),
+    "fails": (_fails(), {}, r"calibration set failed: OSError: the disk is gone\n.*item 1"),
+    "unknown name": ([{"y": GOOD}], {}, r"cannot be called so: .*'x'\n.*item 0"),
+    "unknown name later": ([{"x": GOOD}, {"y": GOOD}], {}, r"y.*item 1"),
+    "one name too many": ([{"x": GOOD, "z": GOOD}], {}, r"cannot be called so: .*'z'"),
+    "no values": ([GOOD[:0]], {}, r"no values\n.*item 0"),
+    "another device": ([GOOD, GOOD.to("meta")], {}, r"device meta\n.*item 1, input x"),
+    "infinity": ([GOOD, GOOD / 0], {}, r"NaN or infinite\n.*node x"),
+    "not a function": ([GOOD], {"transform": 3}, "transform is a int"),
+    "no recipe": ([GOOD], {"recipe": ["balanced"]}, "there is no recipe"),
+    "no quantizer": ([GOOD], {"quantizer": X86Quantizer}, "is no quantizer"),
+    "training": ([GOOD], {"quantizer": _for_training()}, "quantization-aware training"),
+    "shapes": ([GOOD], {"dynamic_shapes": 3}, "dynamic_shapes=3"),
+    "seed": ([GOOD], {"seed": "a"}, "seed='a'"),
+    "ignored": ([GOOD], {"ignored": 3}, "3 names nothing to ignore"),
     "recipe": ([GOOD], {"recipe": "balance"}, "did you mean 'balanced'"),
 }
 
@@ -37,6 +65,25 @@ def test_bad_input(calibration: Iterable[Any], options: dict[str, Any], message:
     with pytest.raises(Lower86Error) as caught:
         lower86.quantize(MLP(), calibration, progress=False, **options)
     assert re.search(message, str(caught.value), re.DOTALL), str(caught.value)
+    assert caught.value.where
+    assert caught.value.fix
+    assert "While executing" not in str(caught.value)
+
+
+def test_what_is_no_float_model() -> None:
+    with torch.device("meta"):
+        empty = MLP()
+    quantized = lower86.quantize(MLP(), [GOOD], recipe="fast", progress=False)
+    lowered = lower86.lower_pt2e_quantized_to_x86(quantized, (GOOD,))
+    for model, message in (
+        (empty, "the device meta"),
+        (quantized, "quantized already"),
+        (lowered, "quantized already"),
+        (torch.relu, "not a torch.nn.Module"),
+        (None, "model is a NoneType"),
+    ):
+        with pytest.raises(Lower86Error, match=message):
+            lower86.quantize(model, [GOOD], progress=False)  # type: ignore[arg-type]  # what the types do not allow
 
 
 def test_a_nested_input_is_named() -> None:

@@ -11,6 +11,7 @@ from torch.fx import GraphModule, Node
 
 from ..errors import InputError, Lower86Error, first_line
 from ..frontend.export import plain_graph
+from ..graph.scaled import factors_of
 from ..graph.source import line_of, module_of
 from ..lowered import LoweredModule
 from ..report.comparison import Comparison, Distance, Row
@@ -129,7 +130,9 @@ def _floats(
             where=_WHERE,
             fix="pass the model that was quantized, and inputs that it takes",
         ) from problem
-    return {place: values[node] for place, node in found.items() if node in values}
+    real = {place: values[node] for place, node in found.items() if node in values}
+    factors = {place.name: factors_of(place.source) for place in places}
+    return {place: value if (by := factors[place]) is None else value * by for place, value in real.items()}
 
 
 def _origin(place: Place) -> Node:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from torch.fx import GraphModule, Node
 
 from ..frontend.torchao import debug_handle
+from ..graph.scaled import factors_of
 from .places import is_dequantize, is_quantize, name_of
 
 Origin = tuple[str, int]
@@ -75,8 +76,10 @@ class FloatNodes:
         return reader if "batch_norm" in name_of(reader) and reader not in self._norms else found
 
     def _of(self, node: Node) -> Node | None:
-        if node.op == "placeholder":
-            return self._inputs.get(node)
+        scaled = node.all_input_nodes[:1] if factors_of(node) is not None and name_of(node) == "mul" else []
+        for one in (node, *scaled):
+            if one.op == "placeholder":
+                return self._inputs.get(one)
         first = next(origins(node), (node.name, 0))
         handle = debug_handle(node)
         same = None if handle is None else self._by_handle.get(handle)

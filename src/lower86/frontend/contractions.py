@@ -34,6 +34,9 @@ CONVOLUTIONS: dict[Any, int] = {
 }
 """The axis of the output channels in each convolution's weight."""
 
+SPATIAL: dict[Any, int] = {target: int(str(target).partition("d.")[0][-1]) for target in CONVOLUTIONS}
+"""The number of dims behind the channels in what each convolution reads and gives; its name says it."""
+
 TABLES: dict[Any, int] = {_A.embedding.default: 0}
 """The argument that is the table of each operator that looks rows up."""
 

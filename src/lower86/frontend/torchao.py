@@ -20,6 +20,7 @@ from torchao.quantization.pt2e import (
     CUSTOM_KEY,
     NUMERIC_DEBUG_HANDLE_KEY,
     FakeQuantize,
+    FakeQuantizeBase,
     FusedMovingAvgObsFakeQuantize,
     HistogramObserver,
     MappingType,
@@ -119,6 +120,20 @@ def copied(prepared: GraphModule) -> GraphModule:
     return copy_of
 
 
+def annotate_instead(reader: Node, operand: Node, by: Node) -> None:
+    """Has what was said of `operand` in the annotation of `reader` said of `by`, which it reads instead."""
+    specs = input_specs(reader)
+    if operand in specs:
+        reader.meta[_KEY] = dataclasses.replace(
+            reader.meta[_KEY], input_qspec_map={by if key is operand else key: spec for key, spec in specs.items()}
+        )
+
+
+def limits(observer: Any) -> tuple[int, int]:
+    """The least and the largest integer of a range observer."""
+    return int(observer.quant_min), int(observer.quant_max)
+
+
 def channel_axis(observer: Any) -> int | None:
     """The axis along which a range observer has a scale for each index; None for one scale."""
     per_channel = observer.qscheme in (torch.per_channel_symmetric, torch.per_channel_affine)
@@ -130,16 +145,42 @@ def is_observer(module: object) -> bool:
     return isinstance(module, _OBSERVERS)
 
 
-def row_observer(module: object) -> tuple[int, int, bool] | None:
-    """Lowest and highest integer, and whether around zero, of a scale for each row at run time; None for any other."""
-    if not isinstance(module, PerTokenObserver):
+@dataclass(frozen=True)
+class RunTime:
+    """Scales from each input: the integers, and whether around zero; one for each row of the last dim, or for all."""
+
+    low: int
+    high: int
+    symmetric: bool
+    by_rows: bool
+    least_scale: float
+
+
+def run_time(module: object) -> RunTime | None:
+    """What an observer stands for whose scales are found at run time; None for any other."""
+    if isinstance(module, PerTokenObserver):
+        symmetric = module.mapping_type == MappingType.SYMMETRIC
+        return RunTime(int(module.quant_min), int(module.quant_max), symmetric, True, float(module.eps))
+    if not isinstance(module, PlaceholderObserver) or not module.is_dynamic or module.quant_min is None:
         return None
-    return int(module.quant_min), int(module.quant_max), module.mapping_type == MappingType.SYMMETRIC
+    symmetric = module.qscheme == torch.per_tensor_symmetric
+    return RunTime(int(module.quant_min), int(module.quant_max), symmetric, False, float(module.eps))
+
+
+def is_for_training(module: object) -> bool:
+    """Whether the module rounds in training, as `prepare_qat_pt2e` wants it."""
+    return isinstance(module, FakeQuantizeBase)
+
+
+def parameters(observer: Any, low: torch.Tensor, high: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The scales and zero points with which a range observer's integers reach from `low` to `high`."""
+    scale, zero_point = observer._calculate_qparams(low, high)
+    return scale, zero_point
 
 
 def settle(observer: Any, low: torch.Tensor, high: torch.Tensor) -> None:
     """Has a range observer stand for values from `low` to `high`, float32, scalars or one a channel."""
-    scale, zero_point = observer._calculate_qparams(low, high)
+    scale, zero_point = parameters(observer, low, high)
     observer.calculate_qparams = lambda: (scale, zero_point)
 
 

@@ -13,16 +13,17 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
-from ..frontend.contractions import CONVOLUTIONS, LINEARS
+from ..frontend import torchao
+from ..frontend.contractions import CONVOLUTIONS, LINEARS, SPATIAL
 from ..graph.arguments import arguments, function_of, is_call
 from ..graph.edit import insert_constant, tensor_at
 from .progress import Track
 from .simulate import rounding
 from .slots import standing_in
+from .watch import fresh
 
-_SPATIAL = {target: int(str(target).partition("d.")[0][-1]) for target in CONVOLUTIONS}
-"""The number of spatial dims of each convolution, which its name says."""
-_LAYERS = (*LINEARS, *CONVOLUTIONS)
+_ADDMM = torch.ops.aten.addmm.default
+_LAYERS = (*LINEARS, *CONVOLUTIONS, _ADDMM)
 
 
 def correct_biases(prepared: GraphModule, calls: Sequence[Sequence[Any]], track: Track) -> str:
@@ -31,12 +32,13 @@ def correct_biases(prepared: GraphModule, calls: Sequence[Sequence[Any]], track:
     with standing_in(prepared, {name: nn.Identity() for name in rounds}):
         both = _Both(prepared, rounds)
         for leaves in track(calls, "Correct biases"):
-            both.run(*leaves, enable_io_processing=False)
-    for node, (total, count) in both.errors.items():
-        _correct(prepared, node, total / count)
+            both.run(*fresh(leaves), enable_io_processing=False)
+    seen = {node: total / count for node, (total, count) in both.errors.items() if count}
+    for node, error in seen.items():
+        _correct(prepared, node, error)
     prepared.graph.lint()
     prepared.recompile()
-    return f"{len(both.errors)} layers"
+    return f"{len(seen)} layers"
 
 
 class _Both(torch.fx.Interpreter):
@@ -49,13 +51,16 @@ class _Both(torch.fx.Interpreter):
 
     def run_node(self, n: Node) -> Any:
         """Runs a node; of a layer, also adds up its error."""
-        if not is_call(n, *_LAYERS):
+        if not is_call(n, *_LAYERS) or not _can_have(n):
             return super().run_node(n)
         rounded = [self._rounded(operand) for operand in n.args]
         exact = super().run_node(n)
-        error = (function_of(n)(*rounded, **n.kwargs) - exact).to(torch.float64).movedim(_channel(n, exact), 0)
-        before, count = self.errors.get(n, (torch.zeros(len(error), dtype=torch.float64), 0))
-        self.errors[n] = before + error.flatten(1).sum(1), count + error[0].numel()
+        error = function_of(n)(*rounded, **n.kwargs).to(torch.float64) - exact.to(torch.float64)
+        channel = _channel(n, exact)
+        moved = error.movedim(channel, 0)
+        rows = moved.reshape(len(moved), moved.numel() // max(len(moved), 1))
+        before, count = self.errors.get(n, (torch.zeros(len(rows), dtype=torch.float64), 0))
+        self.errors[n] = before + rows.sum(1), count + rows.shape[1]
         return exact
 
     def _rounded(self, operand: Any) -> Any:
@@ -67,20 +72,33 @@ class _Both(torch.fx.Interpreter):
 
 def _channel(node: Node, output: Tensor) -> int:
     """The dim of a layer's output channels."""
-    if node.target in LINEARS:
-        return output.dim() - 1
-    spatial = _SPATIAL[node.target]
-    return output.dim() - spatial - 1
+    return output.dim() - SPATIAL.get(node.target, 0) - 1
+
+
+def _place(node: Node) -> int:
+    """The position of the bias."""
+    return 0 if node.target is _ADDMM else 2
+
+
+def _can_have(node: Node) -> bool:
+    """Whether the node has a constant bias with a number for each channel, or none."""
+    given = arguments(node)
+    bias = given["self" if node.target is _ADDMM else "bias"]
+    if node.target is _ADDMM and (given["beta"] != 1 or bias.meta["val"].dim() != 1):
+        return False
+    return bias is None or bias.op == "get_attr"
 
 
 def _correct(prepared: GraphModule, node: Node, error: Tensor) -> None:
-    given = arguments(node)
-    bias = given["bias"]
-    if bias is not None and bias.op != "get_attr":
+    if not bool(torch.isfinite(error).all()):
         return
+    place = _place(node)
+    bias: Any = node.args[place] if len(node.args) > place else node.kwargs.get("bias")
     tensor = tensor_at(prepared, str(bias.target)) if bias is not None else None
     dtype = tensor.dtype if tensor is not None else node.meta["val"].dtype
     new = (tensor.detach().to(torch.float64) if tensor is not None else 0.0) - error
     constant = insert_constant(prepared, node, new.to(dtype), "_corrected")
-    changed = [*node.args[:2], constant, *node.args[3:]]
-    node.args = tuple(changed)
+    if bias is not None:
+        torchao.annotate_instead(node, bias, constant)
+    node.args = (*node.args[:place], constant, *node.args[place + 1 :])
+    node.kwargs = {name: value for name, value in node.kwargs.items() if name != "bias"}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor
 from torch.fx import GraphModule
 from torch.utils import _pytree as pytree
 
-from ..errors import InputError, Lower86Error
+from ..errors import InputError, Lower86Error, first_line
 from ..graph.pytrees import signature_of
 
 
@@ -49,8 +50,14 @@ def gather(calibration: Iterable[Any], transform: Callable[[Any], Any] | None, s
             where="calibration",
             fix="give a list of inputs, a generator or a DataLoader; [x] for one input",
         )
-    calls = []
-    for number, item in enumerate(islice(calibration, subset_size)):
+    if transform is not None and not callable(transform):
+        raise Lower86Error(
+            f"transform is a {type(transform).__name__}, not a function",
+            where="transform",
+            fix="give a function of one item of calibration, or leave it out",
+        )
+    calls: list[Call] = []
+    for number, item in enumerate(islice(_guarded(calibration), subset_size)):
         where = f"calibration, item {number}"
         try:
             given = transform(item) if transform is not None else item
@@ -66,6 +73,35 @@ def gather(calibration: Iterable[Any], transform: Callable[[Any], Any] | None, s
             fix="give at least one input; an iterator that was used up gives none",
         )
     return calls
+
+
+def _guarded(calibration: Iterable[Any]) -> Iterator[Any]:
+    """The items. Raises InputError where the caller's own iterator fails."""
+    number = 0
+    try:
+        for item in calibration:
+            yield item
+            number += 1
+    except Exception as problem:  # whatever a generator or a DataLoader raises
+        raise InputError(
+            f"the calibration set failed: {type(problem).__name__}: {first_line(problem)}",
+            where=f"calibration, item {number}",
+            fix="see the error's cause; it was raised by what gives the items",
+        ) from problem
+
+
+def check_arguments(model: torch.nn.Module, call: Call, where: str) -> None:
+    """Raises InputError for arguments that the model's `forward` does not take, before it is traced."""
+    try:
+        inspect.signature(model.forward).bind(*call.args, **call.kwargs)
+    except TypeError as problem:
+        raise InputError(
+            f"the model cannot be called so: {problem}",
+            where=where,
+            fix="give what the model takes; transform= can take labels off",
+        ) from problem
+    except ValueError:
+        return  # a forward without a signature
 
 
 def check_calls(graph: GraphModule, calls: Sequence[Call]) -> list[list[Any]]:
@@ -84,6 +120,9 @@ def check_calls(graph: GraphModule, calls: Sequence[Call]) -> list[list[Any]]:
             ) from problem
         for name, node, leaf in zip(paths, nodes, leaves, strict=True):
             _check_leaf(leaf, node.meta.get("val"), f"{where}, input {name}")
+        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        if tensors and not any(tensor.numel() for tensor in tensors):
+            raise InputError("it holds no values", where=where, fix="leave empty batches out")
         flat.append(leaves)
     return flat
 
@@ -119,5 +158,7 @@ def _check_leaf(leaf: object, example: object, where: str) -> None:
             fix="give all inputs one shape (a DataLoader's drop_last=True leaves out a smaller last batch), or "
             "say with dynamic_shapes= which dims vary",
         )
+    if leaf.device.type != "cpu":
+        raise InputError(f"it is on the device {leaf.device}", where=where, fix="move it to the CPU: .cpu()")
     if leaf.is_floating_point() and bool(torch.isnan(leaf).any()):
         raise InputError("it holds NaN", where=where, fix="look at what makes this input, or leave the item out")

@@ -17,12 +17,12 @@ from ..frontend.quantizer import X86Quantizer
 from ..frontend.settings import modules_of, operator_packet, type_name
 
 
-def leave_out(quantizer: Any, ignored: Iterable[Any], model: GraphModule) -> Any:
+def leave_out(quantizer: Any, ignored: Any, model: GraphModule) -> Any:
     """The quantizer, told to leave what is `ignored` in float; the caller's own is not changed.
 
     Raises Lower86Error for what matches nothing in the model, with what is near, and for a quantizer of another kind.
     """
-    entries = [ignored] if isinstance(ignored, (str, type)) else list(ignored)
+    entries = list(ignored) if isinstance(ignored, Iterable) and not isinstance(ignored, (str, type)) else [ignored]
     if not entries:
         return quantizer
     if not isinstance(quantizer, X86Quantizer):

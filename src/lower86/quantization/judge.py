@@ -30,7 +30,10 @@ class Judge:
             self._wanted = [_floats(run(prepared, leaves)) for leaves in calls]
 
     def sqnr(self, prepared: GraphModule) -> float:
-        """Signal to quantization noise of all float outputs, in dB; each output counts by its own size."""
+        """Signal to quantization noise of all float outputs, in dB; each output counts by its own size.
+
+        -inf where an output is no number any more.
+        """
         powers: list[float] = []
         noises: list[float] = []
         with simulated(prepared):
@@ -44,6 +47,8 @@ class Judge:
                     noises[i] += float((got - exact)[finite].square().sum())
         parts = [noise / power for noise, power in zip(noises, powers, strict=True) if power]
         share = sum(parts) / len(parts) if parts else 0.0
+        if math.isnan(share):
+            return -math.inf
         return -10 * math.log10(share) if share > 0 else math.inf
 
     def attempt(

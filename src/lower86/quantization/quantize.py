@@ -15,10 +15,11 @@ from torch.fx import GraphModule
 from ..errors import Lower86Error, first_line
 from ..frontend import torchao
 from ..frontend.export import export_float
+from ..frontend.torchao import Quantizer
 from ..graph.pytrees import specs_copied_quietly
 from .account import QuantizationReport, Step
 from .bias_correction import correct_biases
-from .calibration import Call, call_of, check_calls, gather
+from .calibration import Call, call_of, check_arguments, check_calls, gather
 from .clip import settle_weights
 from .ignored import leave_out
 from .judge import Judge
@@ -30,6 +31,8 @@ from .smooth import smooth
 from .watch import Watch, watch
 
 _LOG = logging.getLogger("lower86")
+_QUANTIZED = ("quantized_decomposed.", "lower86.", "torchao.dequantize", "torchao.quantize")
+"""What the names of operators in a quantized graph begin with."""
 _JUDGES = 64
 """At most so many inputs judge."""
 
@@ -72,8 +75,11 @@ def quantize(
         Lower86Error: a value in the model is NaN or infinite; `recipe` or `ignored` name what there is not.
     """
     chosen = recipe_of(recipe)
+    _check(model, quantizer, dynamic_shapes, seed)
     calls = gather(calibration, transform, subset_size)
     example = calls[0] if example_inputs is None else call_of(example_inputs, "example_inputs")
+    if isinstance(model, nn.Module):
+        check_arguments(model, example, "calibration, item 0" if example_inputs is None else "example_inputs")
     graph = _exported(model, example, dynamic_shapes)
     flat = check_calls(graph, calls)
     prepared = _prepared(graph, leave_out(quantizer if quantizer is not None else chosen.quantizer(), ignored, graph))
@@ -85,6 +91,27 @@ def quantize(
     quantized = torchao.convert(prepared)
     quantized.meta["lower86"] = QuantizationReport(len(seen), len(held), *report)
     return quantized
+
+
+def _check(model: object, quantizer: object, dynamic_shapes: object, seed: object) -> None:
+    what, where, fix = "", "model", ""
+    if not isinstance(model, (nn.Module, torch.export.ExportedProgram)):
+        what = f"model is a {type(model).__name__}, not a torch.nn.Module"
+        fix = "pass the float model, or its ExportedProgram"
+    elif isinstance(model, nn.Module) and any(t.device.type != "cpu" for t in (*model.parameters(), *model.buffers())):
+        found = next(t.device for t in (*model.parameters(), *model.buffers()) if t.device.type != "cpu")
+        what = f"the model has tensors on the device {found}"
+        fix = "move it to the CPU: model.cpu(); a model on meta has to be given its weights first"
+    elif quantizer is not None and not isinstance(quantizer, Quantizer):
+        what, where = f"{quantizer!r} is no quantizer", "quantizer"
+        fix = "give an object with torchao's Quantizer as its class, such as lower86.X86Quantizer()"
+    elif isinstance(dynamic_shapes, (int, float, str)):
+        what, where = f"dynamic_shapes={dynamic_shapes!r}", "dynamic_shapes"
+        fix = "give what torch.export.export takes: a tuple or a dict, by arguments"
+    elif isinstance(seed, bool) or not isinstance(seed, int):
+        what, where, fix = f"seed={seed!r}", "seed", "give a whole number"
+    if what:
+        raise Lower86Error(what, where=where, fix=fix)
 
 
 def _exported(model: Any, example: Call, dynamic_shapes: Any) -> GraphModule:
@@ -105,7 +132,15 @@ def _copied(graph: GraphModule) -> GraphModule:
 
 
 def _prepared(graph: GraphModule, quantizer: Any) -> GraphModule:
+    if any(str(node.target).startswith(_QUANTIZED) for node in graph.graph.nodes):
+        raise Lower86Error("the model is quantized already", where="model", fix="pass the float model")
     prepared = torchao.prepare(graph, quantizer)
+    if any(torchao.is_for_training(module) for module in prepared.modules()):
+        raise Lower86Error(
+            "the quantizer is one for quantization-aware training",
+            where="quantizer",
+            fix='use another mode than "qat" here, or train with prepare_qat_pt2e and convert_pt2e',
+        )
     if not slots_of(prepared) and not any(torchao.is_observer(module) for module in prepared.modules()):
         _LOG.warning("quantize: nothing in the model is to be quantized")
     return prepared
@@ -124,6 +159,7 @@ def _settled(
 ) -> Mapping[str, Watch]:
     """Runs the calibration inputs, and settles all ranges as the recipe says."""
     slots = slots_of(prepared)
+    settle_weights(prepared, clipped=False)  # first: what is wrong with a weight is said before anything runs
     try:
         statistics = watch(prepared, slots, calls, track, seed)
     except Lower86Error:
@@ -134,7 +170,6 @@ def _settled(
             where="quantize",
             fix="run the model itself on all calibration inputs",
         ) from problem
-    settle_weights(prepared, clipped=False)
     for slot in slots:
         seen = statistics.get(slot.name)
         if seen is None or not seen.was_seen:

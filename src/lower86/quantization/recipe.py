@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
+
 from ..errors import Lower86Error
 from ..frontend.configuration import QuantizationConfig
 from ..frontend.contractions import LINEARS
@@ -24,7 +26,8 @@ class Recipe:
         two activations, and what lies between). "minmax": all that was seen; "histogram": the least squared error;
         "percentile": `percentile` % of the values at either end.
     symmetric_activations: s8 around zero, else u8 with a zero point.
-    dynamic_linears: a scale for each token at run time for linears; everything else stays static.
+    dynamic_linears: a scale for each token at run time for linears, and for `addmm`, as which GPT-2 writes them; all
+        else stays static. What they read has no range that could be smoothed.
     smooth: exponents to try for moving each channel's scale from activations into weights (SmoothQuant's alpha), and
         between convolutions; none to leave that out. Each layer takes the one with the least error of its output.
     product_gain: where a channel's scale cannot be folded into the operator before, it is a product there: free in a
@@ -68,7 +71,7 @@ class Recipe:
         chosen = X86Quantizer().set_global(QuantizationConfig.static(symmetric_activations=symmetric))
         if self.dynamic_linears:
             config = QuantizationConfig.dynamic(per_token=True, symmetric_activations=symmetric)
-            for operator in LINEARS:
+            for operator in (*LINEARS, torch.ops.aten.addmm.default):
                 chosen.set_function_type(operator, config)
         return chosen
 
@@ -90,7 +93,7 @@ def recipe_of(recipe: str | Recipe) -> Recipe:
     """The recipe, or the one of that name; Lower86Error if there is none."""
     if isinstance(recipe, Recipe):
         return recipe
-    if recipe in RECIPES:
+    if isinstance(recipe, str) and recipe in RECIPES:
         return RECIPES[recipe]
     near = difflib.get_close_matches(str(recipe), RECIPES, n=1)
     raise Lower86Error(

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from ..frontend import torchao
+from ..frontend.torchao import RunTime
 from .slots import Slot, slots_of, standing_in, weight_of
 
 
@@ -42,22 +43,27 @@ class Rounded(nn.Module):
         return rounded.to(x.dtype)
 
 
-class RoundedRows(nn.Module):
-    """Each row of the last dim to integers with a scale of its own, and back."""
+class RoundedNow(nn.Module):
+    """To integers with scales that are found at run time, and back."""
 
-    def __init__(self, low: int, high: int, symmetric: bool) -> None:
+    def __init__(self, given: RunTime) -> None:
         super().__init__()
-        self._low, self._high, self._symmetric = low, high, symmetric
+        self._given = given
 
     def forward(self, x: Tensor) -> Tensor:
-        """x, rounded."""
-        low, high = x.amin(-1, keepdim=True).clamp(max=0), x.amax(-1, keepdim=True).clamp(min=0)
-        if self._symmetric:
+        """x, rounded; bf16 and f16 are rounded as float32."""
+        if not x.numel():
+            return x
+        given, values = self._given, x.to(torch.float32)
+        dims = [-1] if given.by_rows else list(range(x.dim()))
+        low, high = values.amin(dims, keepdim=True).clamp(max=0), values.amax(dims, keepdim=True).clamp(min=0)
+        if given.symmetric:
             high = torch.maximum(-low, high)
             low = -high
-        scale = ((high - low) / (self._high - self._low)).clamp(min=torch.finfo(torch.float32).eps)
-        zero = 0 if self._symmetric else self._low - torch.round(low / scale)
-        return (torch.clamp(torch.round(x / scale) + zero, self._low, self._high) - zero) * scale
+        scale = ((high - low) / (given.high - given.low)).clamp(min=given.least_scale)
+        zero = 0 if given.symmetric else given.low - torch.round(low / scale)
+        integers = torch.clamp(torch.round(values / scale) + zero, given.low, given.high)
+        return ((integers - zero) * scale).to(x.dtype)
 
 
 class Held(nn.Module):
@@ -77,8 +83,8 @@ def rounding(prepared: GraphModule) -> dict[str, nn.Module]:
     found: dict[str, nn.Module] = {}
     for name, module in prepared.named_modules():
         if torchao.is_observer(module):
-            rows = torchao.row_observer(module)
-            found[name] = RoundedRows(*rows) if rows is not None else nn.Identity()
+            given = torchao.run_time(module)
+            found[name] = RoundedNow(given) if given is not None else nn.Identity()
     for slot in slots_of(prepared):
         module = _rounded(prepared, slot)
         found.update((str(call.target), module) for call in slot.calls)

@@ -12,7 +12,7 @@ from torch import nn
 from torch.fx import GraphModule, Node
 
 from ..frontend import torchao
-from ..frontend.contractions import CONVOLUTIONS, LINEARS
+from ..frontend.contractions import CONVOLUTIONS, LINEARS, PRODUCTS, SPATIAL
 from ..graph.edit import tensor_at
 
 Kind = Literal["weight", "linear", "convolution", "other"]
@@ -43,10 +43,31 @@ class Slot:
         """What the value is read by; a "weight" is a parameter or a buffer, whoever reads it."""
         if self.source.op == "get_attr":
             return "weight"
-        readers = {reader.target for reader in self.readers}
-        if readers and readers <= LINEARS.keys():
+        readers = self.readers
+        if readers and all(reads_rows(reader, call) for call in self.calls for reader in call.users):
             return "linear"
-        return "convolution" if readers and readers <= CONVOLUTIONS.keys() else "other"
+        return "convolution" if readers and all(reader.target in CONVOLUTIONS for reader in readers) else "other"
+
+    @property
+    def spatial(self) -> int:
+        """The number of dims behind the channels of what a linear (0) or a convolution reads."""
+        return SPATIAL.get(self.readers[0].target, 0)
+
+
+def reads_rows(reader: Node, call: Node) -> bool:
+    """Whether `reader` is a linear, however it is spelled: rows of what `call` gives times a constant matrix."""
+    if reader.target in LINEARS:
+        return reader.args[0] is call
+    left, right = PRODUCTS.get(reader.target, (0, 0))
+    if left == right or reader.args[left] is not call:
+        return False
+    weight: Any = reader.args[right]
+    source = weight.args[0] if weight.op == "call_module" else weight
+    return source.op == "get_attr" and _rank(source) == 2
+
+
+def _rank(node: Node) -> int:
+    return int(node.meta["val"].dim())
 
 
 def slots_of(prepared: GraphModule) -> list[Slot]:
@@ -68,8 +89,12 @@ def weight_of(prepared: GraphModule, slot: Slot) -> torch.Tensor:
 
 @contextmanager
 def standing_in(prepared: GraphModule, modules: Mapping[str, nn.Module]) -> Iterator[None]:
-    """The graph with other modules in place of some of its own, by name; afterwards with its own again."""
+    """The graph with other modules in place of some of its own, by name; afterwards with its own again.
+
+    Afterwards its state is what it was, too: the buffers that it writes to when it runs.
+    """
     before = {name: prepared.get_submodule(name) for name in modules}
+    state = [(buffer, buffer.detach().clone()) for name, buffer in prepared.named_buffers() if "." not in name]
     try:
         for name, module in modules.items():
             prepared.set_submodule(name, module)
@@ -77,3 +102,6 @@ def standing_in(prepared: GraphModule, modules: Mapping[str, nn.Module]) -> Iter
     finally:
         for name, own in before.items():
             prepared.set_submodule(name, own)
+        with torch.no_grad():
+            for buffer, value in state:
+                buffer.copy_(value)

@@ -21,11 +21,12 @@ from torch.fx import GraphModule, Node
 
 from ..frontend import torchao
 from ..frontend.annotate import MOVEMENT
-from ..frontend.contractions import CONVOLUTIONS, LINEARS
+from ..frontend.contractions import CONVOLUTIONS, LINEARS, PRODUCTS
 from ..graph.arguments import arguments, function_of, is_call
 from ..graph.edit import insert, insert_constant, tensor_at
-from .clip import settle_weight
-from .equalize import can_fold, fold_into_producer
+from ..graph.scaled import factors_of, mark_scaled
+from .clip import rounded_weight, settle_weight
+from .equalize import FLOATS, can_fold, fold_into_producer
 from .recipe import Recipe
 from .simulate import Rounded
 from .slots import Slot
@@ -36,16 +37,26 @@ _GAIN = 0.9
 """Of the error that is left without it, a layer's new error has to be less than this."""
 _NORMS = (_A.layer_norm.default, _A.rms_norm.default)
 _LARGEST = 1e3
-_PLAIN = tuple(target for target in (*LINEARS, *CONVOLUTIONS) if "transpose" not in str(target))
+_PLAIN = tuple(target for target in (*LINEARS, *PRODUCTS, *CONVOLUTIONS) if "transpose" not in str(target))
 
 
 @dataclass(frozen=True)
 class _Layer:
-    """A reader: its node, the observer's call on its weight (None: a float weight), and the weight itself."""
+    """A reader: its node, its weight's observer and the call of that, and the weight: float32 [out, in / groups, …].
+
+    The model has that weight in `dtype`, and the other way round if `turned`, as `x @ weight` reads it.
+    """
 
     node: Node
+    observer: Any
     call: Node
     weight: Tensor
+    dtype: torch.dtype
+    turned: bool
+
+    def own(self, weight: Tensor) -> Tensor:
+        """A weight as the model has it."""
+        return (weight.t() if self.turned else weight).to(self.dtype)
 
 
 def smooth(prepared: GraphModule, slots: list[Slot], seen: Mapping[str, Watch], recipe: Recipe) -> str:
@@ -62,6 +73,8 @@ def smooth(prepared: GraphModule, slots: list[Slot], seen: Mapping[str, Watch], 
         if found is None:
             continue
         scales, low, high, gain = found
+        if not all(_holds(layer, scales, low, high) for layer in layers):
+            continue
         if gain < _wanted_gain(slot, recipe) and not can_fold(prepared, slot, len(scales)):
             continue
         for layer in layers:
@@ -75,6 +88,12 @@ def smooth(prepared: GraphModule, slots: list[Slot], seen: Mapping[str, Watch], 
     prepared.graph.lint()
     prepared.recompile()
     return f"{done} layers' inputs, {folded} of them at no cost"
+
+
+def _holds(layer: _Layer, scales: Tensor, low: float, high: float) -> bool:
+    """Whether the layer's dtype holds the smoothed weight and values: float16 ends at 65504."""
+    scaled = layer.own(_scaled(layer.weight, scales))
+    return bool(torch.isfinite(scaled).all()) and max(-low, high) < torch.finfo(layer.dtype).max
 
 
 def _wanted_gain(slot: Slot, recipe: Recipe) -> float:
@@ -91,17 +110,20 @@ def _layers(prepared: GraphModule, slot: Slot, slots: list[Slot]) -> list[_Layer
     observers = {str(call.target): other for other in slots for call in other.calls}
     layers = []
     for node in slot.readers:
-        call: Any = node.args[1] if len(node.args) > 1 else None
+        left, right = PRODUCTS.get(node.target, (0, 1))
+        call: Any = node.args[right] if len(node.args) > right else None
         other = observers.get(str(getattr(call, "target", "")))
-        if node.target not in _PLAIN or node.args[0] is not slot.calls[0] or other is None:
+        if node.target not in _PLAIN or node.args[left] is not slot.calls[0] or other is None:
             return []
         if other.kind != "weight" or len(other.calls) != 1 or len(call.users) != 1:
             return []
         weight = tensor_at(prepared, str(other.source.target))
-        if weight is None or weight.dtype != torch.float32:
+        if weight is None or weight.dtype not in FLOATS:
             return []
-        layers.append(_Layer(node, call, weight.detach()))
-    return layers
+        turned = node.target in PRODUCTS
+        plain = weight.detach().to(torch.float32)
+        layers.append(_Layer(node, other.observer, call, plain.t() if turned else plain, weight.dtype, turned))
+    return layers if len({layer.weight.dim() for layer in layers}) == 1 else []
 
 
 def _search(slot: Slot, layers: list[_Layer], seen: Watch, recipe: Recipe) -> tuple[Tensor, float, float, float] | None:
@@ -154,6 +176,8 @@ def _scaled(weight: Tensor, scales: Tensor) -> Tensor:
 
 def _output(layer: _Layer, x: Tensor, weight: Tensor) -> Tensor:
     """What the layer makes of x, without its bias."""
+    if layer.turned:
+        return torch.nn.functional.linear(x, weight)
     given = arguments(layer.node)
     given.update({"input": x, "weight": weight, "bias": None})
     return torch.as_tensor(function_of(layer.node)(**given))
@@ -175,7 +199,7 @@ def _error(
         torchao.settle(observer, torch.tensor(ends[0]), torch.tensor(ends[1]))
     activations = Rounded(observer)
     total = 0.0
-    rounded = [_rounded_weight(layer, _scaled(layer.weight, scales)) for layer in layers]
+    rounded = [_rounded_weight(layer, scales) for layer in layers]
     shape = (-1, *[1] * (layers[0].weight.dim() - 2))
     for x, outputs in zip(seen.sample, exact, strict=True):
         values = activations(x / scales.reshape(shape))
@@ -185,16 +209,16 @@ def _error(
     return total
 
 
-def _rounded_weight(layer: _Layer, weight: Tensor) -> Tensor:
-    others = list(range(1, weight.dim()))
-    scale = weight.abs().amax(others, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny) / 127
-    return torch.round(weight / scale) * scale
+def _rounded_weight(layer: _Layer, scales: Tensor) -> Tensor:
+    rounded = rounded_weight(layer.observer, layer.own(_scaled(layer.weight, scales)).to(torch.float32))
+    return rounded.t() if layer.turned else rounded
 
 
 def _scale_weight(prepared: GraphModule, layer: _Layer, scales: Tensor) -> None:
-    constant = insert_constant(prepared, layer.call, _scaled(layer.weight, scales), "_smoothed")
+    constant = insert_constant(prepared, layer.call, layer.own(_scaled(layer.weight, scales)), "_smoothed")
     old: Any = layer.call.args[0]
     constant.meta.update({key: value for key, value in old.meta.items() if key != "val"})
+    torchao.annotate_instead(layer.node, old, constant)
     layer.call.args = (constant,)
     if not old.users:
         prepared.graph.erase_node(old)
@@ -204,7 +228,12 @@ def _scale_weight(prepared: GraphModule, layer: _Layer, scales: Tensor) -> None:
 def _insert_product(prepared: GraphModule, slot: Slot, layer: _Layer, factors: Tensor) -> None:
     (call,) = slot.calls
     source = slot.source
+    before = factors_of(source)
     shape = (-1, *[1] * (layer.weight.dim() - 2))
     dtype = source.meta["val"].dtype
     constant = insert_constant(prepared, call, factors.reshape(shape).to(dtype), "_factors")
-    call.args = (insert(call, _A.mul.Tensor, (source, constant), like=source),)
+    product = insert(call, _A.mul.Tensor, (source, constant), like=source)
+    mark_scaled(product, factors.reshape(shape) if before is None else before * factors.reshape(shape))
+    for reader in call.users:
+        torchao.annotate_instead(reader, source, product)
+    call.args = (product,)

@@ -20,6 +20,7 @@ from .progress import Track
 from .slots import Slot, standing_in
 
 _BINS = 16384
+_LARGEST = 2.0**127
 _SAMPLE, _ROWS = 1 << 18, 96
 """At most so many values of a layer's input are kept as they are; of a linear's, so many rows a call."""
 
@@ -70,6 +71,7 @@ class Watch(nn.Module):
 
     def _count(self, values: Tensor, largest: float) -> None:
         wanted = 2.0 ** math.ceil(math.log2(max(largest, 1e-30)))
+        values = values if wanted < _LARGEST else values.to(torch.float64)  # torch counts up to numbers of their dtype
         self._reach = self._reach or wanted
         while self._reach < wanted:
             wider = torch.zeros_like(self._counts)
@@ -78,7 +80,7 @@ class Watch(nn.Module):
         self._counts += torch.histc(values, _BINS, -self._reach, self._reach).to(torch.float64)
 
     def _keep(self, values: Tensor) -> None:
-        dim = channel_dim(self._slot, values)
+        dim = values.dim() - self._slot.spatial - 1
         others = [d for d in range(values.dim()) if d != dim]
         low, high = (values.amin(others), values.amax(others)) if others else (values, values)
         self.channel_low = low if self.channel_low is None else torch.minimum(self.channel_low, low)
@@ -91,22 +93,6 @@ class Watch(nn.Module):
         if self._kept + part.numel() <= _SAMPLE or not self.sample:
             self.sample.append(part.clone())
             self._kept += part.numel()
-
-
-def channel_dim(slot: Slot, values: Tensor) -> int:
-    """The dim of the channels of what a linear or a convolution reads."""
-    if slot.kind == "linear":
-        return values.dim() - 1
-    weight: Any = slot.readers[0].args[1]
-    spatial = int(_example(weight).dim()) - 2
-    return values.dim() - spatial - 1
-
-
-def _example(node: Any) -> Tensor:
-    while "val" not in node.meta:
-        node = node.args[0]
-    value: Tensor = node.meta["val"]
-    return value
 
 
 def watch(
@@ -123,5 +109,13 @@ def watch(
 
 
 def run(graph: GraphModule, leaves: Sequence[Any]) -> Any:
-    """The flat results for flat inputs."""
-    return torch.fx.Interpreter(graph).run(*leaves, enable_io_processing=False)
+    """The flat results for flat inputs, which stay as they are even if the graph writes to them."""
+    try:
+        return torch.fx.Interpreter(graph).run(*fresh(leaves), enable_io_processing=False)
+    except Lower86Error as problem:  # without what torch's interpreter has added to its text
+        raise type(problem)(problem.what, where=problem.where, fix=problem.fix) from None
+
+
+def fresh(leaves: Sequence[Any]) -> list[Any]:
+    """Copies of the inputs."""
+    return [leaf.detach().clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
