@@ -32,7 +32,6 @@ from torchao.quantization.pt2e import (
     PerToken,
     PlaceholderObserver,
 )
-from torchao.quantization.pt2e.fake_quantize import FakeQuantizeBase
 from torchao.quantization.pt2e.observer import (
     AffineQuantizedObserverBase,
     ObserverBase,
