@@ -126,6 +126,16 @@ def row_observer(module: object) -> tuple[int, int, bool] | None:
     return int(module.quant_min), int(module.quant_max), module.mapping_type == MappingType.SYMMETRIC
 
 
+def is_state_observer(module: object) -> bool:
+    """Whether the module watches the states of a recurrent layer, which that layer itself quantizes."""
+    return isinstance(module, StateObserver)
+
+
+def forget(node: Node) -> None:
+    """Takes back what a quantizer has decided on `node`."""
+    node.meta.pop(_KEY, None)
+
+
 def settle(observer: Any, low: torch.Tensor, high: torch.Tensor) -> None:
     """Has a range observer stand for values from `low` to `high`, float32, scalars or one a channel."""
     scale, zero_point = observer._calculate_qparams(low, high)

@@ -23,6 +23,8 @@ from .slots import standing_in
 _SPATIAL = {target: int(str(target).partition("d.")[0][-1]) for target in CONVOLUTIONS}
 """The number of spatial dims of each convolution, which its name says."""
 _LAYERS = (*LINEARS, *CONVOLUTIONS)
+UNCORRECTED = "lower86_uncorrected"
+"""In the metadata of a corrected bias: the name of the tensor before it, None for a layer that had no bias."""
 
 
 def correct_biases(prepared: GraphModule, calls: Sequence[Sequence[Any]], track: Track) -> str:
@@ -82,5 +84,6 @@ def _correct(prepared: GraphModule, node: Node, error: Tensor) -> None:
     dtype = tensor.dtype if tensor is not None else node.meta["val"].dtype
     new = (tensor.detach().to(torch.float64) if tensor is not None else 0.0) - error
     constant = insert_constant(prepared, node, new.to(dtype), "_corrected")
+    constant.meta[UNCORRECTED] = str(bias.target) if bias is not None else None
     changed = [*node.args[:2], constant, *node.args[3:]]
     node.args = tuple(changed)
