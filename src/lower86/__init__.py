@@ -35,8 +35,11 @@ if TYPE_CHECKING:
     from .report.explain import explain
     from .report.profile import profile
     from .runtime.threads import set_num_threads
+    from .tuning.accuracy_control import quantize_with_accuracy_control
+    from .tuning.report import AccuracyReport
 
 __all__ = [
+    "AccuracyReport",
     "ArtifactError",
     "Comparison",
     "ExportError",
@@ -59,11 +62,13 @@ __all__ = [
     "lower_pt2e_quantized_to_x86",
     "profile",
     "quantize",
+    "quantize_with_accuracy_control",
     "save",
     "set_num_threads",
 ]
 
 _HOMES = {
+    "AccuracyReport": "tuning.report",
     "Comparison": "report.comparison",
     "LoweredModule": "lowered",
     "QuantizationConfig": "frontend.configuration",
@@ -75,6 +80,7 @@ _HOMES = {
     "lower_pt2e_quantized_to_x86": "lowering",
     "profile": "report.profile",
     "quantize": "quantization.quantize",
+    "quantize_with_accuracy_control": "tuning.accuracy_control",
     "save": "artifact.save",
     "X86Quantizer": "frontend.quantizer",
     "set_num_threads": "runtime.threads",

@@ -6,7 +6,6 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from ..graph.source import module_of
 from ..lowered import LoweredModule
