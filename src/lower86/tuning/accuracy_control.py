@@ -20,7 +20,7 @@ from ..errors import Lower86Error, Lower86Warning
 from ..frontend.quantizer import X86Quantizer
 from ..lowered import LoweredModule, report_fallbacks
 from ..quantization.account import QuantizationReport
-from ..quantization.progress import Track, tracking
+from ..quantization.progress import tracking
 from ..quantization.quantize import Given, accept, settled
 from ..quantization.recipe import Recipe, recipe_of
 from ..runtime.threads import default_threads
@@ -83,8 +83,8 @@ def quantize_with_accuracy_control(
         progress: shows how far it is, on stderr.
 
     Returns:
-        An AccuracyReport: `.model`, `.lowered`, `.met`, `.pareto`, `str()`. If the bound cannot be met, `.met` is False,
-        the most accurate configuration is returned, and there is a Lower86Warning.
+        An AccuracyReport: `.model`, `.lowered`, `.met`, `.pareto`, `str()`. If the bound cannot be met, `.met` is
+        False, the most accurate configuration is returned, and there is a Lower86Warning.
 
     Raises:
         InputError: `validation` is empty; otherwise as `quantize`.
@@ -120,9 +120,8 @@ def quantize_with_accuracy_control(
 
     deadline = start + budget if budget is not None else math.inf
     trials = Trials(prepared, layers, given.example, value, bound, journal, deadline, tell)
-    with tracking(progress) as track:
-        found = _Search(trials, layers, journal, Noises(prepared, given.flat), given, track)
-        found.run()
+    found = _Search(trials, layers, journal, Noises(prepared, given.flat), given, progress)
+    found.run()
     return _reported(trials, layers, found, account, bound, time.monotonic() - start)
 
 
@@ -135,7 +134,7 @@ class _Search:
     journal: Journal
     noises: Noises
     given: Given
-    track: Track
+    progress: bool
     noise: dict[str, float] = field(default_factory=dict)
     effects: dict[str, float] = field(default_factory=dict)
     saved: dict[str, float] = field(default_factory=dict)
@@ -169,9 +168,10 @@ class _Search:
             self.journal.keep_numbers("saved", self.saved)
         self.noise = self.journal.numbers("noise")
         if not self.noise:
-            for layer in self.track(self.layers, "Rank layers"):
-                trials.check_time()
-                self.noise[layer.name] = self.noises.of(layer)
+            with tracking(self.progress) as track:
+                for layer in track(self.layers, "Rank layers"):
+                    trials.check_time()
+                    self.noise[layer.name] = self.noises.of(layer)
             self.journal.keep_numbers("noise", self.noise)
         whole, idle = trials.measure(trials.names), 0
         for name in sorted(self.noise, key=lambda name: self.noise[name])[:_SUSPECTS]:

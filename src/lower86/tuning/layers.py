@@ -1,4 +1,4 @@
-"""What can be given back to float on its own: the quantized contractions and tables of a graph, by the user's modules."""
+"""What can be given back to float on its own: quantized contractions and tables, by the user's modules."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ _WHERE = "metric"
 
 
 def repeatable(validation: Any) -> Any:
-    """`validation`, or a list of it if it can be gone through only once. Raises InputError if there is nothing in it."""
+    """`validation`, or a list of it if it can be gone through only once. Raises InputError if it is empty."""
     try:
         first = iter(validation)
     except TypeError as problem:

@@ -1,4 +1,4 @@
-"""Which layers to give back to float: an order, the shortest beginning of it that is enough, and what of it was needless.
+"""Which layers to give back to float: an order, its shortest beginning that is enough, and what of it was needless.
 
 Plain functions over names and a test `meets(names)`, which costs a compilation and a measurement each time it is asked
 something new; so they ask little.

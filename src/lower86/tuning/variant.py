@@ -61,7 +61,7 @@ def _read_floats(prepared: GraphModule, node: Node) -> None:
 
 def _free_additions(prepared: GraphModule, node: Node) -> None:
     """Residual additions read their other operand quantized only beside a convolution that is int8."""
-    for user in node.users:
+    for user in list(node.users):
         if is_call(user, _A.batch_norm.default, _A.dropout.default):
             _free_additions(prepared, user)
         elif is_call(user, *ADDS):
