@@ -36,6 +36,8 @@ from .trials import TimeIsUp, Trials
 
 _SUSPECTS = 8
 """At most so many layers' effect on the metric is measured one by one."""
+_IDLE = 0.1
+"""Of what may be lost, a layer that alone loses less than this is above suspicion."""
 _WHERE = "quantize_with_accuracy_control"
 
 
@@ -120,7 +122,7 @@ def quantize_with_accuracy_control(
 
     deadline = start + budget if budget is not None else math.inf
     trials = Trials(prepared, layers, given.example, value, bound, journal, deadline, tell)
-    found = _Search(trials, layers, journal, Noises(prepared, given.flat), given, progress)
+    found = _Search(trials, layers, journal, Noises(prepared, given.flat), given, bound, progress)
     found.run()
     return _reported(trials, layers, found, account, bound, time.monotonic() - start)
 
@@ -134,6 +136,7 @@ class _Search:
     journal: Journal
     noises: Noises
     given: Given
+    bound: Bound
     progress: bool
     noise: dict[str, float] = field(default_factory=dict)
     effects: dict[str, float] = field(default_factory=dict)
@@ -150,8 +153,11 @@ class _Search:
         try:
             self._rank()
             order = order_of(self.noise, self.effects, self.saved, trials.measure(()).seconds)
-            enough = order[: shortest(order, self._meets)]
-            taken_back(enough, self._meets)
+            # What breaks the bound when it alone is int8 has to be float, whatever it costs.
+            needed = [name for name in order if self.effects.get(name, 0.0) > self.bound.allowed]
+            order = needed + [name for name in order if name not in needed]
+            enough = order[: shortest(order, self._meets, len(needed))]
+            taken_back(enough, self._meets, len(needed))
         except TimeIsUp:
             self.stopped = True
 
@@ -159,7 +165,7 @@ class _Search:
         return self.trials.measure(floats).met
 
     def _rank(self) -> None:
-        """Noise of all, time saved in all, and the effect of the noisiest, until two in a row have none."""
+        """Noise of all, time saved in all, and the effect of the noisiest, until two in a row have next to none."""
         trials = self.trials
         self.saved = self.journal.numbers("saved")
         if not self.saved:
@@ -177,7 +183,7 @@ class _Search:
         for name in sorted(self.noise, key=lambda name: self.noise[name])[:_SUSPECTS]:
             alone = trials.measure([other for other in trials.names if other != name])
             self.effects[name] = whole.metric - alone.metric
-            idle = idle + 1 if self.effects[name] <= 0 else 0
+            idle = idle + 1 if self.effects[name] <= _IDLE * self.bound.allowed else 0
             if idle == 2:
                 break
 

@@ -24,6 +24,11 @@ class Bound:
         lost = self.exact - metric
         return lost if self.kind == "absolute" else lost / abs(self.exact)
 
+    @property
+    def allowed(self) -> float:
+        """The largest drop in units of the metric."""
+        return self.most if self.kind == "absolute" else self.most * abs(self.exact)
+
     def holds(self, metric: float) -> bool:
         """Whether no more is lost than may be, but for the rounding of the difference itself."""
         slack = 1e-9 * max(1.0, abs(self.exact)) if self.kind == "absolute" else 1e-9

@@ -13,7 +13,7 @@ from torch.fx import GraphModule
 
 from ..lowered import LoweredModule
 from ..report.explanation import table
-from .bound import DropType
+from .bound import Bound, DropType
 from .picture import draw
 
 
@@ -34,7 +34,7 @@ class Configuration:
 
     def __str__(self) -> str:
         return (
-            f"{len(self.floats)} layers float: metric {self.metric:.6g}, drop {self.drop:.4g} "
+            f"layers in float: {len(self.floats)}, metric {self.metric:.6g}, drop {self.drop:.4g} "
             f"({'met' if self.met else 'not met'}), {self.seconds * 1e3:.4g} ms a call"
         )
 
@@ -124,8 +124,15 @@ class AccuracyReport:
         """
         points = [(one.seconds, one.metric, one.met) for one in self.configurations]
         front = [(one.seconds, one.metric) for one in self.pareto]
-        least = self.exact - self.max_drop * (1 if self.drop_type == "absolute" else abs(self.exact))
+        least = self.exact - Bound(self.exact, self.max_drop, self.drop_type).allowed
         draw(path, points, front, (self.chosen.seconds, self.chosen.metric), self.exact, least)
+
+    def _listed(self, floats: tuple[str, ...]) -> str:
+        others = [layer.name for layer in self.layers if layer.name not in floats]
+        if not floats or not others:
+            return "all" if floats else "all in int8"
+        few, but = (floats, "") if len(floats) <= len(others) else (tuple(others), "all but ")
+        return but + ", ".join(few[:_NAMES]) + (", …" if len(few) > _NAMES else "")
 
     def __str__(self) -> str:
         head = f"{self.sentence[0].upper()}{self.sentence[1:]}. The float model's metric is {self.exact:.6g}."
@@ -136,7 +143,7 @@ class AccuracyReport:
             rows.append(
                 (
                     mark, f"{one.seconds * 1e3:.4g}", f"{one.ratio:.3f}", f"{one.metric:.6g}", f"{one.drop:+.4g}",
-                    "met" if one.met else "–", f"{len(one.floats)}: {_listed(one.floats, len(self.layers))}",
+                    "met" if one.met else "–", f"{len(one.floats)}: {self._listed(one.floats)}",
                 )
             )  # fmt: skip
         lines = [head, "", *table(rows)]
@@ -156,14 +163,7 @@ class AccuracyReport:
 
 
 _NAMES = 6
-
-
-def _listed(floats: tuple[str, ...], count: int) -> str:
-    if not floats:
-        return "all in int8"
-    if len(floats) == count:
-        return "all"
-    return ", ".join(floats[:_NAMES]) + (", …" if len(floats) > _NAMES else "")
+"""As many layers of a configuration are named."""
 
 
 def _plain(value: Any) -> Any:

@@ -35,12 +35,12 @@ def order_of(
     return sorted(noise, key=value, reverse=True)
 
 
-def shortest(order: Sequence[str], meets: Meets) -> int:
+def shortest(order: Sequence[str], meets: Meets, needed: int = 0) -> int:
     """The length of the shortest beginning that meets the bound, if the longer ones do, too; the whole is known to.
 
-    Doubles the length until it is enough, then halves the gap.
+    Doubles the length until it is enough, then halves the gap; begins with the first `needed`, without which it is not.
     """
-    low, high = 0, 1
+    low, high = max(needed - 1, 0), max(needed, 1)
     while high < len(order) and not meets(order[:high]):
         low, high = high, 2 * high
     high = min(high, len(order))
@@ -50,9 +50,13 @@ def shortest(order: Sequence[str], meets: Meets) -> int:
     return high
 
 
-def taken_back(kept: Sequence[str], meets: Meets) -> list[str]:
-    """`kept`, which meets the bound, without those that it meets it without: the last ones first, many at a time."""
-    return _without(list(kept), list(reversed(kept)), meets)
+def taken_back(kept: Sequence[str], meets: Meets, needed: int = 0) -> list[str]:
+    """`kept`, which meets the bound, without those that it meets it without: the last ones first, many at a time.
+
+    The first `needed` are not asked about.
+    """
+    tried = list(reversed(kept[needed:]))
+    return _without(list(kept), tried, meets) if tried else list(kept)
 
 
 def _without(kept: list[str], tried: list[str], meets: Meets) -> list[str]:
