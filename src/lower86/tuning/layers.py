@@ -10,7 +10,7 @@ from torch.fx import GraphModule, Node
 from ..frontend import torchao
 from ..frontend.contractions import CONVOLUTIONS, LINEARS, PRODUCTS, TABLES
 from ..graph.arguments import is_call
-from ..graph.source import module_of
+from ..graph.source import line_of, module_of
 from ..ops.recurrent import gru, lstm
 
 _KINDS: dict[str, tuple[Any, ...]] = {
@@ -26,8 +26,8 @@ _KINDS: dict[str, tuple[Any, ...]] = {
 class Layer:
     """One of the user's modules with the nodes that multiply or look up quantized values in it.
 
-    `name` is the module's, with " (products)" for those that the module computes beside its own submodules, as an
-    attention does.
+    `name` is the module's, or the first node's where there is none, with " (products)" for products of two activations,
+    which a module computes beside its own submodules, as an attention does.
     """
 
     name: str
@@ -45,14 +45,18 @@ def layers_of(prepared: GraphModule) -> list[Layer]:
             continue
         # What a recurrent layer is spelled by is one: its projections alone are no choice.
         group = "products" if kind == "products" else "layer"
-        module = module_of(node)
-        _, nodes = found.setdefault((module or node.name, group), (kind, []))
-        nodes.append(node.name)
-    made = []
-    for (module, group), (kind, nodes) in found.items():
-        name = f"{module} (products)" if group == "products" and module not in nodes else module
-        made.append(Layer(name, module, kind, tuple(nodes)))
-    return made
+        # What the model computes outside all of its modules goes by lines: both products of an attention are one.
+        place = module_of(node) or line_of(node)
+        before, nodes = found.get((place, group), (kind, []))
+        found[place, group] = kind if kind == "recurrent" else before, [*nodes, node.name]
+    return [_layer(prepared, kind, nodes) for kind, nodes in found.values()]
+
+
+def _layer(prepared: GraphModule, kind: str, nodes: list[str]) -> Layer:
+    first = next(node for node in prepared.graph.nodes if node.name == nodes[0])
+    module = module_of(first)
+    name = module or nodes[0]
+    return Layer(f"{name} (products)" if kind == "products" else name, module, kind, tuple(nodes))
 
 
 def is_observed(prepared: GraphModule, operand: Node) -> bool:
