@@ -15,7 +15,7 @@ from torch.fx import GraphModule, Node
 
 from ..frontend import torchao
 from ..frontend.annotate import ADDS, BETWEEN
-from ..frontend.contractions import CONVOLUTIONS
+from ..frontend.contractions import CONVOLUTIONS, LINEARS, PRODUCTS
 from ..graph.arguments import is_call
 from ..graph.edit import replace
 from ..ops.recurrent import gru, lstm
@@ -29,6 +29,7 @@ def floated(prepared: GraphModule, layers: Iterable[Layer]) -> GraphModule:
     """A copy in which `layers` read floats, with the biases that they had before these were corrected."""
     changed = torchao.copied(prepared)
     wanted = {name for layer in layers for name in layer.nodes}
+    read = {node: list(node.all_input_nodes) for node in changed.graph.nodes}
     for node in list(changed.graph.nodes):
         if node.name in wanted:
             _restore_bias(changed, node)
@@ -37,6 +38,10 @@ def floated(prepared: GraphModule, layers: Iterable[Layer]) -> GraphModule:
                 _forget_states(changed, node)
             if is_call(node, *CONVOLUTIONS):
                 _free_additions(changed, node)
+    for node, operands in read.items():
+        if operands != list(node.all_input_nodes):
+            for operand in node.all_input_nodes:
+                _free_residuals(changed, operand)
     for node in reversed(list(changed.graph.nodes)):
         if not node.users and is_observed(changed, node):
             changed.graph.erase_node(node)
@@ -66,6 +71,20 @@ def _free_additions(prepared: GraphModule, node: Node) -> None:
             _free_additions(prepared, user)
         elif is_call(user, *ADDS):
             _read_floats(prepared, user)
+
+
+def _free_residuals(prepared: GraphModule, value: Node) -> None:
+    """A residual that no contraction reads in integers any more, nor has made, is not quantized for an addition."""
+    readers = [reader for user in value.users if is_observed(prepared, user) for reader in user.users]
+    made = value
+    while is_call(made, _A.batch_norm.default, _A.dropout.default):
+        made = made.all_input_nodes[0]
+    is_contraction = is_call(made, *LINEARS, *CONVOLUTIONS, *PRODUCTS)
+    if is_contraction and any(is_observed(prepared, operand) for operand in made.all_input_nodes):
+        return
+    if all(is_call(reader, *ADDS) for reader in readers):
+        for reader in readers:
+            _read_floats(prepared, reader)
 
 
 def _restore_bias(prepared: GraphModule, node: Node) -> None:
