@@ -16,8 +16,8 @@ from lower86.lowered import LoweredModule
 from tests.models import digits, hard
 from tests.models.small import MLP
 
-BATCH = torch.export.Dim("batch", max=4096)
 MAX_DROP = 0.01
+VALIDATION = [(x, y) for x, y in zip(*(part.split(64) for part in digits.digits()[2:]), strict=True) if len(x) == 64]
 
 
 @pytest.fixture(scope="module")
@@ -26,52 +26,36 @@ def hard_network(request: pytest.FixtureRequest) -> nn.Module:
     return hard.trained(Path(cache.mkdir("lower86")) if cache is not None else Path())
 
 
-class _Accuracy:
-    """The metric; counts the programs that it has seen, and may be interrupted at one."""
-
-    def __init__(self, interrupted_at: int = 0) -> None:
-        self.programs = 0
-        self._interrupted_at = interrupted_at
-
-    def __call__(self, run: Callable[[Tensor], Tensor], validation: Any) -> float:
-        self.programs += isinstance(run, LoweredModule)
-        if self.programs and self.programs == self._interrupted_at:
-            raise KeyboardInterrupt
-        return digits.accuracy(torch.cat([run(x) for x, _ in validation]), torch.cat([y for _, y in validation]))
+def _accuracy(run: Callable[[Tensor], Tensor], validation: Any) -> float:
+    return digits.accuracy(torch.cat([run(x) for x, _ in validation]), torch.cat([y for _, y in validation]))
 
 
-def _control(model: nn.Module, metric: _Accuracy, **options: Any) -> AccuracyReport:
-    images, _, tests, labels = digits.digits()
-    validation = list(zip(tests.split(200), labels.split(200), strict=True))
+def _control(model: nn.Module, **options: Any) -> AccuracyReport:
+    images = digits.digits()[0]
     return lower86.quantize_with_accuracy_control(
-        model, images.split(64), validation, metric, example_inputs=images[:64], dynamic_shapes=({0: BATCH},),
-        max_drop=MAX_DROP, progress=False, **options,
-    )  # fmt: skip
+        model, images[: 18 * 64].split(64), VALIDATION, _accuracy, max_drop=MAX_DROP, progress=False, **options
+    )
 
 
 def _check(report: AccuracyReport, model: nn.Module) -> None:
     """The report's claims, on the module that it returns."""
-    _, _, tests, labels = digits.digits()
     with torch.no_grad():
-        assert report.exact == pytest.approx(digits.accuracy(model(tests), labels))
+        assert report.exact == _accuracy(model, VALIDATION)
     assert report.met
     assert report.chosen.drop <= MAX_DROP
     assert report.chosen.seconds == min(one.seconds for one in report.configurations if one.met)
     assert report.chosen in report.pareto
-    assert digits.accuracy(report.lowered(tests), labels) == pytest.approx(report.chosen.metric)
-    anew = lower86.lower_pt2e_quantized_to_x86(report.model, (tests[:8],), on_fallback="ignore")
-    assert torch.equal(anew(tests), report.lowered(tests))
+    assert _accuracy(report.lowered, VALIDATION) == report.chosen.metric
+    x = VALIDATION[0][0]
+    anew = lower86.lower_pt2e_quantized_to_x86(report.model, (x,), on_fallback="ignore")
+    assert torch.equal(anew(x), report.lowered(x))
     int8 = {record.module for record in lower86.explain(report.lowered).operators}
     assert int8.isdisjoint(report.chosen.floats)
     assert len(int8) == len(report.layers) - len(report.chosen.floats)
 
 
-def test_a_network_that_int8_ruins_interrupted_and_resumed(hard_network: nn.Module, tmp_path: Path) -> None:
-    path = tmp_path / "tried.json"
-    first, second, third = _Accuracy(interrupted_at=5), _Accuracy(), _Accuracy()
-    with pytest.raises(KeyboardInterrupt):
-        _control(hard_network, first, recipe="fast", resume=path)
-    report = _control(hard_network, second, recipe="fast", resume=path)
+def test_a_network_that_int8_ruins(hard_network: nn.Module) -> None:
+    report = _control(hard_network, recipe="fast")
     _check(report, hard_network)
     whole = next(one for one in report.configurations if not one.floats)
     assert whole.drop > 0.05
@@ -79,16 +63,10 @@ def test_a_network_that_int8_ruins_interrupted_and_resumed(hard_network: nn.Modu
     ruined = min(report.layers, key=lambda layer: layer.noise or 0.0)
     assert ruined.is_float
     assert "depthwise" in ruined.name
-    assert first.programs - 1 + second.programs == len(report.configurations), "each was measured once"
-
-    again = _control(hard_network, third, recipe="fast", resume=path)
-    assert third.programs == 0
-    assert again.chosen == report.chosen
-    assert again.configurations == report.configurations
 
 
 def test_the_default_recipe_is_enough(hard_network: nn.Module) -> None:
-    report = _control(hard_network, _Accuracy())
+    report = _control(hard_network)
     _check(report, hard_network)
     assert [one.floats for one in report.configurations] == [()]
 
@@ -100,6 +78,36 @@ def _near(model: nn.Module) -> Callable[[Any, Any], float]:
         return -max(float((run(x) - model(x)).abs().max()) for x in validation)
 
     return metric
+
+
+def test_what_was_interrupted_goes_on(tmp_path: Path) -> None:
+    model, inputs = MLP().eval(), [torch.randn(4, 16) for _ in range(4)]
+    near, seen, path = _near(model), [0], tmp_path / "tried.json"
+
+    def metric(run: Any, validation: Any) -> float:
+        seen[-1] += isinstance(run, LoweredModule)
+        if seen == [3]:
+            raise KeyboardInterrupt
+        return near(run, validation)
+
+    def control(**options: Any) -> AccuracyReport:
+        given = {"max_drop": 1e-5, "progress": False, "resume": path, **options}
+        return lower86.quantize_with_accuracy_control(model, inputs, inputs, metric, **given)
+
+    with pytest.raises(KeyboardInterrupt):
+        control()
+    seen.append(0)
+    report = control()
+    assert (report.chosen.floats, len(report.configurations)) == (("up", "down"), 4)
+    assert seen[1] == 4 - 2, "each was measured once"
+    seen.append(0)
+    again = control()
+    assert (seen[2], again.configurations) == (0, report.configurations)
+    seen.append(0)
+    other = control(max_drop=1.0)
+    assert (seen[3], other.met) == (0, True), "the bound is no part of what was measured"
+    control(recipe="fast", max_drop=1.0)
+    assert seen[3] == 1, "the recipe is"
 
 
 def test_a_budget_ends_the_search_with_the_best_so_far() -> None:

@@ -15,7 +15,7 @@ from .layers import Layer
 
 _TURN = 2e-3
 _LEAST_ROUNDS = 9
-_SECONDS = 0.8
+_SECONDS = 0.5
 _WORDS = ("linear", "conv", "matmul", "mm", "attention", "embedding", "lstm", "gru")
 """What is in the names of the operators that contract or look up."""
 
