@@ -15,7 +15,7 @@ from .layers import Layer
 
 _TURN = 2e-3
 _LEAST_ROUNDS = 9
-_SECONDS = 0.5
+_SECONDS, _MOST_SECONDS, _NEAR = 0.5, 3.0, 0.01
 _WORDS = ("linear", "conv", "matmul", "mm", "attention", "embedding", "lstm", "gru")
 """What is in the names of the operators that contract or look up."""
 
@@ -30,12 +30,18 @@ def ratio_of(lowered: LoweredModule, base: LoweredModule, call: Call) -> float:
     """How many times as long as `base` it takes: the median of the ratios of turns next to each other."""
     takers = [_taker(lowered, call), _taker(base, call)]
     ratios: list[float] = []
-    end = time.perf_counter() + _SECONDS
-    while len(ratios) < _LEAST_ROUNDS or time.perf_counter() < end:
+    start = time.perf_counter()
+    while len(ratios) < _LEAST_ROUNDS or not _is_certain(ratios, time.perf_counter() - start):
         order = (0, 1) if len(ratios) % 2 else (1, 0)
         taken = {i: statistics.median(takers[i]()) for i in order}
         ratios.append(taken[0] / taken[1])
     return statistics.median(ratios)
+
+
+def _is_certain(ratios: Sequence[float], seconds: float) -> bool:
+    """Whether the median is known to a percent or so: after half a second in a quiet machine."""
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    return seconds > _MOST_SECONDS or (seconds > _SECONDS and high - low < _NEAR * middle * math.sqrt(len(ratios)))
 
 
 def _taker(lowered: LoweredModule, call: Call) -> Callable[[], list[float]]:

@@ -146,7 +146,7 @@ class AccuracyReport:
                     "met" if one.met else "–", f"{len(one.floats)}: {self._listed(one.floats)}",
                 )
             )  # fmt: skip
-        lines = [head, "", *table(rows)]
+        lines = [head, "", *(line[:_WIDTH] for line in table(rows))]
         if any(one.noise is not None for one in self.layers):
             about = [("layer", "kind", "runs in", "alone, dB", "alone, metric", "int8 saves, us")]
             for layer in sorted(self.layers, key=lambda one: one.noise if one.noise is not None else math.inf):
@@ -162,8 +162,8 @@ class AccuracyReport:
         return "\n".join(lines)
 
 
-_NAMES = 6
-"""As many layers of a configuration are named."""
+_NAMES, _WIDTH = 6, 200
+"""As many layers of a configuration are named, and as many characters of a line shown."""
 
 
 def _plain(value: Any) -> Any:
