@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import lower86
 from lower86 import AccuracyReport, Lower86Warning
 from lower86.lowered import LoweredModule
+from lower86.tuning import latency
 from tests.models import digits, hard
 from tests.models.small import MLP
 
@@ -24,6 +25,13 @@ VALIDATION = [(x, y) for x, y in zip(*(part.split(64) for part in digits.digits(
 def hard_network(request: pytest.FixtureRequest) -> nn.Module:
     cache = request.config.cache
     return hard.trained(Path(cache.mkdir("lower86")) if cache is not None else Path())
+
+
+@pytest.fixture(autouse=True)
+def _measured_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing here depends on how near the ratios of latencies are."""
+    monkeypatch.setattr(latency, "_SECONDS", 0.0)
+    monkeypatch.setattr(latency, "_MOST_SECONDS", 0.2)
 
 
 def _accuracy(run: Callable[[Tensor], Tensor], validation: Any) -> float:
