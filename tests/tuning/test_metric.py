@@ -68,6 +68,29 @@ def test_a_call_that_no_compiled_program_will_take() -> None:
         _control(lambda run, validation: run(torch.cat(validation)).mean())
 
 
+class _Counting(nn.Module):
+    """Its state is what it has added up so far."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 4)
+        self.register_buffer("total", torch.zeros(2, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.total += self.layer(x)
+        return self.total.clone()
+
+
+def test_state_is_left_as_it_was() -> None:
+    model = _Counting().eval()
+    report = lower86.quantize_with_accuracy_control(
+        model, INPUTS, INPUTS, lambda run, data: 0 * next(float(run(x).sum()) for x in data), progress=False
+    )
+    assert not model.total.any()
+    with torch.no_grad():
+        torch.testing.assert_close(report.lowered(INPUTS[0]), model.layer(INPUTS[0]), rtol=0, atol=0.05)
+
+
 def test_no_validation() -> None:
     used_up = iter(INPUTS)
     list(used_up)

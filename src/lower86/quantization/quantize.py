@@ -17,6 +17,7 @@ from ..errors import Lower86Error, first_line
 from ..frontend import torchao
 from ..frontend.export import export_float
 from ..graph.pytrees import specs_copied_quietly
+from . import state
 from .account import QuantizationReport, Step
 from .bias_correction import correct_biases
 from .calibration import Call, call_of, check_calls, gather
@@ -112,9 +113,12 @@ def settled(
     prepared = _prepared(given.graph, wanted)
     seen, held = _split(given.flat, recipe.held_out)
     with torch.no_grad(), tracking(progress) as track:
+        before = state.held(prepared)
         statistics = _settled(prepared, seen, recipe, track, seed)
+        written = state.changed(prepared, before)
         judge = Judge(prepared, held)
         prepared, report = _improved(prepared, statistics, seen, judge, recipe, track)
+        state.restore(prepared, written)
     return prepared, QuantizationReport(len(seen), len(held), *report)
 
 

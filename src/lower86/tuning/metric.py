@@ -67,14 +67,24 @@ def measured(metric: Metric, run: Callable[..., Any], validation: Any, what: str
 
 
 def measured_float(metric: Metric, model: Callable[..., Any], graph: GraphModule, validation: Any) -> float:
-    """The float model's metric, with every call checked against the exported graph, as compiled programs will."""
+    """The float model's metric, with every call checked against the exported graph, as compiled programs will.
+
+    State that the model keeps in buffers is left as it was.
+    """
     fits = checker(graph)
 
     def run(*args: Any, **kwargs: Any) -> Any:
         fits(Call(args, kwargs), "validation, a call by the metric")
         return model(*args, **kwargs)
 
-    value = measured(metric, run, validation, "the float model")
+    buffers = list(model.buffers()) if isinstance(model, torch.nn.Module) else []
+    before = [buffer.clone() for buffer in buffers]
+    try:
+        value = measured(metric, run, validation, "the float model")
+    finally:
+        for buffer, kept in zip(buffers, before, strict=True):
+            if not torch.equal(buffer, kept):
+                buffer.copy_(kept)
     if not math.isfinite(value):
         raise Lower86Error(
             f"the metric of the float model is {value}",

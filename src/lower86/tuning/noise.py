@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from ..graph.edit import tensor_at
+from ..quantization import state
 from ..quantization.bias_correction import UNCORRECTED
 from ..quantization.simulate import rounding
 from ..quantization.slots import standing_in
@@ -32,11 +33,13 @@ class Noises:
     def of(self, layer: Layer) -> float:
         """SQNR in dB of the outputs; each counts by its own size."""
         identities = {name: nn.Identity() for name in self._rounds}
+        before = state.held(self._prepared)
         with torch.no_grad(), standing_in(self._prepared, identities):
             if self._exact is None:
                 self._exact = list(self._outputs(frozenset()))
             rounded = self._outputs(frozenset(layer.nodes))
             shares = [_share(*pair) for pair in zip(rounded, self._exact, strict=True)]
+            state.restore(self._prepared, state.changed(self._prepared, before))
         share = sum(shares) / len(shares)
         return -10 * math.log10(share) if share > 0 else math.inf
 

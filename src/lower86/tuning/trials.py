@@ -81,6 +81,7 @@ class Trials:
             self.check_time(self._longest)
         _, lowered = self.built(wanted)
         value = self._metric(lowered)
+        lowered.reset_state()
         value = value if not math.isnan(value) else -math.inf
         ratio = 1.0
         if wanted:
