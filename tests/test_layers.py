@@ -30,6 +30,7 @@ LAYERS = (
     {"lowered"},
     {"debugger"},
     {"lowering"},
+    {"tuning"},
     {"integrations"},
     {"__init__"},
     {"cli"},

@@ -38,8 +38,11 @@ if TYPE_CHECKING:
     from .report.page.write import write_report
     from .report.profile import profile
     from .runtime.threads import set_num_threads
+    from .tuning.accuracy_control import quantize_with_accuracy_control
+    from .tuning.report import AccuracyReport
 
 __all__ = [
+    "AccuracyReport",
     "ArtifactError",
     "Comparison",
     "ExportError",
@@ -65,12 +68,14 @@ __all__ = [
     "prepare_qat",
     "profile",
     "quantize",
+    "quantize_with_accuracy_control",
     "save",
     "set_num_threads",
     "write_report",
 ]
 
 _HOMES = {
+    "AccuracyReport": "tuning.report",
     "Comparison": "report.comparison",
     "LoweredModule": "lowered",
     "QuantizationConfig": "frontend.configuration",
@@ -85,6 +90,7 @@ _HOMES = {
     "prepare_qat": "quantization.qat",
     "profile": "report.profile",
     "quantize": "quantization.quantize",
+    "quantize_with_accuracy_control": "tuning.accuracy_control",
     "save": "artifact.save",
     "X86Quantizer": "frontend.quantizer",
     "set_num_threads": "runtime.threads",

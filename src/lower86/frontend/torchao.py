@@ -177,6 +177,16 @@ def parameters(observer: Any, low: torch.Tensor, high: torch.Tensor) -> tuple[to
     return scale, zero_point
 
 
+def is_state_observer(module: object) -> bool:
+    """Whether the module watches the states of a recurrent layer, which that layer itself quantizes."""
+    return isinstance(module, StateObserver)
+
+
+def forget(node: Node) -> None:
+    """Takes back what a quantizer has decided on `node`."""
+    node.meta.pop(_KEY, None)
+
+
 def settle(observer: Any, low: torch.Tensor, high: torch.Tensor) -> None:
     """Has a range observer stand for values from `low` to `high`, float32, scalars or one a channel."""
     scale, zero_point = parameters(observer, low, high)

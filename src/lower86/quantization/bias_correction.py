@@ -24,6 +24,8 @@ from .watch import fresh
 
 _ADDMM = torch.ops.aten.addmm.default
 _LAYERS = (*LINEARS, *CONVOLUTIONS, _ADDMM)
+UNCORRECTED = "lower86_uncorrected"
+"""In the metadata of a corrected bias: the name of the tensor before it, None for a layer that had no bias."""
 
 
 def correct_biases(prepared: GraphModule, calls: Sequence[Sequence[Any]], track: Track) -> str:
@@ -75,7 +77,7 @@ def _channel(node: Node, output: Tensor) -> int:
     return output.dim() - SPATIAL.get(node.target, 0) - 1
 
 
-def _place(node: Node) -> int:
+def bias_place(node: Node) -> int:
     """The position of the bias."""
     return 0 if node.target is _ADDMM else 2
 
@@ -92,12 +94,13 @@ def _can_have(node: Node) -> bool:
 def _correct(prepared: GraphModule, node: Node, error: Tensor) -> None:
     if not bool(torch.isfinite(error).all()):
         return
-    place = _place(node)
+    place = bias_place(node)
     bias: Any = node.args[place] if len(node.args) > place else node.kwargs.get("bias")
     tensor = tensor_at(prepared, str(bias.target)) if bias is not None else None
     dtype = tensor.dtype if tensor is not None else node.meta["val"].dtype
     new = (tensor.detach().to(torch.float64) if tensor is not None else 0.0) - error
     constant = insert_constant(prepared, node, new.to(dtype), "_corrected")
+    constant.meta[UNCORRECTED] = str(bias.target) if bias is not None else None
     if bias is not None:
         torchao.annotate_instead(node, bias, constant)
     node.args = (*node.args[:place], constant, *node.args[place + 1 :])

@@ -106,25 +106,31 @@ def check_arguments(model: torch.nn.Module, call: Call, where: str) -> None:
 
 def check_calls(graph: GraphModule, calls: Sequence[Call]) -> list[list[Any]]:
     """The flat inputs of all calls. Raises InputError for the first that does not fit the exported graph."""
+    fits = checker(graph)
+    return [fits(call, f"calibration, item {number}") for number, call in enumerate(calls)]
+
+
+def checker(graph: GraphModule) -> Callable[[Call, str], list[Any]]:
+    """A function that gives a call's flat inputs; it raises InputError, with the place named, if they do not fit."""
     signature = signature_of(graph.graph)
     nodes = [node for node in graph.graph.nodes if node.op == "placeholder"]
-    paths = _paths(signature, len(nodes))
-    flat = []
-    for number, call in enumerate(calls):
-        where = f"calibration, item {number}"
+    paths, examples = _paths(signature, len(nodes)), [node.meta.get("val") for node in nodes]
+
+    def fits(call: Call, where: str) -> list[Any]:
         try:
             leaves = signature.flatten(call.args, call.kwargs)
         except InputError as problem:
             raise InputError(
                 problem.what, where=where, fix="give what the model takes; transform= can take labels off"
             ) from problem
-        for name, node, leaf in zip(paths, nodes, leaves, strict=True):
-            _check_leaf(leaf, node.meta.get("val"), f"{where}, input {name}")
+        for name, example, leaf in zip(paths, examples, leaves, strict=True):
+            _check_leaf(leaf, example, f"{where}, input {name}")
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         if tensors and not any(tensor.numel() for tensor in tensors):
             raise InputError("it holds no values", where=where, fix="leave empty batches out")
-        flat.append(leaves)
-    return flat
+        return leaves
+
+    return fits
 
 
 def _paths(signature: Any, count: int) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -75,25 +76,56 @@ def quantize(
         Lower86Error: a value in the model is NaN or infinite; `recipe` or `ignored` name what there is not.
     """
     chosen = recipe_of(recipe)
-    _check(model, quantizer, dynamic_shapes, seed)
+    check_settings(model, quantizer, dynamic_shapes, seed)
+    given = accept(model, calibration, example_inputs, dynamic_shapes, subset_size, transform)
+    prepared, report = settled(given, chosen, ignored, quantizer, progress, seed)
+    quantized = torchao.convert(prepared)
+    quantized.meta["lower86"] = report
+    return quantized
+
+
+@dataclass(frozen=True)
+class Given:
+    """A model as a graph of its own, the flat inputs to calibrate with, and one call to export with."""
+
+    graph: GraphModule
+    flat: Sequence[Sequence[Any]]
+    example: Call
+
+
+def accept(
+    model: nn.Module | torch.export.ExportedProgram,
+    calibration: Iterable[Any],
+    example_inputs: Any,
+    dynamic_shapes: Any,
+    subset_size: int,
+    transform: Callable[[Any], Any] | None,
+) -> Given:
+    """What `quantize` is given, checked. Raises as `quantize` does."""
     calls = gather(calibration, transform, subset_size)
     example = calls[0] if example_inputs is None else call_of(example_inputs, "example_inputs")
     if isinstance(model, nn.Module):
         check_arguments(model, example, "calibration, item 0" if example_inputs is None else "example_inputs")
     graph = _exported(model, example, dynamic_shapes)
-    flat = check_calls(graph, calls)
-    prepared = _prepared(graph, leave_out(quantizer if quantizer is not None else chosen.quantizer(), ignored, graph))
-    seen, held = _split(flat, chosen.held_out)
+    return Given(graph, check_calls(graph, calls), example)
+
+
+def settled(
+    given: Given, recipe: Recipe, ignored: Iterable[Any], quantizer: Any, progress: bool, seed: int
+) -> tuple[GraphModule, QuantizationReport]:
+    """The prepared graph, ready to be converted: all ranges settled, all steps that helped done. Uses `given` up."""
+    wanted = leave_out(quantizer if quantizer is not None else recipe.quantizer(), ignored, given.graph)
+    prepared = _prepared(given.graph, wanted)
+    seen, held = _split(given.flat, recipe.held_out)
     with torch.no_grad(), tracking(progress) as track:
-        statistics = _settled(prepared, seen, chosen, track, seed)
+        statistics = _settled(prepared, seen, recipe, track, seed)
         judge = Judge(prepared, held)
-        prepared, report = _improved(prepared, statistics, seen, judge, chosen, track)
-    quantized = torchao.convert(prepared)
-    quantized.meta["lower86"] = QuantizationReport(len(seen), len(held), *report)
-    return quantized
+        prepared, report = _improved(prepared, statistics, seen, judge, recipe, track)
+    return prepared, QuantizationReport(len(seen), len(held), *report)
 
 
-def _check(model: object, quantizer: object, dynamic_shapes: object, seed: object) -> None:
+def check_settings(model: object, quantizer: object, dynamic_shapes: object, seed: object) -> None:
+    """Raises Lower86Error for what cannot be a model, a quantizer and so on."""
     what, where, fix = "", "model", ""
     if not isinstance(model, (nn.Module, torch.export.ExportedProgram)):
         what = f"model is a {type(model).__name__}, not a torch.nn.Module"

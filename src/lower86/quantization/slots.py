@@ -14,6 +14,7 @@ from torch.fx import GraphModule, Node
 from ..frontend import torchao
 from ..frontend.contractions import CONVOLUTIONS, LINEARS, PRODUCTS, SPATIAL
 from ..graph.edit import tensor_at
+from . import state
 
 Kind = Literal["weight", "linear", "convolution", "other"]
 
@@ -94,7 +95,7 @@ def standing_in(prepared: GraphModule, modules: Mapping[str, nn.Module]) -> Iter
     Afterwards its state is what it was, too: the buffers that it writes to when it runs.
     """
     before = {name: prepared.get_submodule(name) for name in modules}
-    state = [(buffer, buffer.detach().clone()) for name, buffer in prepared.named_buffers() if "." not in name]
+    held = state.held(prepared)
     try:
         for name, module in modules.items():
             prepared.set_submodule(name, module)
@@ -102,6 +103,4 @@ def standing_in(prepared: GraphModule, modules: Mapping[str, nn.Module]) -> Iter
     finally:
         for name, own in before.items():
             prepared.set_submodule(name, own)
-        with torch.no_grad():
-            for buffer, value in state:
-                buffer.copy_(value)
+        state.restore(prepared, state.changed(prepared, held))
