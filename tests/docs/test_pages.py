@@ -20,12 +20,29 @@ BEFORE = {
 import lower86, torch
 model = torch.nn.Linear(8, 4).eval()
 calibration, example_inputs = [torch.randn(2, 8) for _ in range(10)], (torch.randn(2, 8),)
+validation = [(x, model(x).argmax(1)) for x in calibration]
+x = calibration[0]
 """,
     "debugging.md": """
 import lower86, torch
 model, images = torch.nn.Linear(8, 4).eval(), torch.randn(2, 8)
 quantized = lower86.quantize(model, [images], progress=False)
 lowered = lower86.lower_pt2e_quantized_to_x86(quantized, (images,))
+""",
+    "report.md": """
+import lower86, torch
+class Encoder(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table, self.layer = torch.nn.Embedding(50, 8), torch.nn.Linear(8, 4)
+    def forward(self, ids, mask):
+        return self.layer(self.table(ids)) * mask[..., None]
+model, ids, mask = Encoder().eval(), torch.arange(6)[None], torch.ones(1, 6)
+inputs = ids, mask
+quantized = lower86.quantize(model, [inputs], progress=False)
+lowered = lower86.lower_pt2e_quantized_to_x86(quantized, inputs)
+lower86.save(lowered, "model.safetensors")
+program = lower86.load("model.safetensors")
 """,
 }
 """What pages take for granted."""
