@@ -91,7 +91,7 @@ def test_leaves(level: str) -> None:
 def test_the_deepest_body_and_the_most_dims() -> None:
     e = Expression()
     x = e.load(0, (1,) * MOST_RANK)
-    for _ in range(2000):
+    for _ in range(1000):
         x = e.call("add", x, x)
     e.store(1, (1,) * MOST_RANK, x)
     kernel = Pointwise((2,) * MOST_RANK, e.build(), 2, 4096)

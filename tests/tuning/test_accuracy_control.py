@@ -118,6 +118,30 @@ def test_what_was_interrupted_goes_on(tmp_path: Path) -> None:
     assert seen[3] == 1, "the recipe is"
 
 
+def test_layers_are_given_back_to_bf16_where_that_is_exact_enough() -> None:
+    torch.manual_seed(0)
+    model, inputs = MLP().eval(), [torch.randn(4, 16) for _ in range(4)]
+    calibration = [50 * x for x in inputs]
+
+    def control(**options: Any) -> AccuracyReport:
+        given = {"recipe": "fast", "progress": False, **options}
+        return lower86.quantize_with_accuracy_control(model, calibration, inputs, _near(model), **given)
+
+    with pytest.warns(Lower86Warning, match="cannot be met"):
+        report = control(max_drop=1e-6, float_dtype="bf16")
+    drops = {len(one.floats): one.drop for one in report.configurations}
+    assert drops[2] < drops[0] / 5, "integers of such a range are rough"
+    for bound, dtype in ((5 * drops[2], "bf16"), (3 * drops[2], "float32")):
+        report = control(max_drop=bound, float_dtype="auto")
+        expected = dtype if lower86.Target.host().has_bf16_dots else "float32"
+        assert (report.met, report.float_dtype) == (True, expected)
+        assert ("in bf16" in str(report)) == (expected == "bf16")
+        assert f'"float_dtype": "{expected}"' in report.to_json()
+    assert control(max_drop=5 * drops[2]).float_dtype == "float32"
+    with pytest.raises(lower86.Lower86Error, match="float_dtype='f16'"):
+        control(float_dtype="f16")
+
+
 def test_a_budget_ends_the_search_with_the_best_so_far() -> None:
     model, inputs = MLP().eval(), [torch.randn(4, 16) for _ in range(4)]
     report = lower86.quantize_with_accuracy_control(

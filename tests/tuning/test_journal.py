@@ -19,15 +19,19 @@ def test_what_is_kept_is_there_again(tmp_path: Path) -> None:
     first = Journal(path)
     first.open("a")
     first.keep_seconds(0.5)
-    first.keep_configuration({"y", "x"}, -math.inf, 1.25)
+    first.keep_configuration({"y", "x"}, "bf16", -math.inf, 1.25)
+    first.keep_configuration({"x"}, "float32", 0.5, 1.5)
+    first.keep_configuration((), "float32", 0.25, 1.0)
     first.keep_numbers("noise", {"x": 12.5, "y": math.inf})
     again = Journal(path)
     again.open("a")
     assert again.seconds == 0.5
-    assert again.tried == {frozenset({"x", "y"}): (-math.inf, 1.25)}
+    int8 = {frozenset[str](): (0.25, 1.0)}
+    assert again.tried("bf16") == {frozenset({"x", "y"}): (-math.inf, 1.25)} | int8
+    assert again.tried("float32") == {frozenset({"x"}): (0.5, 1.5)} | int8
     assert again.numbers("noise") == {"x": 12.5, "y": math.inf}
     again.open("b")
-    assert (again.seconds, again.tried, again.numbers("noise")) == (None, {}, {})
+    assert (again.seconds, again.tried("bf16"), again.numbers("noise")) == (None, {}, {})
     again.keep_seconds(1.0)
     third = Journal(path)
     third.open("a")

@@ -29,7 +29,7 @@ LAYERS = (
 def _report(chosen: int = 1, **options: Any) -> AccuracyReport:
     nothing: Any = None
     given = {"exact": 0.975, "max_drop": 0.01, "drop_type": "absolute", "layers": LAYERS, "configurations": TRIED}
-    given |= {"stopped": False, "seconds": 60.0, "chosen": TRIED[chosen], **options}
+    given |= {"stopped": False, "float_dtype": "float32", "seconds": 60.0, "chosen": TRIED[chosen], **options}
     return AccuracyReport(model=nothing, lowered=nothing, **given)
 
 

@@ -38,6 +38,7 @@ _SUSPECTS = 8
 """At most so many layers' effect on the metric is measured one by one."""
 _IDLE = 0.1
 """Of what may be lost, a layer that alone loses less than this is above suspicion."""
+_FLOAT_DTYPES = ("float32", "bf16", "auto")
 _WHERE = "quantize_with_accuracy_control"
 
 
@@ -61,6 +62,7 @@ def quantize_with_accuracy_control(
     quantizer: Any = None,
     transform: Callable[[Any], Any] | None = None,
     seed: int = 0,
+    float_dtype: Literal["float32", "bf16", "auto"] = "float32",
 ) -> AccuracyReport:
     """Quantizes a model, and gives back to float what costs too much accuracy: the fastest mix within the bound.
 
@@ -83,6 +85,8 @@ def quantize_with_accuracy_control(
         search: what is made small; "latency" is all there is.
         resume: a JSON file where all that is measured is kept. A later call with the same arguments goes on from there.
         progress: shows how far it is, on stderr.
+        float_dtype: what linears and convolutions that are given back run in: "float32" (or what the model is in),
+            "bf16", or "auto": bf16 if the CPU multiplies it, and all of them in it lose a quarter of the bound at most.
 
     Returns:
         An AccuracyReport: `.model`, `.lowered`, `.met`, `.pareto`, `str()`. If the bound cannot be met, `.met` is
@@ -94,7 +98,7 @@ def quantize_with_accuracy_control(
             meaning; otherwise as `quantize`.
     """
     start = time.monotonic()
-    _check(metric, max_drop, drop_type, budget, search)
+    _check(metric, max_drop, drop_type, budget, search, float_dtype)
     check_settings(model, quantizer, dynamic_shapes, seed)
     journal, chosen = Journal(resume), recipe_of(recipe)
     data = repeatable(validation)
@@ -114,7 +118,7 @@ def quantize_with_accuracy_control(
         key_of(
             identity, prepared.code, chosen, seed, _settings(quantizer), exact, getattr(metric, "__qualname__", ""),
             [tuple(leaf.shape) for leaf in torch.utils._pytree.tree_leaves(given.example) if hasattr(leaf, "shape")],
-            resolve_target(None), default_threads(),
+            resolve_target(None), default_threads(), float_dtype,
         )
     )  # fmt: skip
 
@@ -123,7 +127,7 @@ def quantize_with_accuracy_control(
 
     deadline = start + budget if budget is not None else math.inf
     trials = Trials(prepared, layers, given.example, value, bound, journal, deadline, tell)
-    found = _Search(trials, layers, journal, Noises(prepared, given.flat), given, bound, progress)
+    found = _Search(trials, layers, journal, Noises(prepared, given.flat), given, bound, progress, float_dtype)
     found.run()
     return _reported(trials, layers, found, account, bound, time.monotonic() - start)
 
@@ -139,6 +143,7 @@ class _Search:
     given: Given
     bound: Bound
     progress: bool
+    float_dtype: str
     noise: dict[str, float] = field(default_factory=dict)
     effects: dict[str, float] = field(default_factory=dict)
     saved: dict[str, float] = field(default_factory=dict)
@@ -149,6 +154,8 @@ class _Search:
         trials = self.trials
         if trials.measure((), anyhow=True).met or not self.layers:
             return
+        if self.float_dtype == "bf16" or (self.float_dtype == "auto" and resolve_target(None).has_bf16_dots):
+            trials.choose_narrow(always=self.float_dtype == "bf16")
         if not trials.measure(trials.names, anyhow=True).met:
             return
         try:
@@ -189,7 +196,9 @@ class _Search:
                 break
 
 
-def _check(metric: object, max_drop: object, drop_type: object, budget: object, search: object) -> None:
+def _check(
+    metric: object, max_drop: object, drop_type: object, budget: object, search: object, float_dtype: object
+) -> None:
     if not callable(metric):
         raise Lower86Error(
             f"the metric is a {type(metric).__name__}, not a function",
@@ -202,6 +211,8 @@ def _check(metric: object, max_drop: object, drop_type: object, budget: object, 
         raise Lower86Error(f"budget={budget!r}", where=_WHERE, fix="give seconds above 0, or None for no limit")
     if search != "latency":
         raise Lower86Error(f"search={search!r}", where=_WHERE, fix='use "latency"')
+    if float_dtype not in _FLOAT_DTYPES:
+        raise Lower86Error(f"float_dtype={float_dtype!r}", where=_WHERE, fix=f"use one of {', '.join(_FLOAT_DTYPES)}")
 
 
 def _runnable(model: nn.Module | torch.export.ExportedProgram) -> Callable[..., Any]:
@@ -243,6 +254,7 @@ def _reported(
         chosen=best,
         configurations=tuple(trials.tried),
         layers=accounts,
+        float_dtype=trials.float_dtype,
         stopped=found.stopped,
         seconds=seconds,
     )

@@ -1,6 +1,7 @@
 """What was measured, kept in a JSON file, so that an interrupted search goes on where it was.
 
-    {"lower86 accuracy control": 1, "runs": {KEY: {"tried": [{"float": […], "metric": …, "ratio": …}, …], …}}}
+    {"lower86 accuracy control": 1,
+     "runs": {KEY: {"tried": [{"float": […], "dtype": …, "metric": …, "ratio": …}, …], …}}}
 
 A key is a hash of all that the measurements depend on, so one file can serve many models and settings; the bound is no
 part of it.
@@ -51,18 +52,19 @@ class Journal:
         found: float | None = self._run["seconds"]
         return found
 
-    @property
-    def tried(self) -> dict[frozenset[str], tuple[float, float]]:
-        """By the names of the float layers: metric, and ratio to the int8 program's time."""
-        return {frozenset(one["float"]): (float(one["metric"]), float(one["ratio"])) for one in self._run["tried"]}
+    def tried(self, dtype: str) -> dict[frozenset[str], tuple[float, float]]:
+        """By the names of the float layers, which ran in `dtype`: metric, and ratio to the int8 program's time."""
+        these = [one for one in self._run["tried"] if not one["float"] or one["dtype"] == dtype]
+        return {frozenset(one["float"]): (float(one["metric"]), float(one["ratio"])) for one in these}
 
     def numbers(self, what: str) -> dict[str, float]:
         """Numbers by name that were kept under this heading."""
         return {name: float(value) for name, value in self._run["numbers"].get(what, {}).items()}
 
-    def keep_configuration(self, floats: Iterable[str], metric: float, ratio: float) -> None:
+    def keep_configuration(self, floats: Iterable[str], dtype: str, metric: float, ratio: float) -> None:
         """Writes down a configuration."""
-        self._run["tried"].append({"float": sorted(floats), "metric": _plain(metric), "ratio": ratio})
+        one = {"float": sorted(floats), "dtype": dtype, "metric": _plain(metric), "ratio": ratio}
+        self._run["tried"].append(one)
         self._write()
 
     def keep_seconds(self, seconds: float) -> None:
@@ -120,7 +122,7 @@ def _is_run(run: Mapping[str, Any]) -> bool:
         return False
     values = [value for one in numbers.values() for value in one.values()]
     for one in tried:
-        if not (isinstance(one, dict) and isinstance(one.get("float"), list)):
+        if not (isinstance(one, dict) and isinstance(one.get("float"), list) and isinstance(one.get("dtype"), str)):
             return False
         values += [one.get("metric"), one.get("ratio")]
     return all(_is_number(value) for value in values)

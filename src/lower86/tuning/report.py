@@ -62,6 +62,7 @@ class AccuracyReport:
     model, lowered: the chosen configuration as `convert_pt2e` gives it, and compiled.
     met: whether it is within the bound; `sentence` says it in words.
     exact: the float model's metric. configurations: all that were tried, the fastest first.
+    float_dtype: what linears and convolutions in float run in: "bf16", or "float32" for what the model is in.
     stopped: the budget ended the search. seconds: it took.
     """
 
@@ -73,6 +74,7 @@ class AccuracyReport:
     chosen: Configuration
     configurations: tuple[Configuration, ...]
     layers: tuple[LayerAccount, ...]
+    float_dtype: str
     stopped: bool
     seconds: float
 
@@ -110,7 +112,7 @@ class AccuracyReport:
 
     def to_json(self) -> str:
         """All but the modules as JSON. Infinite numbers are "inf" and "-inf"."""
-        names = ("exact", "max_drop", "drop_type", "stopped", "seconds")
+        names = ("exact", "max_drop", "drop_type", "float_dtype", "stopped", "seconds")
         found = {name: getattr(self, name) for name in names} | {"met": self.met, "sentence": self.sentence}
         found |= {name: dataclasses.asdict(one) for name, one in (("chosen", self.chosen),)}
         for name in ("configurations", "pareto", "layers"):
@@ -136,6 +138,8 @@ class AccuracyReport:
 
     def __str__(self) -> str:
         head = f"{self.sentence[0].upper()}{self.sentence[1:]}. The float model's metric is {self.exact:.6g}."
+        if self.float_dtype == "bf16":
+            head += " Linears and convolutions in float are in bf16."
         front = set(self.pareto)
         rows = [("", "ms", "x int8", "metric", "drop", "bound", "layers in float")]
         for one in self.configurations:

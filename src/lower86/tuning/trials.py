@@ -19,6 +19,7 @@ from .bound import Bound
 from .journal import Journal
 from .latency import ratio_of, seconds_of
 from .layers import Layer
+from .narrow import can_be_narrow, narrowed
 from .report import Configuration
 from .variant import floated
 
@@ -30,7 +31,10 @@ class TimeIsUp(Exception):  # it is no error: the search ends with the best so f
 
 
 class Trials:
-    """All that was tried. The programs of the whole int8 one, the whole float one and the best one are kept."""
+    """All that was tried. The programs of the whole int8 one, the whole float one and the best one are kept.
+
+    `narrow`: float linears and convolutions run in bf16.
+    """
 
     def __init__(
         self,
@@ -47,10 +51,20 @@ class Trials:
         self._bound, self._journal, self._deadline, self._tell = bound, journal, deadline, tell
         self._built: dict[frozenset[str], Built] = {}
         self._longest = 0.0
+        self.narrow = False
         self._tried: dict[frozenset[str], Configuration] = {}
-        if journal.seconds is not None:
-            for floats, (value, ratio) in journal.tried.items():
-                self._tried[floats] = self._configuration(floats, value, ratio)
+        self._remember()
+
+    def _remember(self) -> None:
+        """Takes what was measured before."""
+        if self._journal.seconds is not None:
+            tried = self._journal.tried(self.float_dtype).items()
+            self._tried = {floats: self._configuration(floats, *measured) for floats, measured in tried}
+
+    @property
+    def float_dtype(self) -> str:
+        """What linears and convolutions in float run in, of a float32 model."""
+        return "bf16" if self.narrow else "float32"
 
     @property
     def names(self) -> list[str]:
@@ -88,12 +102,28 @@ class Trials:
             ratio = ratio_of(lowered, self.built(())[1], self._call)
         else:
             self._journal.keep_seconds(seconds_of(lowered, self._call))
-        self._journal.keep_configuration(wanted, value, ratio)
+        self._journal.keep_configuration(wanted, self.float_dtype, value, ratio)
         made = self._tried[wanted] = self._configuration(wanted, value, ratio)
         self._longest = max(self._longest, time.monotonic() - start)
         self._forget()
         self._tell(str(made))
         return made
+
+    def choose_narrow(self, *, always: bool) -> None:
+        """Has float layers run in bf16 from now on, if all of them in it lose a quarter of the bound at most."""
+        if not can_be_narrow(self._layers):
+            return
+        drops = self._journal.numbers("bf16")
+        if not drops and not always:
+            self.narrow = True
+            _, lowered = self.built(self.names)
+            drops = {"drop": self._bound.drop(self._metric(lowered))}
+            lowered.reset_state()
+            self._journal.keep_numbers("bf16", drops)
+        self.narrow = always or drops["drop"] <= self._bound.allowed / 4  # a NaN does not
+        if not self.narrow:
+            self._built.pop(frozenset(self.names), None)
+        self._remember()
 
     def check_time(self, needed: float = 0.0) -> None:
         """Raises TimeIsUp if so many seconds are no longer left."""
@@ -104,9 +134,9 @@ class Trials:
         """The quantized and the lowered module of a configuration."""
         wanted = frozenset(floats)
         if wanted not in self._built:
-            quantized = torchao.convert(
-                floated(self._prepared, [layer for layer in self._layers if layer.name in wanted])
-            )
+            given_back = [layer for layer in self._layers if layer.name in wanted]
+            changed = floated(self._prepared, given_back)
+            quantized = torchao.convert(narrowed(changed, given_back) if self.narrow else changed)
             # What convert returns is a graph, whose strict export takes twice as long and gives the same.
             module = export_module(quantized, self._call.args, dict(self._call.kwargs), strict=False)
             self._built[wanted] = quantized, lower_exported(module, resolve_target(None))
