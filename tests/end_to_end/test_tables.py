@@ -207,7 +207,7 @@ class Language(nn.Module):
         super().__init__()
         self.body = transformer.load("gpt2", small=True)
         self.head = nn.Linear(128, transformer.VOCABULARY, bias=False)
-        self.head.weight = self.body.model.wte.weight  # type: ignore[union-attr]
+        self.head.weight = self.body.model.wte.weight  # type: ignore[union-attr]  # submodules have no types
 
     def forward(self, ids: Tensor) -> Tensor:
         return self.head(self.body(ids))

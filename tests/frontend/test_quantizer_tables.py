@@ -40,7 +40,8 @@ def table_of(node: Node) -> Node:
 
 def tensors(model: GraphModule, node: Node) -> tuple[Tensor, Tensor]:
     """The integers and the scales of a dequantize."""
-    return getattr(model, str(node.args[0].target)), getattr(model, str(node.args[1].target))  # type: ignore[union-attr]
+    integers, scales = node.all_input_nodes[:2]
+    return getattr(model, str(integers.target)), getattr(model, str(scales.target))
 
 
 @pytest.mark.parametrize("mode", ["static", "dynamic"])

@@ -164,7 +164,7 @@ def measured(mutator: Mutator, case: Case) -> Outcome:
     with Spending() as spent:
         try:
             outcome = run_case(mutator, case)
-        except Exception:
+        except Exception:  # whatever it is: this is what the fuzzer looks for
             outcome = Outcome("broken", traceback.format_exc())
     return Outcome("broken", f"{spent}: {outcome.what} {outcome.why}") if spent.is_too_much else outcome
 

@@ -120,5 +120,5 @@ def test_what_a_table_can_hold_is_known() -> None:
         return EMBEDDING(ids, Q.dequantize_per_tensor(w, 0.5, 0, -128, 127, torch.int8))
 
     module = graph_of(function, IDS, constants=(TABLE,))
-    result = module.graph.output_node().args[0][0]  # type: ignore[index]
+    result = module.graph.output_node().args[0][0]  # type: ignore[index]  # a tuple of results
     assert bounds(module, result) == (float(TABLE.min()) / 2, float(TABLE.max()) / 2), text_of(module)

@@ -2,6 +2,8 @@
 
 torchao ships no types. What the rest of the frontend needs of its PT2E flow is declared here once, as small as it is
 used: the base class of quantizers, annotations, how a value is to be quantized, and the three steps of the flow.
+
+One file, though it is long: what is without types, and may change with torchao's next version, is to be seen at once.
 """
 
 from __future__ import annotations

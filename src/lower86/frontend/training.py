@@ -50,9 +50,9 @@ def _set_operator(node: Node, training: bool) -> None:
     if is_call(node, ATTENTION):
         p = node.meta.setdefault(_PROBABILITY, arguments(node)["dropout_p"])
         _set(node, "dropout_p", p if training else 0.0)
-    for parameter in node.target._schema.arguments:  # type: ignore[union-attr]  # the caller has checked
-        if parameter.name in _MODES:
-            _set(node, parameter.name, training)
+    for name in arguments(node):
+        if name in _MODES:
+            _set(node, name, training)
 
 
 def _set(node: Node, name: str, value: object) -> None:

@@ -60,9 +60,8 @@ def fold_into_producer(prepared: GraphModule, slot: Slot, factors: Tensor) -> bo
     node = path[-1]
     for scaled in path:
         mark_scaled(scaled, factors.reshape(-1, *[1] * slot.spatial))
-    for position, argument in enumerate(node.target._schema.arguments):  # type: ignore[union-attr]  # a call of ATen's
-        given = arguments(node)[argument.name]
-        if argument.name in _PARAMETERS and given is not None:
+    for position, (name, given) in enumerate(arguments(node).items()):
+        if name in _PARAMETERS and given is not None:
             _multiply(prepared, node, position, given, factors)
     return True
 
