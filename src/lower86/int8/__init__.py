@@ -25,6 +25,7 @@ from .record import Lowered, Refusal
 from .recurrent import keep_lowered_recurrent, lower_recurrent
 from .refused import refuse_others
 from .siblings import merge_siblings
+from .single_rows import spell_single_rows
 from .split_extremes import split_extremes
 
 Rule = Callable[[GraphModule, Node], "Lowered | Refusal | None"]
@@ -55,6 +56,7 @@ def to_int8(module: GraphModule) -> list[Record]:
     fold_dequantized_weights(module)
     spell_leftovers(module)
     drop_roundings(module)
+    spell_single_rows(module)
     remove_dead(module)
     fold_requantize(module)
     split_extremes(module)
