@@ -17,7 +17,7 @@ from lower86.artifact import fields, save
 from lower86.artifact.format import read
 from tests.artifact.round_trip import again, agrees
 from tests.models.checks import lower, lower_anyhow
-from tests.models.qdq import Linear, grid
+from tests.models.qdq import Linear, Q, grid
 
 
 @pytest.fixture(scope="module")
@@ -159,3 +159,35 @@ def test_constants_are_held_once(tmp_path: Path) -> None:
     rest = sum(one.array.nbytes for one in tensors.values() if one.dtype != "i8")
     assert rest <= 2 * 256 * 4 * 4
     assert size - weights - rest < 10_000
+
+
+class _TiedTable(nn.Module):
+    """Rows of an int8 table; what is next to them multiplied by the same table."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("table", torch.randint(-128, 128, (90, 1024), dtype=torch.int8))
+        self.register_buffer("scales", torch.rand(90) + 0.01)
+        self.register_buffer("zeros", torch.zeros(90, dtype=torch.int64))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        table = Q.dequantize_per_channel(self.table, self.scales, self.zeros, 0, -128, 127, torch.int8)
+        x = nn.functional.embedding(ids, table)
+        x = Q.dequantize_per_tensor(Q.quantize_per_tensor(x, 0.5, 7, 0, 255, torch.uint8), 0.5, 7, 0, 255, torch.uint8)
+        return nn.functional.linear(x, table)
+
+
+def test_a_tied_table_is_held_once(tmp_path: Path) -> None:
+    """As rows it lies as it is, as a weight in panels: two constants of the program, one of the file."""
+    torch.manual_seed(0)
+    lowered = lower(_TiedTable(), torch.tensor([[3, 89, 0]]))
+    program = again(lowered, tmp_path)
+    held = [s.array.shape for s in read(tmp_path / "model.safetensors").tensors.values()].count((90, 1024))
+    packings = [
+        p.kind
+        for c, p in zip(lowered.program.constants, lowered.program.packings, strict=True)
+        if c.shape == (90, 1024)
+    ]
+    assert (held, sorted(packings)) == (1, ["int8_panels", "none"])
+    agrees(lowered, program, torch.tensor([[3, 89, 0]]))
+    agrees(lowered, lower86.load(tmp_path / "model.safetensors", cache=False), torch.tensor([[1, 2, 88]]))

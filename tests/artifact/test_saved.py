@@ -95,6 +95,11 @@ def renamed(old: str, new: str) -> Change:
     return change
 
 
+def dropped(name: str) -> Change:
+    """Its bytes become a state's that there is not."""
+    return renamed(name, "state.5")
+
+
 def both(*changes: Change) -> Change:
     def change(header: dict[str, Any], metadata: dict[str, Any]) -> None:
         for one in changes:
@@ -185,6 +190,14 @@ WRONG: dict[str, tuple[Change, str, str]] = {
     "a constant of another name": (renamed("0", "weight"), "named 'weight'", ""),
     "a constant by another number": (renamed("0", "00"), "named '00'", ""),
     "a constant beyond the last": (renamed("0", "99"), "named '99'", ""),
+    "ties that are a list": (at("tied", value=[]), "is not an object of constants", "tied"),
+    "a tie to a name": (at("tied", value={"9": "0"}), "is not a whole number", "tied.9"),
+    "a tie to no constant": (at("tied", value={"9": 77}), "'77', which is not so", "tied"),
+    "a tie of a constant that is there": (at("tied", value={"1": 0}), "'1' is said to be '0'", "tied"),
+    "a tie of a name": (at("tied", value={"weight": 0}), "named 'weight'", ""),
+    "a tie to a tie": (at("tied", value={"90": 0, "91": 90}), "'91' is said to be '90'", "tied"),
+    "ties without end": (at("tied", value={str(n): 0 for n in range(90, 400)}), "more is tied", "tied"),
+    "a tied constant of another shape": (both(at("tied", value={"1": 0}), dropped("1")), "", ""),
     "state there is not": (renamed("state.0", "state.7"), "no 'state.7'", ""),
     "state of another shape": (reshaped("state.0", shape=[2, 4]), "it is f32 of [2, 4]", "state.0"),
     "state of another dtype": (reshaped("state.0", dtype="I32"), "it is i32 of [8]", "state.0"),

@@ -59,6 +59,20 @@ def test_owned_constants_stay_where_they_lie_if_they_can() -> None:
     assert not np.shares_memory(packed([fits], [Packing()], ISAS["avx2"])[0], fits)
 
 
+def test_owned_memory_of_two_constants_is_given_up_with_the_last() -> None:
+    """Or never, where one of them stays as it lies."""
+    memory = aligned(1 << 20).reshape(1024, 1024).view(np.int8)
+    memory[:] = np.random.default_rng(0).integers(-128, 128, memory.shape)
+    before = memory.copy()
+    both = packed([memory, memory], [Packing("int8_panels"), Packing("float_panels")], ISAS["avx2"], owned=True)
+    alone = [packed([before], [Packing(kind)], ISAS["avx2"])[0] for kind in ("int8_panels", "float_panels")]
+    assert all(np.array_equal(*pair) for pair in zip(both, alone, strict=True))
+    memory[:] = before
+    for packings in ([Packing(), Packing("int8_panels")], [Packing("int8_panels"), Packing()]):
+        packed([memory, memory], packings, ISAS["avx2"], owned=True)
+        assert np.array_equal(memory, before)
+
+
 SHAPES_OF: dict[str, list[tuple[int, ...]]] = {
     "none": [(), (0,), (3, 5), (2, 3, 7)],
     "int8_panels": [(1, 1), (64, 4), (70, 17), (0, 5), (5, 0), (3, 70, 9, 5), (1, 64, 1, 3)],

@@ -1,7 +1,8 @@
 """What a file of `lower86.save` means: the program, how it is called, its state, and what is known about it.
 
 In the metadata: "format", "version", and as JSON "program", "interface", "explanation", "versions". The program's
-constants are the tensors "0", "1", …; the state begins as "state.0", "state.1", …, as zeros where there is none.
+constants are the tensors "0", "1", …, but for those that "tied", if it is there, says are another one's memory; the
+state begins as "state.0", "state.1", …, as zeros where there is none.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from ..program.validate import validate
 from ..report.explanation import Explanation
 from .explanation import explanation_from_json, explanation_to_json
 from .fields import Field
-from .format import Contents, Stored
+from .format import MOST_TENSORS, Contents, Stored
 from .interface import interface_from_json, interface_to_json
 from .strict_json import SAVE_AGAIN, parse
 
@@ -46,17 +47,21 @@ class Saved:
 
 def to_contents(saved: Saved) -> tuple[dict[str, str], dict[str, Stored]]:
     """Metadata and tensors of the file."""
+    tied = _tied(saved.program.constants)
     parts = {
         "program": saved.program.to_json(),
         "interface": interface_to_json(saved.interface),
         "explanation": explanation_to_json(saved.explanation),
         "versions": dict(saved.versions),
     }
+    if tied:
+        parts["tied"] = {str(number): first for number, first in tied.items()}
     metadata = {"format": FORMAT, "version": str(VERSION)}
     metadata |= {name: json.dumps(part, separators=(",", ":"), allow_nan=False) for name, part in parts.items()}
     tensors = {
         str(number): Stored(_dtype_of(number, saved.program, constant), np.asarray(constant))
         for number, constant in enumerate(saved.program.constants)
+        if number not in tied
     }
     left = _room_for_zeros(saved.program.constants)
     for number, (state, array) in enumerate(zip(saved.program.states, saved.state, strict=True)):
@@ -69,6 +74,18 @@ def to_contents(saved: Saved) -> tuple[dict[str, str], dict[str, Stored]]:
 def _room_for_zeros(constants: Sequence[npt.NDArray[Any]]) -> int:
     """Bytes of state that a file may ask for without holding them, so that a small file never takes all memory."""
     return (64 << 20) + 16 * sum(constant.nbytes for constant in constants)
+
+
+def _tied(constants: Sequence[npt.NDArray[Any]]) -> dict[int, int]:
+    """Constants that are another's memory under a second number, such as a table that is a linear's weight too."""
+    first: dict[Any, int] = {}
+    found = {}
+    for number, constant in enumerate(constants):
+        if constant.nbytes and constant.flags.c_contiguous:
+            same = first.setdefault((constant.ctypes.data, constant.dtype, constant.shape), number)
+            if same != number:
+                found[number] = same
+    return found
 
 
 def _dtype_of(number: int, program: Program, constant: npt.NDArray[Any]) -> str:
@@ -96,7 +113,8 @@ def from_contents(contents: Contents, name: str) -> Saved:
             fix="install the lower86 that wrote it (see `lower86 inspect`), or save the model again with this one",
         )
     parts = {part: _parsed(metadata, part, name) for part in ("program", "interface", "explanation", "versions")}
-    constants = _constants(contents.tensors, name)
+    ties = _ties(_parsed(metadata, "tied", name)) if "tied" in metadata else {}
+    constants = _constants(contents.tensors, ties, name)
     program = decoded(parts["program"].value, constants, name)
     return Saved(
         program,
@@ -125,9 +143,29 @@ def _parsed(metadata: Mapping[str, str], part: str, name: str) -> Field:
     return Field(parse(metadata[part].encode("utf-8", "surrogatepass"), where), where)
 
 
-def _constants(tensors: Mapping[str, Stored], name: str) -> list[npt.NDArray[Any]]:
-    """Tensors "0", "1", … without a gap."""
-    numbered = [key for key in tensors if not key.startswith("state.")]
+def _ties(field: Field) -> dict[str, str]:
+    """Names of constants that the file holds under an earlier one's name, and those."""
+    if not isinstance(field.value, dict) or len(field.value) >= MOST_TENSORS:
+        field.refuse("an object of constants by the number of the one that each is tied to")
+    found = {name: Field(first, f"{field.where}.{name}").whole(0, MOST_TENSORS) for name, first in field.value.items()}
+    return {name: str(first) for name, first in found.items()}
+
+
+def _constants(tensors: Mapping[str, Stored], ties: Mapping[str, str], name: str) -> list[npt.NDArray[Any]]:
+    """Tensors "0", "1", … without a gap, tied ones at their own places."""
+    numbered = {key: stored.array for key, stored in tensors.items() if not key.startswith("state.")}
+    held = sum(array.nbytes for array in numbered.values())
+    for key, first in ties.items():
+        if key in numbered or first not in tensors:
+            raise ArtifactError(
+                f"{key!r:.60} is said to be {first!r}, which is not so",
+                where=f"{name}, __metadata__.tied",
+                fix=SAVE_AGAIN,
+            )
+        held -= tensors[first].array.nbytes
+        if held < 0:  # each may be laid out in memory of its own, and a small file must not take all there is
+            raise ArtifactError("more is tied than the file holds", where=f"{name}, __metadata__.tied", fix=SAVE_AGAIN)
+    numbered |= {key: tensors[first].array for key, first in ties.items()}
     wanted = [str(number) for number in range(len(numbered))]
     if set(numbered) != set(wanted):
         odd = min(set(numbered) - set(wanted))
@@ -135,7 +173,7 @@ def _constants(tensors: Mapping[str, Stored], name: str) -> list[npt.NDArray[Any
             f"a tensor is named {odd!r:.60}, where {len(numbered)} constants are named 0 to {len(numbered) - 1}",
             where=name, fix=SAVE_AGAIN,
         )  # fmt: skip
-    return [tensors[key].array for key in wanted]
+    return [numbered[key] for key in wanted]
 
 
 def _state(program: Program, tensors: Mapping[str, Stored], name: str) -> tuple[npt.NDArray[Any], ...]:

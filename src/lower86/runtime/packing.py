@@ -8,6 +8,7 @@ a convolution are [groups, n, taps, run]: each group has panels of its own, and 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -135,7 +136,8 @@ def packed(
     """The bytes of each constant, packed, in one aligned block: large blocks get large pages, which weights need.
 
     What needs no packing is copied once, straight into its place; or not at all if it lies aligned and is `owned`. What
-    else is `owned` is given up: its memory goes back to the system as soon as it is packed, its elements are undefined.
+    else is `owned` is given up: its memory goes back to the system once all constants that lie there are packed, its
+    elements are undefined.
     """
     stays = [owned and p.kind == "none" and _is_aligned(c) for c, p in zip(constants, packings, strict=True)]
     sizes = [
@@ -143,6 +145,7 @@ def packed(
         for stay, constant, packing in zip(stays, constants, packings, strict=True)
     ]
     memory, start, places = allocate(sum(map(_rounded, sizes))), 0, []
+    readers = Counter(constant.ctypes.data for constant in constants)
     for stay, size, constant, packing in zip(stays, sizes, constants, packings, strict=True):
         if stay:
             places.append(constant.reshape(-1).view(np.uint8))
@@ -152,7 +155,8 @@ def packed(
         laid = _laid_out(constant, packing, cpu).reshape(-1).view(np.uint8)
         place[: laid.nbytes] = laid
         del laid  # which may be the constant's own memory
-        if owned:
+        readers[constant.ctypes.data] -= 1
+        if owned and not readers[constant.ctypes.data]:
             give_back(constant)
         places.append(place)
         start += _rounded(size)
