@@ -22,6 +22,7 @@ from .account import QuantizationReport, Step
 from .bias_correction import correct_biases
 from .calibration import Call, call_of, check_arguments, check_calls, gather
 from .clip import settle_weights
+from .computed_weights import hold_computed_weights
 from .ignored import leave_out
 from .judge import Judge
 from .progress import Track, tracking
@@ -107,6 +108,7 @@ def accept(
     if isinstance(model, nn.Module):
         check_arguments(model, example, "calibration, item 0" if example_inputs is None else "example_inputs")
     graph = _exported(model, example, dynamic_shapes)
+    hold_computed_weights(graph)
     return Given(graph, check_calls(graph, calls), example)
 
 
