@@ -34,3 +34,25 @@ def model(lowered: LoweredModule, tmp_path_factory: pytest.TempPathFactory) -> P
                         ("bias", (8,))):  # fmt: skip
         np.save(folder / f"{name}.npy", grid(*shape).numpy())
     return folder / "model.safetensors"
+
+
+class Counter(torch.nn.Module):
+    """Counts its calls."""
+
+    seen: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.seen += 1
+        return x + self.seen
+
+
+@pytest.fixture(scope="session")
+def counter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose calls leave something for the next one."""
+    path = tmp_path_factory.mktemp("counter") / "counter.safetensors"
+    lower86.save(lower(Counter(), torch.zeros(4), on_fallback="ignore"), path)
+    return path

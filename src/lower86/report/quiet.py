@@ -12,6 +12,10 @@ class Quiet:
     def __init__(self) -> None:
         self._wall, self._busy, self._own = time.monotonic(), _busy(), _own()
 
+    def seconds(self) -> float:
+        """How long that has been."""
+        return time.monotonic() - self._wall
+
     def others(self) -> float:
         """The share of all CPUs' time since then that went to others, other machines on the same host included.
 
