@@ -36,9 +36,9 @@ def bench(
     """
     pinned(cpus)
     from ..artifact.load import load
+    from ..artifact.start import measured_starts
     from ..report.benchmark import benchmark
     from ..report.environment import environment
-    from ..report.start import measured_starts
     from ..runtime.code_cache import counters
     from ..runtime.threads import default_threads
 

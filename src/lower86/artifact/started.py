@@ -1,4 +1,4 @@
-"""What a process of `report/start.py` does: nothing but load a saved model and call it once, with the time told.
+"""What a process of `artifact/start.py` does: nothing but load a saved model and call it once, with the time told.
 
 Its imports are those of a program that runs a model, so they stand where they are timed.
 """
@@ -17,7 +17,7 @@ def main(task: dict[str, Any]) -> dict[str, Any]:
     """Times in seconds and memory in bytes, as `Start` has them."""
     import numpy as np
 
-    from ..artifact.load import load
+    from .load import load
 
     imported = time.monotonic()
     with np.load(f"{task['folder']}/inputs.npz", allow_pickle=False) as file:
@@ -43,4 +43,9 @@ def _resident(name: str) -> int:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(json.loads(sys.argv[1]))))
+    from ..errors import Lower86Error
+
+    try:
+        print(json.dumps(main(json.loads(sys.argv[1]))))
+    except Lower86Error as error:
+        print(json.dumps({"problem": error.what}))

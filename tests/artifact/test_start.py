@@ -7,14 +7,28 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
+import lower86
+from lower86.artifact.start import Start, Starts, measured_starts
 from lower86.errors import Lower86Error
-from lower86.report.start import Start, Starts, measured_starts
+from tests.models.checks import lower
+from tests.models.quantized import quantize
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(32, 64), nn.ReLU()), torch.randn(4, 32)
+    path = tmp_path_factory.mktemp("start") / "model.safetensors"
+    lower86.save(lower(quantize(model, (x,)), x), path)
+    return path
 
 
 @pytest.fixture(scope="module")
 def inputs() -> dict[str, Any]:
-    return {"ids": np.zeros((1, 7), np.int64), "mask": np.ones((1, 7), np.bool_)}
+    return {"input": np.ones((4, 32), np.float32)}
 
 
 def test_the_second_process_finds_the_code(saved: Path, inputs: dict[str, Any]) -> None:
@@ -35,6 +49,7 @@ def test_memory_is_the_models() -> None:
     assert Starts(one, one).to_dict()["cold"]["model_memory"] == 15_000_000
 
 
-def test_a_process_that_fails_says_why(saved: Path, inputs: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(Lower86Error, match="ids"):
-        measured_starts(saved, {"mask": inputs["mask"]}, 1)
+def test_a_process_that_fails_says_why(saved: Path, inputs: dict[str, Any]) -> None:
+    assert lower86.load(saved).inputs[0].name in inputs
+    with pytest.raises(Lower86Error, match="input is missing"):
+        measured_starts(saved, {}, 1)

@@ -101,7 +101,7 @@ def _started(task: Mapping[str, Any]) -> Start:
     environment = {
         **os.environ, "PYTHONPATH": os.pathsep.join(paths), "LOWER86_CACHE_DIR": f"{task['folder']}/objects",
     }  # fmt: skip
-    command = [sys.executable, "-m", "lower86.report.started", json.dumps({**task, "began": time.monotonic()})]
+    command = [sys.executable, "-m", "lower86.artifact.started", json.dumps({**task, "began": time.monotonic()})]
     try:
         done = subprocess.run(
             command, env=environment, capture_output=True, text=True, check=False, timeout=_SECONDS, errors="replace"
@@ -109,6 +109,8 @@ def _started(task: Mapping[str, Any]) -> Start:
         found = json.loads(done.stdout.splitlines()[-1]) if not done.returncode else None
     except (OSError, subprocess.TimeoutExpired, ValueError, IndexError) as problem:
         raise _failed(str(problem) or type(problem).__name__) from problem
+    if found is not None and "problem" in found:
+        raise _failed(found["problem"])
     if found is None:
         raise _failed((done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[-1])
     return Start(**found)
