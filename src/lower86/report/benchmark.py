@@ -11,10 +11,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..runtime.streams import own_helpers
-from .quiet import Quiet
-
-_NOISE = 0.05
-"""So much of the CPUs' time may go to others before the figures are doubtful."""
+from .quiet import NOISE, Quiet
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,7 @@ class Benchmark:
     @property
     def quiet(self) -> bool:
         """Whether others took so little that the figures can be trusted."""
-        return self.others < _NOISE
+        return self.others < NOISE
 
     def to_dict(self) -> dict[str, Any]:
         """All figures by name."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import time
 
+NOISE = 0.05
+"""So much of the CPUs' time may go to others before the figures are doubtful."""
+
 
 class Quiet:
     """From its making on, counts the CPU time that this process has not used itself."""
