@@ -31,6 +31,7 @@ LAYERS = (
     {"debugger"},
     {"lowering"},
     {"tuning"},
+    {"sources"},
     {"integrations"},
     {"__init__"},
     {"cli"},
