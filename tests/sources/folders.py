@@ -11,13 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 transformers.utils.logging.disable_progress_bar()
 
-WORDS = [
-    "[PAD]",
-    "[UNK]",
-    "[CLS]",
-    "[SEP]",
-    *["the", "cat", "sat", "on", "a", "mat", "and", "dog", "ran", "far", "off"],
-]
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "cat", "sat", "on", "a", "mat", "and", "dog", "ran"]
 LONGEST = 32
 
 

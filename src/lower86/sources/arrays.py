@@ -66,4 +66,4 @@ def _tensor(array: Any) -> torch.Tensor:
     if array.dtype.kind not in "fiub":
         raise ValueError(f"an array of dtype {array.dtype}")
     native = array.astype(array.dtype.newbyteorder("="), copy=False)
-    return torch.from_numpy(np.ascontiguousarray(native))
+    return torch.from_numpy(np.ascontiguousarray(native).reshape(array.shape))

@@ -88,7 +88,7 @@ def _cut(one: Input, array: Tensor, rows: int) -> tuple[Sequence[Tensor], str]:
         )
     whole, rest = divmod(len(array), rows)
     fixed = one.example is not None and not one.rows_vary
-    cut = torch.split(array, rows)
+    cut = torch.split(array, rows) if len(array) else ()
     if rest and fixed:
         return cut[:whole], f"a call takes {rows} rows: the last {rest} of {len(array)} are left out"
     return cut, ""
@@ -128,7 +128,8 @@ def _converted(name: str, tensor: Tensor, dtype: torch.dtype, where: str) -> Ten
             f"{name} is {_name(tensor.dtype)}, the model takes {_name(dtype)}", where=where, fix="convert the data"
         )
     converted = tensor.to(dtype).contiguous()
-    if _kind(dtype) == "integer" and not torch.equal(converted.to(tensor.dtype), tensor):
+    changed = dtype.is_signed != tensor.dtype.is_signed and bool(((converted if dtype.is_signed else tensor) < 0).any())
+    if _kind(dtype) == "integer" and (changed or not torch.equal(converted.to(tensor.dtype), tensor)):
         raise InputError(f"{name} holds numbers beyond {_name(dtype)}", where=where, fix="look at the data")
     return converted
 
