@@ -32,6 +32,7 @@ LAYERS = (
     {"lowering"},
     {"tuning"},
     {"peers"},
+    {"sources"},
     {"integrations"},
     {"__init__"},
     {"cli"},
