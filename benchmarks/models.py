@@ -49,6 +49,8 @@ def measure(case: Case, names: list[str], rounds: int, busy: bool) -> list[dict[
     threads = torch.get_num_threads()
     print(f"{case.name}; {threads} threads{', beside one busy process' if busy else ''}", flush=True)
     field = field_of(case, {name: PEERS[name] for name in names}, threads, "make bench PEERS=1")
+    for note in field.notes:
+        print(f"  {note}")
     for name, reason in field.left_out.items():
         print(f"  {name}: not measured, {reason}")
     if not field.contenders:

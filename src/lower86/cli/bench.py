@@ -1,4 +1,4 @@
-"""`lower86 bench`: how fast a saved model is here."""
+"""`lower86 bench`: how fast a saved model is here, or a float model in int8 beside other runtimes (`beside.py`)."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .inputs import Cpus, Inputs, Json, Level, Model, Sizes, Threads, arrays, pinned
+from ..errors import InputError
+from .beside import beside, check_alone
+from .inputs import Cpus, Inputs, Json, Level, Sizes, Threads, arrays, pinned
 from .text import printable
 
 if TYPE_CHECKING:
@@ -18,7 +21,10 @@ if TYPE_CHECKING:
 
 
 def bench(
-    model: Model,
+    model: Annotated[
+        Path,
+        typer.Argument(help="A file that lower86.save wrote; with --peers a .pt2, module:function, or HF folder."),
+    ],
     inputs: Inputs = None,
     sizes: Sizes = None,
     seconds: Annotated[float, typer.Option(help="How long to measure.", min=0.0)] = 5.0,
@@ -28,13 +34,41 @@ def bench(
     target: Level = None,
     threads: Threads = None,
     cpus: Cpus = None,
+    peers: Annotated[
+        str | None,
+        typer.Option(help="Beside: all, or some of openvino,onnxruntime,inductor,torchao,pytorch. Takes --data."),
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="With --peers: inputs to calibrate and to time with.")] = None,
+    recipe: Annotated[str, typer.Option(help="With --peers: lower86's, fast, balanced or accurate.")] = "balanced",
+    rounds: Annotated[int, typer.Option(help="With --peers: turns of each.", min=1)] = 20,
+    samples: Annotated[int, typer.Option(help="With --peers: calls to use of the data, at most.", min=1)] = 300,
+    batch: Annotated[int | None, typer.Option(help="With --peers: rows of a call.", min=1)] = None,
+    length: Annotated[int | None, typer.Option(help="With --peers: tokens of a text.", min=1)] = None,
     as_json: Json = False,
 ) -> None:
     """Measures latency (percentiles), throughput, first inference and memory; made-up inputs if none are given.
 
     With several streams each call runs on its share of the threads, unless --threads says on how many.
+
+    With --peers it takes a float model and --data: lower86 and others quantize it, and have turns in one run.
     """
     pinned(cpus)
+    if peers is not None:
+        if data is None:
+            raise InputError("--peers without --data", where="bench", fix="name inputs of the model to calibrate with")
+        alone = {"--input": inputs, "--size": sizes, "--target": target, "--streams": streams > 1}
+        check_alone([name for name, given in alone.items() if given])
+        beside(
+            model, data, peers, recipe=recipe, rounds=rounds, warm_up=warm_up, threads=threads, samples=samples,
+            batch=batch, length=length, as_json=as_json,
+        )  # fmt: skip
+        return
+    if data is not None or model.is_dir() or model.suffix == ".pt2" or (":" in str(model) and not model.exists()):
+        raise InputError(
+            f"{model} can be measured beside others only",
+            where="bench",
+            fix="add --data DATA --peers all, or name a saved model",
+        )
     from ..artifact.load import load
     from ..artifact.start import measured_starts
     from ..report.benchmark import benchmark

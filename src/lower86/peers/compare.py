@@ -153,7 +153,7 @@ def benchmark_peers(
         for ms in [times[one]]
     ]  # fmt: skip
     about = environment(count, resolve_target(None, known_host))
-    return PeerBenchmark(work.name, rounds, tuple(rows), field.left_out, others, about, notes)
+    return PeerBenchmark(work.name, rounds, tuple(rows), field.left_out, others, about, (*notes, *field.notes))
 
 
 def at(ordered: Sequence[float], share: float) -> float:

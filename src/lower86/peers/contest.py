@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import itertools
-import logging
 import time
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +14,7 @@ from torch.utils import _pytree as pytree
 
 from ..errors import first_line
 from .peer import Peer, Run, Unsuited, Work
+from .silence import unheard
 
 WARM_UP = 0.6
 """Seconds of calls before anything is timed."""
@@ -41,32 +38,35 @@ class Contender:
 
 @dataclass(frozen=True)
 class Field:
-    """Who takes part, and why others do not, both by name."""
+    """Who takes part, and why others do not, both by name; what lower86 warned of."""
 
     contenders: Mapping[str, Contender]
     left_out: Mapping[str, str]
+    notes: tuple[str, ...] = ()
 
 
 def field_of(work: Work, peers: Mapping[str, Peer], threads: int, install: str) -> Field:
     """Makes every peer that can be made. What fails in a required one is raised; `install` says how to get packages."""
     made: dict[str, Contender] = {}
     left_out: dict[str, str] = {}
+    notes: list[str] = []
     for name, peer in peers.items():
         if peer.missing:
             left_out[name] = f"{', '.join(peer.missing)} not installed ({install})"
             continue
         try:
-            with unheard():
+            with unheard() as said:
                 start = time.perf_counter()
                 run = peer.make(work, threads)
                 made[name] = Contender(run, work, time.perf_counter() - start)
+            notes += [str(one.message) for one in said]
         except Unsuited as reason:
             left_out[name] = str(reason)
         except Exception as problem:  # of many libraries, each with errors of its own
             if peer.required:
                 raise
             left_out[name] = f"it failed: {type(problem).__name__}: {first_line(problem)[:200]}"
-    return Field(made, left_out)
+    return Field(made, left_out, tuple(notes))
 
 
 def warm_up(contenders: Mapping[str, Contender], seconds: float = WARM_UP) -> None:
@@ -96,20 +96,3 @@ def _cosine(got: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
 def _flat(result: Any) -> list[Tensor]:
     leaves = [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, Tensor)]
     return [leaf.double().flatten() for leaf in leaves]
-
-
-@contextlib.contextmanager
-def unheard() -> Iterator[None]:
-    """Libraries talk while they quantize and compile."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with (
-            warnings.catch_warnings(),
-            contextlib.redirect_stdout(io.StringIO()),
-            contextlib.redirect_stderr(io.StringIO()),
-        ):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from ..frontend import torchao
+from .spelled import spell_sources
 
 Inputs = tuple[Tensor, ...]
 Run = Callable[[Inputs], Any]
@@ -49,6 +50,7 @@ class Work:
 def quantized(work: Work, quantizer: Any = None) -> GraphModule:
     """The model through the PT2E flow, with torchao's quantizer for Inductor on x86 or another one."""
     exported: Any = torch.export.export(work.model, work.inputs[0], strict=True).module()
+    spell_sources(exported)
     prepared = torchao.prepare(exported, quantizer or torchao.inductor_quantizer())
     with torch.no_grad():
         for inputs in work.calibration:
