@@ -10,6 +10,7 @@ import torch
 from torch.fx import GraphModule
 
 from ..errors import ExportError, Lower86Error, first_line
+from ..frontend import torchao  # noqa: F401  # registers the operators that quantized programs hold
 from ..frontend.dynamic import kept_dims, larger_examples
 from ..graph.pytrees import specs_copied_quietly
 from .model import ModelSource

@@ -46,6 +46,13 @@ class ModelSource:
         graphs = (part.graph for part in self.model.modules() if isinstance(part, torch.fx.GraphModule))
         return any(str(node.target).startswith(_QUANTIZED) for graph in graphs for node in graph.nodes)
 
+    @property
+    def graph(self) -> torch.fx.GraphModule:
+        """The model as the graph that it is. Raises Lower86Error where it is none."""
+        if not isinstance(self.model, torch.fx.GraphModule):
+            raise Lower86Error(f"{self.name} is no graph", where="model", fix="give what convert_pt2e returned")
+        return self.model
+
     def with_dims(self, dynamic_shapes: Any) -> ModelSource:
         """The same with other dims that vary. Raises Lower86Error where there is no example to count them in."""
         return replace(self, dynamic_shapes=dynamic_shapes, inputs=inputs_of(self.model, self.example, dynamic_shapes))

@@ -36,6 +36,13 @@ class Example:
     kwargs: Mapping[str, Any]
 
 
+def example_of(item: Any) -> Example:
+    """A call as an example: a dict is arguments by name, a tuple or list all of them, anything else the only one."""
+    if isinstance(item, Mapping):
+        return Example((), dict(item))
+    return Example(tuple(item) if isinstance(item, (tuple, list)) else (item,), {})
+
+
 def inputs_of(model: nn.Module, example: Example | None, dynamic_shapes: Any) -> tuple[Input, ...]:
     """The tensors that the model takes, in order; without an example, all arguments that have no default.
 
@@ -58,7 +65,7 @@ def inputs_of(model: nn.Module, example: Example | None, dynamic_shapes: Any) ->
         for path, leaf in leaves:
             if isinstance(leaf, Tensor):
                 open_axes = varies.get(id(leaf), frozenset()) if varies is not None else axes.get(id(leaf), frozenset())
-                found.append(Input(_leaf_name(model, name, path), leaf, open_axes))
+                found.append(Input(leaf_name(model, name, path), leaf, open_axes))
     return tuple(found)
 
 
@@ -69,7 +76,7 @@ def call_with(model: nn.Module, example: Example | None, tensors: Mapping[str, T
     bound = _bound(model, example)
     for name, value in list(bound.arguments.items()):
         pairs, spec = pytree.tree_flatten_with_path(value)
-        leaves = [tensors.get(_leaf_name(model, name, path), leaf) for path, leaf in pairs]
+        leaves = [tensors.get(leaf_name(model, name, path), leaf) for path, leaf in pairs]
         bound.arguments[name] = pytree.tree_unflatten(leaves, spec)
     if not bound.kwargs:
         return bound.args
@@ -88,7 +95,13 @@ def _bound(model: nn.Module, example: Example) -> inspect.BoundArguments:
         ) from problem
 
 
-def _leaf_name(model: nn.Module, argument: str, path: Sequence[Any]) -> str:
+def named_arguments(model: nn.Module, example: Example) -> Mapping[str, Any]:
+    """The example's arguments by `forward`'s names for them. Raises Lower86Error where it does not take them."""
+    return _bound(model, example).arguments
+
+
+def leaf_name(model: nn.Module, argument: str, path: Sequence[Any]) -> str:
+    """The name of a tensor at this place within an argument."""
     parameter = inspect.signature(model.forward).parameters[argument]
     parts = [str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", "")))) for key in path]
     return "_".join(parts if parameter.kind is inspect.Parameter.VAR_KEYWORD else [argument, *parts])
