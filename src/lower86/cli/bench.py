@@ -14,6 +14,7 @@ import typer
 from ..errors import InputError
 from .beside import beside, check_alone
 from .inputs import Cpus, Inputs, Json, Level, Sizes, Threads, arrays, pinned
+from .making import Batch, Length, Samples
 from .text import printable
 
 if TYPE_CHECKING:
@@ -41,9 +42,9 @@ def bench(
     data: Annotated[str | None, typer.Option(help="With --peers: inputs to calibrate and to time with.")] = None,
     recipe: Annotated[str, typer.Option(help="With --peers: lower86's, fast, balanced or accurate.")] = "balanced",
     rounds: Annotated[int, typer.Option(help="With --peers: turns of each.", min=1)] = 20,
-    samples: Annotated[int, typer.Option(help="With --peers: calls to use of the data, at most.", min=1)] = 300,
-    batch: Annotated[int | None, typer.Option(help="With --peers: rows of a call.", min=1)] = None,
-    length: Annotated[int | None, typer.Option(help="With --peers: tokens of a text.", min=1)] = None,
+    samples: Samples = 300,
+    batch: Batch = None,
+    length: Length = None,
     as_json: Json = False,
 ) -> None:
     """Measures latency (percentiles), throughput, first inference and memory; made-up inputs if none are given.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import InputError, Lower86Error
+from ..errors import InputError
+from .making import data_options, load, notes
 from .text import printable
 
 
@@ -26,31 +26,20 @@ def beside(
     as_json: bool,
 ) -> None:
     """Prints the table, or JSON. Raises Lower86Error for what is no model, and InputError for data that do not fit."""
-    from ..peers.silence import unheard
+    with notes() as said:
+        from ..peers.compare import benchmark_peers
+        from ..peers.known import chosen_peers
+        from ..sources.data import load_data
 
-    with unheard():
-        try:
-            from ..peers.compare import benchmark_peers
-            from ..peers.known import chosen_peers
-            from ..sources.data import DataOptions, load_data
-            from ..sources.model import ModelOptions, load_model
-        except ModuleNotFoundError as problem:
-            if problem.name not in ("torch", "torchao"):
-                raise
-            fix = "pip install 'lower86[torch]', or 'lower86[peers]' for all of them"
-            raise Lower86Error(f"a float model takes {problem.name}", where="bench --peers", fix=fix) from problem
         chosen_peers(peers)  # before anything takes time
-        source = load_model(str(model), ModelOptions(True, batch, length))
-        found = load_data(data, source, DataOptions(batch=batch))
+        source = load(str(model), True, batch, length, None)
+        if source.is_quantized:
+            raise InputError(
+                "the model is quantized already", where="bench --peers", fix="name the float one: each quantizes it"
+            )
+        found = load_data(data, source, data_options(batch, None, None, None, None))
         calls = found.first(samples)
-    if source.is_quantized:
-        raise InputError(
-            "the model is quantized already",
-            where="bench --peers",
-            fix="name the float model: each quantizes it itself",
-        )
-    for note in (*source.notes, *found.notes):
-        print(f"lower86: note: {' '.join(printable(note).split())}", file=sys.stderr)
+        said += (*source.notes, *found.notes)
     measured = benchmark_peers(
         source.model, calls, peers=peers, recipe=recipe, rounds=rounds, warm_up=warm_up, threads=threads,
         subset_size=samples, name=source.name,
