@@ -21,6 +21,13 @@ import numpy as np
 from ..errors import Lower86Error
 
 _SECONDS = 600
+_SCRIPT = """
+import sys, time
+running = time.monotonic()
+from lower86.artifact.started import report
+report(sys.argv[1], running)
+"""
+"""The clock is the system's, so that this process can say when it began."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +108,7 @@ def _started(task: Mapping[str, Any]) -> Start:
     environment = {
         **os.environ, "PYTHONPATH": os.pathsep.join(paths), "LOWER86_CACHE_DIR": f"{task['folder']}/objects",
     }  # fmt: skip
-    command = [sys.executable, "-m", "lower86.artifact.started", json.dumps({**task, "began": time.monotonic()})]
+    command = [sys.executable, "-c", _SCRIPT, json.dumps({**task, "began": time.monotonic()})]
     try:
         done = subprocess.run(
             command, env=environment, capture_output=True, text=True, check=False, timeout=_SECONDS, errors="replace"

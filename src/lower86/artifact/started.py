@@ -1,25 +1,31 @@
-"""What a process of `artifact/start.py` does: nothing but load a saved model and call it once, with the time told.
+"""What a process of `artifact/start.py` does: nothing but load a saved model and call it once, with the time told."""
 
-Its imports are those of a program that runs a model, so they stand where they are timed.
-"""
+from __future__ import annotations
 
+import contextlib
+import json
 import time
+from collections.abc import Mapping
+from typing import Any
 
-_running = time.monotonic()  # of the whole system: the parent says when it began
+import numpy as np
 
-import contextlib  # noqa: E402
-import json  # noqa: E402
-import sys  # noqa: E402
-from typing import Any  # noqa: E402
+from ..errors import Lower86Error
+from .load import load
 
 
-def main(task: dict[str, Any]) -> dict[str, Any]:
-    """Times in seconds and memory in bytes, as `Start` has them."""
-    import numpy as np
-
-    from .load import load
-
+def report(task: str, running: float) -> None:
+    """Prints a line of JSON: what `Start` has, or the problem. `running` is when Python ran, by the system clock."""
     imported = time.monotonic()
+    given: dict[str, Any] = json.loads(task)
+    try:
+        found = {"python": running - given["began"], "imports": imported - running, **_first_result(given)}
+    except Lower86Error as error:
+        found = {"problem": error.what}
+    print(json.dumps(found))
+
+
+def _first_result(task: Mapping[str, Any]) -> dict[str, Any]:
     with np.load(f"{task['folder']}/inputs.npz", allow_pickle=False) as file:
         inputs = dict(zip(task["names"], [file[name] for name in file.files], strict=True))
     with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w", encoding="ascii") as file:
@@ -30,22 +36,10 @@ def main(task: dict[str, Any]) -> dict[str, Any]:
     loaded = time.perf_counter()
     program.run(inputs)
     done = time.perf_counter()
-    return {
-        "python": _running - task["began"], "imports": imported - _running, "load": loaded - start,
-        "first": done - loaded, "peak": _resident("VmHWM"), "before": before,
-    }  # fmt: skip
+    return {"load": loaded - start, "first": done - loaded, "peak": _resident("VmHWM"), "before": before}
 
 
 def _resident(name: str) -> int:
     """A line of the process's status that is in kB, in bytes."""
     with open("/proc/self/status", encoding="ascii", errors="replace") as file:
         return next(int(line.split()[1]) * 1024 for line in file if line.startswith(f"{name}:"))
-
-
-if __name__ == "__main__":
-    from ..errors import Lower86Error
-
-    try:
-        print(json.dumps(main(json.loads(sys.argv[1]))))
-    except Lower86Error as error:
-        print(json.dumps({"problem": error.what}))

@@ -40,10 +40,10 @@ def beside(
         found = load_data(data, source, data_options(batch, None, None, None, None))
         calls = found.first(samples)
         said += (*source.notes, *found.notes)
-    measured = benchmark_peers(
-        source.model, calls, peers=peers, recipe=recipe, rounds=rounds, warm_up=warm_up, threads=threads,
-        subset_size=samples, name=source.name,
-    )  # fmt: skip
+        measured = benchmark_peers(
+            source.model, calls, peers=peers, recipe=recipe, rounds=rounds, warm_up=warm_up, threads=threads,
+            subset_size=samples, name=source.name,
+        )  # fmt: skip
     print(json.dumps(measured.to_dict()) if as_json else printable(str(measured)))
 
 
