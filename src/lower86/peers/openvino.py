@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch.fx import GraphModule
 
 from .peer import Inputs, Run, Work
 
@@ -18,7 +19,11 @@ def quantized_openvino(work: Work) -> Any:
 
     example = work.inputs[0]
     shapes = [tuple(tensor.shape) for tensor in example]
-    converted = openvino.convert_model(work.model, example_input=example, input=shapes)
+    if any(isinstance(part, GraphModule) for part in work.model.modules()):  # which it cannot trace
+        with torch.no_grad():
+            converted = openvino.convert_model(torch.export.export(work.model, example))
+    else:
+        converted = openvino.convert_model(work.model, example_input=example, input=shapes)
     data = nncf.Dataset([tuple(tensor.numpy() for tensor in inputs) for inputs in work.calibration])
     kind = nncf.ModelType.TRANSFORMER if work.is_transformer else None
     return nncf.quantize(converted, data, model_type=kind, subset_size=len(work.calibration))
