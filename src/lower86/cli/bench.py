@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from .inputs import Inputs, Json, Level, Model, Sizes, Threads, arrays
+from .progress import working
 
 
 def bench(
@@ -36,7 +37,8 @@ def bench(
     program = load(model, target=target, num_threads=threads)
     loaded = time.perf_counter() - start
     given = arrays(program, inputs, sizes)
-    found = benchmark(program.run, given, seconds=seconds, warm_up=warm_up, streams=streams)
+    with working(f"measuring {model} for {warm_up + seconds:g} s", as_json):
+        found = benchmark(program.run, given, seconds=seconds, warm_up=warm_up, streams=streams)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     if as_json:
         print(json.dumps({**found.to_dict(), "load": loaded, "threads": threads, "peak_memory": memory}))
