@@ -77,7 +77,7 @@ def test_one_array_and_no_example(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", X)
     assert [call[0].shape for call in calls(tmp_path / "a.npy", PLAIN)] == [(2, 3)] * 2
     unknown = calls(tmp_path / "a.npy", source(One(), given=False), batch=5)
-    assert torch.equal(unknown[0]["x"], torch.from_numpy(X))
+    assert torch.equal(unknown[0][0], torch.from_numpy(X))
     half = source(One(), torch.zeros(2, 3, dtype=torch.bfloat16))
     np.save(tmp_path / "bits.npy", np.full((2, 3), 0x3F80, np.uint16))
     assert torch.equal(calls(tmp_path / "bits.npy", half)[0][0], torch.ones(2, 3, dtype=torch.bfloat16))

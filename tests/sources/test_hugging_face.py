@@ -93,5 +93,10 @@ def test_weights_that_are_not_there_are_said(text_folder: Path, tmp_path: Path) 
 def test_models_of_other_kinds(tmp_path: Path) -> None:
     config = transformers.T5Config(vocab_size=20, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
     transformers.T5ForConditionalGeneration(config).save_pretrained(tmp_path)
-    with pytest.raises(Lower86Error, match="takes more than a text or a picture"):
-        from_folder(tmp_path, ModelOptions())
+    part = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    pictures = part | {"image_size": 8, "patch_size": 8}
+    both = transformers.CLIPConfig(text_config=part | {"vocab_size": 20}, vision_config=pictures)
+    transformers.CLIPModel(both).save_pretrained(tmp_path / "both")
+    for folder in (tmp_path, tmp_path / "both"):
+        with pytest.raises(Lower86Error, match="takes more than a text or a picture"):
+            from_folder(folder, ModelOptions())

@@ -15,6 +15,7 @@ from ..errors import InputError
 from .beside import beside, check_alone
 from .inputs import Cpus, Inputs, Json, Level, Sizes, Threads, arrays, pinned
 from .making import Batch, Length, Samples
+from .progress import working
 from .text import printable
 
 if TYPE_CHECKING:
@@ -86,7 +87,8 @@ def bench(
     given = arrays(program, inputs, sizes)
     own = bool(program.program.states) and streams > 1
     run = _run_of_each_thread(lambda: load(model, target=target, num_threads=threads)) if own else program.run
-    starts = measured_starts(model, given, threads, target) if start else None
+    with working(f"starting {model} in fresh processes", as_json):  # nothing is drawn while calls are timed
+        starts = measured_starts(model, given, threads, target) if start else None
     found = benchmark(run, given, seconds=seconds, warm_up=warm_up, streams=streams)
     about = environment(threads, program.target, ("lower86", "numpy", "llvmlite"))
     crowded = streams * threads > available

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import InputError
-from .making import data_options, load, notes
+from .making import load, notes
+from .progress import shown
 from .text import printable
 
 
@@ -29,7 +31,7 @@ def beside(
     with notes() as said:
         from ..peers.compare import benchmark_peers
         from ..peers.known import chosen_peers
-        from ..sources.data import load_data
+        from ..sources.data import DataOptions, load_data
 
         chosen_peers(peers)  # before anything takes time
         source = load(str(model), True, batch, length, None)
@@ -37,9 +39,11 @@ def beside(
             raise InputError(
                 "the model is quantized already", where="bench --peers", fix="name the float one: each quantizes it"
             )
-        found = load_data(data, source, data_options(batch, None, None, None, None))
+        found = load_data(data, source, DataOptions(batch))
         calls = found.first(samples)
         said += (*source.notes, *found.notes)
+        if shown(as_json):  # a line, as nothing is drawn while calls are timed
+            print(f"quantizing and measuring {model} beside others …", file=sys.stderr)
         measured = benchmark_peers(
             source.model, calls, peers=peers, recipe=recipe, rounds=rounds, warm_up=warm_up, threads=threads,
             subset_size=samples, name=source.name,

@@ -54,7 +54,7 @@ def compare(
 def _compared(model: str, quantized: str, data: str, item: int, options: Any, said: list[str]) -> Any:
     from ..debugger.compare import compare as compared
     from ..lowering import lower_pt2e_quantized_to_x86
-    from ..sources.data import load_data
+    from ..sources.data import DataOptions, load_data
     from ..sources.naming import example_of
 
     other = load(quantized, False, None, None, None)
@@ -69,7 +69,9 @@ def _compared(model: str, quantized: str, data: str, item: int, options: Any, sa
     sizes = list(tensor.shape) if tensor is not None and fixed else []
     # A folder's texts are cut as they were for the quantized model.
     first = load(model, fixed, sizes[0] if sizes else None, sizes[1] if len(sizes) == 2 else None, None)
-    given = load_data(data, replace(first, model=other.model, example=other.example, inputs=other.inputs), options)
+    given = load_data(
+        data, replace(first, model=other.model, example=other.example, inputs=other.inputs), DataOptions(**options)
+    )
     said += [*first.notes, *given.notes]
     calls = given.first(item + 1)
     if len(calls) <= item:

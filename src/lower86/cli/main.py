@@ -36,6 +36,8 @@ COMMANDS: Mapping[str, Callable[..., None] | typer.Typer] = {
 """By name, in the order of the help text."""
 
 _DEBUG = "--debug"
+_INTERRUPTED = 130
+"""The exit code, as shells have it; Typer gives it without a word."""
 
 
 def _version(wanted: bool) -> None:
@@ -97,11 +99,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (KeyboardInterrupt, typer.Abort):
-        return _failed("interrupted", 130)
+        return _failed("interrupted", _INTERRUPTED)
     except Exception as error:
         if debug:
             raise
         return _failed_otherwise(error)
+    if code == _INTERRUPTED:
+        return _failed("interrupted", _INTERRUPTED)
     return code if isinstance(code, int) else 0
 
 

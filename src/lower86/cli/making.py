@@ -13,7 +13,6 @@ import typer
 from .text import printable
 
 if TYPE_CHECKING:
-    from ..sources.data import DataOptions
     from ..sources.model import ModelSource
 
 FORMS = "an exported .pt2, module:function, or a Hugging Face folder"
@@ -64,15 +63,14 @@ def load(name: str, fixed: bool, batch: int | None, length: int | None, dynamic:
 
 def data_options(
     batch: int | None, column: str | None, mean: str | None, std: str | None, size: str | None
-) -> DataOptions:
-    """What is said of the data. Raises a usage error for what are no numbers."""
-    from ..sources.data import DataOptions
-
+) -> dict[str, Any]:
+    """The fields of DataOptions, as they are said. Raises a usage error for what are no numbers."""
     height, _, width = (size or "").partition("x")
     if size is not None and not (height.isdecimal() and int(height) and (not width or width.isdecimal())):
         raise typer.BadParameter(f"{size!r} is not 224 or 224x320", param_hint="--size")
     shape = None if size is None else (int(height), int(width or height))
-    return DataOptions(batch, column, _numbers(mean, "--mean"), _numbers(std, "--std"), shape)
+    means, stds = _numbers(mean, "--mean"), _numbers(std, "--std")
+    return {"batch": batch, "column": column, "mean": means, "std": stds, "size": shape}
 
 
 def _numbers(text: str | None, option: str) -> tuple[float, ...] | None:

@@ -64,15 +64,15 @@ def quantize(
     check_writable(output)
     begin = time.perf_counter()
     with notes() as said:
-        from ..quantization.quantize import quantize as quantized_by
-        from ..quantization.recipe import recipe_of
-        from ..sources.data import load_data
-        from ..sources.naming import call_with
-
-        recipe_of(recipe)
         with working(f"loading {source}", as_json):
             model = load(source, fixed, batch, length, dynamic)
-            given = load_data(data, model, options)
+            from ..quantization.quantize import quantize as quantized_by
+            from ..quantization.recipe import recipe_of
+            from ..sources.data import DataOptions, load_data
+            from ..sources.naming import call_with
+
+            recipe_of(recipe)
+            given = load_data(data, model, DataOptions(**options))
             calls = given.first(samples)
         said += [*model.notes, *given.notes]
         example = None if model.example is None else call_with(model.model, model.example, {})

@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from ..errors import Lower86Error, first_line
-from .exported import of_program
 from .model import ModelSource
 from .naming import Example, inputs_of
 
@@ -27,6 +26,8 @@ def from_function(name: str) -> ModelSource:
         raise Lower86Error(f"{name} gives {len(parts)} things", where="model", fix=f"return {_GIVES}")
     model, given, shapes = (*parts, None, None)[:3]
     if isinstance(model, torch.export.ExportedProgram):
+        from .exported import of_program
+
         return of_program(model, name.rpartition(":")[2])
     if not isinstance(model, nn.Module):
         raise Lower86Error(f"{name} gives a {type(model).__name__}", where="model", fix=f"return {_GIVES}")

@@ -61,7 +61,9 @@ def from_folder(folder: Path, options: ModelOptions) -> ModelSource:
     model.eval()
     if model.main_input_name == "pixel_values":
         return _of_pictures(folder, model, options, notes)
-    if model.main_input_name == "input_ids" and not getattr(model.config, "is_encoder_decoder", False):
+    takes = inspect.signature(model.forward).parameters
+    several = getattr(model.config, "is_encoder_decoder", False) or "pixel_values" in takes
+    if model.main_input_name == "input_ids" and not several and hasattr(model.config, "vocab_size"):
         return _of_texts(folder, transformers, model, options, notes)
     raise Lower86Error(
         f"a {type(model).__name__} takes more than a text or a picture",

@@ -72,7 +72,10 @@ def inputs_of(model: nn.Module, example: Example | None, dynamic_shapes: Any) ->
 def call_with(model: nn.Module, example: Example | None, tensors: Mapping[str, Tensor]) -> Any:
     """A call of the model with these tensors by name, everything else as in the example: a tuple, or a dict by name."""
     if example is None:
-        return dict(tensors)
+        parameters = inspect.signature(model.forward).parameters
+        ordered = [name for name in parameters if name in tensors]
+        by_place = all(parameters[name].kind is not inspect.Parameter.KEYWORD_ONLY for name in ordered)
+        return tuple(tensors[name] for name in ordered) if by_place else dict(tensors)
     bound = _bound(model, example)
     for name, value in list(bound.arguments.items()):
         pairs, spec = pytree.tree_flatten_with_path(value)
