@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
-
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "examples")]
 
-Inputs = tuple[Tensor, ...]
+from minilm.quiet import silence  # noqa: E402
+
+silence()
+
+import torch  # noqa: E402
+from torch import nn  # noqa: E402
+
+from lower86.peers.peer import Work  # noqa: E402
+
 INPUTS = 4
 
 
 @dataclass(frozen=True)
-class Case:
+class Case(Work):
     """A float model in eval mode. All inputs have the shapes of the first."""
 
-    name: str
-    model: nn.Module
-    calibration: Sequence[Inputs]
-    inputs: Sequence[Inputs]
-    is_transformer: bool = False
-    is_convolutional: bool = False
     has_transposed: bool = False
     """Whether it has transposed convolutions: torchao's quantizer leaves them in float, NNCF's and lower86's do not."""
 

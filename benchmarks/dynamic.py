@@ -11,7 +11,6 @@ import argparse
 
 import cases  # noqa: F401  # finds the examples
 
-from minilm.measure import interleave, medians, ratios
 from minilm.quiet import silence
 
 silence()
@@ -21,6 +20,7 @@ from torch import Tensor, nn  # noqa: E402
 from torch.export import Dim  # noqa: E402
 
 import lower86  # noqa: E402
+from lower86.report.turns import interleave, medians, ratios  # noqa: E402
 from lower86.runtime.code_cache import counters  # noqa: E402
 
 LONGEST = 512

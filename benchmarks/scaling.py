@@ -10,20 +10,20 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from cases import Inputs, vision
+from cases import vision
 
-from minilm.measure import interleave, medians
 from minilm.quiet import silence
 
 silence()
 
 import torch  # noqa: E402
-from peers import quantized  # noqa: E402
 
 import lower86  # noqa: E402
+from lower86.peers.peer import quantized  # noqa: E402
+from lower86.report.turns import interleave, medians  # noqa: E402
 
 
-def _call(lowered: torch.nn.Module, inputs: Inputs, threads: int) -> Callable[[], object]:
+def _call(lowered: torch.nn.Module, inputs: tuple[torch.Tensor, ...], threads: int) -> Callable[[], object]:
     def call() -> object:
         lower86.set_num_threads(threads)
         return lowered(*inputs)

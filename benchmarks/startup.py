@@ -103,21 +103,21 @@ def prepare(name: str, peer: str, folder: Path) -> None:
     np.savez(folder / "inputs.npz", *[tensor.numpy() for tensor in case.inputs[0]])
     path = folder / PEERS[peer][0]
     if peer == "lower86":
-        from peers import quantized
-
         import lower86
+        from lower86.peers.peer import quantized
 
         model = quantized(case, lower86.X86Quantizer())
         lower86.save(lower86.lower_pt2e_quantized_to_x86(model, case.inputs[0]), path)
     elif peer == "OpenVINO int8":
         import openvino
-        from peers import openvino_int8
 
-        openvino.save_model(openvino_int8(case), path)
+        from lower86.peers.openvino import quantized_openvino
+
+        openvino.save_model(quantized_openvino(case), path)
     elif peer == "ONNX Runtime int8":
-        from peers import onnx_int8
+        from lower86.peers.onnxruntime import write_onnx_int8
 
-        onnx_int8(case, case.is_transformer, path)
+        write_onnx_int8(case, case.is_transformer, path)
     else:
         import torch
 

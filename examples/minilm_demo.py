@@ -22,6 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 from torch.fx import GraphModule
 
+from lower86.report import turns
 from minilm import corpus, encoder, measure, quiet, report
 from minilm.report import FP32, LOWER86, TORCHAO, WHOLE
 
@@ -71,12 +72,12 @@ def _embed(progress: Progress, name: str, encode: Callable[..., Tensor], tokens:
 
 def _latency(
     progress: Progress, contenders: Mapping[str, Callable[..., object]], tokens: encoder.Tokens
-) -> list[measure.Round]:
+) -> list[turns.Round]:
     """Rounds of latencies for the longest text, which fills all positions."""
     longest = int(tokens[1].sum(1).argmax())
     sentence = [part[longest : longest + 1].clone() for part in tokens]
     calls = {name: partial(contender, *sentence) for name, contender in contenders.items()}
-    rounds = measure.interleave(calls, LATENCY_ROUNDS)
+    rounds = turns.interleave(calls, LATENCY_ROUNDS)
     with torch.no_grad():
         return list(progress.track(rounds, total=LATENCY_ROUNDS, description="Measure latency, interleaved"))
 
@@ -113,8 +114,8 @@ def _run(progress: Progress) -> tuple[report.Results, Lowered]:
         recalls={k: recalls(k) for k in (1, 10)},
         entries=ENTRIES,
         threads=torch.get_num_threads(),
-        latency=measure.medians(rounds),
-        ratio=measure.ratios(rounds, LOWER86),
+        latency=turns.medians(rounds),
+        ratio=turns.ratios(rounds, LOWER86),
     )
     return results, lowered
 

@@ -31,6 +31,8 @@ LAYERS = (
     {"debugger"},
     {"lowering"},
     {"tuning"},
+    {"peers"},
+    {"sources"},
     {"integrations"},
     {"__init__"},
     {"cli"},
@@ -39,7 +41,9 @@ LAYERS = (
 """Each part of the package may import those of the layers above it in this list, and itself."""
 
 TORCH_FREE = ("errors", "program", "codegen", "runtime", "report", "artifact", "cli", "__init__", "__main__")
-FACADES = {"llvmlite": "codegen", "torchao": "frontend"}
+FACADES = {
+    "llvmlite": "codegen", "torchao": "frontend", "openvino": "peers", "nncf": "peers", "onnxruntime": "peers",
+}  # fmt: skip
 """The only place that may import a package without types."""
 
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .frontend.quantizer import X86Quantizer
     from .lowered import LoweredModule
     from .lowering import lower_pt2e_quantized_to_x86
+    from .peers.compare import benchmark_peers
     from .quantization.qat import convert, prepare_qat
     from .quantization.quantize import quantize
     from .quantization.recipe import Recipe
@@ -60,6 +61,7 @@ __all__ = [
     "X86Quantizer",
     "artifact",
     "benchmark",
+    "benchmark_peers",
     "compare",
     "convert",
     "explain",
@@ -82,6 +84,7 @@ _HOMES = {
     "Recipe": "quantization.recipe",
     "Target": "codegen.target",
     "benchmark": "report.benchmark",
+    "benchmark_peers": "peers.compare",
     "compare": "debugger.compare",
     "convert": "quantization.qat",
     "explain": "report.explain",

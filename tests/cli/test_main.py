@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +29,75 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     for name in COMMANDS:
         assert main([name, "--help"]) == 0
         assert "Usage: lower86" in capsys.readouterr().out
+
+
+def test_the_commands_fit_on_a_screen() -> None:
+    environment = {**os.environ, "COLUMNS": "80", "LINES": "24"}
+    command = [sys.executable, "-m", "lower86", "--help"]
+    text = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    lines = text.splitlines()
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 80
+    assert [name for name in COMMANDS if f"\n  {name} " not in text] == []
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"lower86 {importlib.metadata.version('lower86')}\n"
+
+
+def test_commands_and_options_are_completed() -> None:
+    def completed(*words: str) -> list[str]:
+        environment = {**os.environ, "_LOWER86_COMPLETE": "complete_bash", "COMP_WORDS": " ".join(("lower86", *words))}
+        environment["COMP_CWORD"] = str(len(words))
+        command = [sys.executable, "-m", "lower86"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout.split()
+
+    assert completed("c") == ["compare", "cpu", "cache"]
+    assert completed("quantize", "--s") == ["--samples", "--static", "--std", "--size"]
+    assert completed("cache", "") == ["info", "clear"]
+
+
+def test_the_script_that_completes(tmp_path: Path) -> None:
+    (tmp_path / "lower86").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m lower86 "$@"\n')
+    (tmp_path / "lower86").chmod(0o755)
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    lines = [
+        'eval "$(lower86 --show-completion bash)"', "COMP_WORDS=(lower86 qu)", "COMP_CWORD=1",
+        "_lower86_completion lower86", 'echo "${COMPREPLY[@]}"',
+    ]  # fmt: skip
+    done = subprocess.run(
+        ["bash", "-c", "\n".join(lines)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("quantize\n", "")
+
+
+def test_commands_that_need_no_torch_import_none() -> None:
+    script = "import sys; from lower86.cli.main import main; main(['cpu', '--help']); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+
+
+def test_an_error_that_nobody_thought_of(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(path: object) -> None:
+        raise RuntimeError("two\nlines")
+
+    monkeypatch.setattr("lower86.artifact.load.opened", fail)
+    assert main(["inspect", "a"]) == 1
+    said = "RuntimeError: two lines; to do: --debug shows where, and is worth a bug report"
+    assert capsys.readouterr().err == f"lower86: error: {said}\n"
+    with pytest.raises(RuntimeError):
+        main(["inspect", "a", "--debug"])
+
+
+def test_without_pytorch(tmp_path: Path) -> None:
+    blocked = "import sys; sys.modules['torch'] = None; from lower86.cli.main import main; sys.exit(main())"
+    command = [sys.executable, "-c", blocked, "lower", "a.pt2", "-o", str(tmp_path / "a.safetensors")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "lower86: error: this command takes torch; to do: pip install 'lower86[torch]'\n"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +35,54 @@ def test_bench(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert found["calls"] >= 10
     assert 0 < found["p50"] <= found["p99"] <= found["worst"]
     assert found["load"] > 0
-    assert found["peak_memory"] > 1 << 20
-    text = printed(
-        capsys, "bench", model, "--size", f"{batch(model)}=3", "--seconds", 0, "--warm-up", 0, "--streams", 2
-    )
-    assert "20 in" in text
-    assert "1 threads a call" in text
+    assert found["start"]["warm"]["load"] < found["start"]["cold"]["load"]
+    assert found["peak_memory"] == found["start"]["warm"]["peak"] > found["model_memory"] > 0
+    assert found["environment"]["threads"] == found["threads"]
+    assert found["environment"]["level"] == lower86.Target.host().level
+    assert "torch" not in found["environment"]["versions"]  # it has no part in this
+
+
+def test_bench_with_streams(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cpus = len(os.sched_getaffinity(0))
+    size, streams = f"{batch(model)}=3", min(2, cpus)
+    options = ["bench", model, "--size", size, "--seconds", 0, "--warm-up", 0, "--no-start", "--streams"]
+    text = printed(capsys, *options, streams)
+    assert f"{10 * streams} in" in text
+    assert f"{cpus // streams} threads a call" in text
+    assert "first inference" not in text
+    assert "wait for each other" not in text
+    assert "wait for each other" in printed(capsys, *options, streams, "--threads", cpus + 1)
+    assert json.loads(printed(capsys, *options, streams, "--threads", cpus + 1, "--json"))["crowded"]
+
+
+def test_streams_of_a_program_with_state_have_one_each(
+    model: Path, counter: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lower86.artifact import load as module
+
+    loaded: list[Any] = []
+    original = module.load
+    monkeypatch.setattr(module, "load", lambda *a, **named: loaded.append(original(*a, **named)) or loaded[-1])
+    options = ["--seconds", 0, "--warm-up", 0, "--no-start", "--streams", 2, "--threads", 1]
+    printed(capsys, "bench", counter, *options)
+    assert len(loaded) == 3
+    counts = [float(one.named_state()["seen"].item()) for one in loaded]
+    assert counts[0] == 0
+    assert min(counts[1:]) >= 10
+    loaded.clear()
+    printed(capsys, "bench", model, *options)
+    assert len(loaded) == 1
+
+
+def test_bench_on_chosen_cpus(model: Path) -> None:
+    cpu = max(os.sched_getaffinity(0))
+    environment = {**os.environ, "PYTHONPATH": str(Path(lower86.__file__).parents[1])}
+    code = "import sys; from lower86.cli.main import main; code = main(sys.argv[1:]); assert 'torch' not in sys.modules"
+    command = [sys.executable, "-c", code, "bench", str(model), "--seconds", "0", "--warm-up", "0", "--cpus", str(cpu)]
+    done = subprocess.run([*command, "--json"], env=environment, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    assert found["environment"]["cpus"] == [cpu]
+    assert found["threads"] == 1
 
 
 def test_profile(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,6 +117,8 @@ def test_cpu(capsys: pytest.CaptureFixture[str]) -> None:
         (["--size", "batch=x"], "a size is a number"),
         (["--input", "x=nothing.npy"], "cannot be read"),
         (["--streams", "0"], "streams"),
+        (["--cpus", "a-b"], "is no list of CPUs"),
+        (["--pin", "60000"], "cannot run on: 60000"),
     ],
 )
 def test_mistakes_are_a_line(

@@ -11,6 +11,8 @@ import pytest
 import lower86
 from lower86.report.benchmark import Benchmark
 from lower86.report.quiet import Quiet
+from lower86.runtime.streams import helpers_here
+from lower86.runtime.threads import pool
 
 
 def test_percentiles() -> None:
@@ -44,6 +46,29 @@ def test_streams_call_at_once() -> None:
     found = lower86.benchmark(call, seconds=0.1, warm_up=0.0, streams=3)
     assert most == 3
     assert found.calls >= 30
+
+
+def test_a_stream_that_fails_stops_the_others() -> None:
+    calls = threading.local()
+
+    def call() -> None:
+        calls.count = getattr(calls, "count", 0) + 1
+        if threading.current_thread() is not threading.main_thread() and calls.count == 2:
+            raise ValueError("in a stream, when it measures")
+
+    with pytest.raises(ValueError, match="when it measures"):
+        lower86.benchmark(call, seconds=60.0, warm_up=0.0, streams=3)
+
+
+def test_streams_have_helpers_of_their_own() -> None:
+    shared, seen = pool(), set[int]()
+
+    def call() -> None:
+        seen.add(id(helpers_here(shared)))
+
+    lower86.benchmark(call, seconds=0.0, warm_up=0.0, streams=3)
+    assert len(seen) == 4  # and the shared one's at the very first call
+    assert id(shared) in seen
 
 
 def test_few_calls_are_measured_however_long_they_take() -> None:

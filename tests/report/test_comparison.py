@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,6 +47,39 @@ def test_json() -> None:
     assert first["compiled"] == {"sqnr": 50.0, "most": 0.1, "one": 1, "more": 0}
     assert (first["compiled_here"]["sqnr"], second["quantization"]["sqnr"]) == ("inf", "-inf")
     assert (second["kernel"], second["compiled"]) == ("relu_q", None)
+
+
+def test_json_and_back() -> None:
+    assert Comparison.from_json(COMPARISON.to_json()) == COMPARISON
+    assert Comparison.from_json("[]") == Comparison(())
+    unknown = dataclasses.replace(COMPARISON.rows[0], quantization=Distance(math.nan, 0.0))
+    (row,) = Comparison.from_json(Comparison((unknown,)).to_json()).rows
+    assert row.quantization is not None
+    assert math.isnan(row.quantization.sqnr)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"node": 3}, "row 0, node is a int, not str"),
+        ({"number": True}, "row 0, number is a bool, not int"),
+        ({"more": 1}, "row 0 is not an object of number, node"),
+        ({"quantization": {"sqnr": 1.0}}, "row 0, quantization is not an object of sqnr"),
+        ({"compiled": {"sqnr": "high", "most": 0, "one": None, "more": None}}, "holds 'high' in place of a number"),
+        ({"compiled": {"sqnr": 1, "most": 0, "one": 0.5, "more": None}}, "row 0, compiled, one is a float"),
+        ({"saturation": [1]}, "saturation holds"),
+    ],
+)
+def test_what_is_no_comparison(change: dict[str, Any], message: str) -> None:
+    (row, *_) = json.loads(COMPARISON.to_json())
+    with pytest.raises(Lower86Error, match=message):
+        Comparison.from_json(json.dumps([row | change]))
+
+
+def test_texts_that_are_none() -> None:
+    for text in ("", "{}", "[1]", "[" * 100_000, "[NaN]", '"a"'):
+        with pytest.raises(Lower86Error, match="the text is no comparison"):
+            Comparison.from_json(text)
 
 
 @pytest.mark.parametrize(("ending", "start"), [("png", b"\x89PNG"), ("svg", b"<?xml")])

@@ -1,45 +1,126 @@
-"""`lower86 bench`: how fast a saved model is here."""
+"""`lower86 bench`: how fast a saved model is here, or a float model in int8 beside other runtimes (`beside.py`)."""
 
 from __future__ import annotations
 
 import json
-import resource
+import threading
 import time
-from typing import Annotated
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .inputs import Inputs, Json, Level, Model, Sizes, Threads, arrays
+from ..errors import InputError
+from .beside import beside, check_alone
+from .inputs import Cpus, Inputs, Json, Level, Sizes, Threads, arrays, pinned
+from .making import Batch, Length, Samples
+from .progress import working
+from .text import printable
+
+if TYPE_CHECKING:
+    from ..artifact import LoadedProgram
 
 
 def bench(
-    model: Model,
+    model: Annotated[
+        Path,
+        typer.Argument(help="A file that lower86.save wrote; with --peers a .pt2, module:function, or HF folder."),
+    ],
     inputs: Inputs = None,
     sizes: Sizes = None,
     seconds: Annotated[float, typer.Option(help="How long to measure.", min=0.0)] = 5.0,
     warm_up: Annotated[float, typer.Option(help="How long to call before that, in seconds.", min=0.0)] = 1.0,
     streams: Annotated[int, typer.Option(help="Calls at once, for throughput.", min=1)] = 1,
+    start: Annotated[bool, typer.Option(help="Time the first inference of fresh processes, too.")] = True,
     target: Level = None,
     threads: Threads = None,
+    cpus: Cpus = None,
+    peers: Annotated[
+        str | None,
+        typer.Option(help="Beside: all, or some of openvino,onnxruntime,inductor,torchao,pytorch. Takes --data."),
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="With --peers: inputs to calibrate and to time with.")] = None,
+    recipe: Annotated[str, typer.Option(help="With --peers: lower86's, fast, balanced or accurate.")] = "balanced",
+    rounds: Annotated[int, typer.Option(help="With --peers: turns of each.", min=1)] = 20,
+    samples: Samples = 300,
+    batch: Batch = None,
+    length: Length = None,
     as_json: Json = False,
 ) -> None:
-    """Measures latency (percentiles), throughput, load time and memory; made-up inputs if none are given.
+    """Measures latency (percentiles), throughput, first inference and memory; made-up inputs if none are given.
 
     With several streams each call runs on its share of the threads, unless --threads says on how many.
+
+    With --peers it takes a float model and --data: lower86 and others quantize it, and have turns in one run.
     """
+    pinned(cpus)
+    if peers is not None:
+        if data is None:
+            raise InputError("--peers without --data", where="bench", fix="name inputs of the model to calibrate with")
+        alone = {"--input": inputs, "--size": sizes, "--target": target, "--streams": streams > 1}
+        check_alone([name for name, given in alone.items() if given])
+        beside(
+            model, data, peers, recipe=recipe, rounds=rounds, warm_up=warm_up, threads=threads, samples=samples,
+            batch=batch, length=length, as_json=as_json,
+        )  # fmt: skip
+        return
+    if data is not None or model.is_dir() or model.suffix == ".pt2" or (":" in str(model) and not model.exists()):
+        raise InputError(
+            f"{model} can be measured beside others only",
+            where="bench",
+            fix="add --data DATA --peers all, or name a saved model",
+        )
     from ..artifact.load import load
+    from ..artifact.start import measured_starts
     from ..report.benchmark import benchmark
+    from ..report.environment import environment
+    from ..runtime.code_cache import counters
     from ..runtime.threads import default_threads
 
-    threads = threads or max(1, default_threads() // streams)
-    start = time.perf_counter()
+    available, before = default_threads(), counters.compiled
+    threads = threads or max(1, available // streams)
+    began = time.perf_counter()
     program = load(model, target=target, num_threads=threads)
-    loaded = time.perf_counter() - start
+    loaded = time.perf_counter() - began
+    compiled = counters.compiled - before
     given = arrays(program, inputs, sizes)
-    found = benchmark(program.run, given, seconds=seconds, warm_up=warm_up, streams=streams)
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    own = bool(program.program.states) and streams > 1
+    run = _run_of_each_thread(lambda: load(model, target=target, num_threads=threads)) if own else program.run
+    with working(f"starting {model} in fresh processes", as_json):  # nothing is drawn while calls are timed
+        starts = measured_starts(model, given, threads, target) if start else None
+    found = benchmark(run, given, seconds=seconds, warm_up=warm_up, streams=streams)
+    about = environment(threads, program.target, ("lower86", "numpy", "llvmlite"))
+    crowded = streams * threads > available
     if as_json:
-        print(json.dumps({**found.to_dict(), "load": loaded, "threads": threads, "peak_memory": memory}))
+        measured: dict[str, Any] = {
+            "load": loaded,
+            "kernels_compiled": compiled,
+            "threads": threads,
+            "crowded": crowded,
+        }
+        if starts is not None:
+            measured["start"] = starts.to_dict()
+            measured |= {"peak_memory": starts.warm.peak, "model_memory": starts.warm.model_memory}
+        print(json.dumps({**found.to_dict(), **measured, "environment": about}))
         return
     print(found)
-    print(f"loaded in {loaded:.3f} s; {threads} threads a call; at most {memory / 1e6:.0f} MB were resident")
+    names = ", ".join(map(str, about["cpus"]))
+    print(printable(f"{threads} threads a call, on CPUs {names} ({about['cpu']}, level {about['level']})"))
+    if crowded:
+        print(f"{streams} streams of {threads} threads are more than {available} CPUs: they wait for each other")
+    print(f"loaded in {loaded:.3f} s, {compiled or 'no'} kernels compiled, all others cached")
+    if starts is not None:
+        print(starts)
+
+
+def _run_of_each_thread(load: Callable[[], LoadedProgram]) -> Callable[[Any], Any]:
+    """The `run` of a program of each thread's own: calls on one state would wait for each other."""
+    mine = threading.local()
+
+    def run(inputs: Any) -> Any:
+        if not hasattr(mine, "program"):
+            mine.program = load()
+        return mine.program.run(inputs)
+
+    return run

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from .inputs import Json, Threads
+from .progress import working
 
 
 def cpu(threads: Threads = None, as_json: Json = False) -> None:
@@ -16,12 +17,14 @@ def cpu(threads: Threads = None, as_json: Json = False) -> None:
     from ..runtime.threads import default_threads
 
     quiet, target, count = Quiet(), Target.host(), threads or default_threads()
+    with working("measuring the CPU", as_json):
+        peak, bandwidth = measured_peak(count, target=target), measured_bandwidth(count, target=target)
     found: dict[str, Any] = {
         "level": target.level,
         "cpu": target.cpu,
         "threads": count,
-        "int8_macs_per_second": measured_peak(count, target=target),
-        "bytes_per_second": measured_bandwidth(count, target=target),
+        "int8_macs_per_second": peak,
+        "bytes_per_second": bandwidth,
         "others": quiet.others(),
     }
     if as_json:

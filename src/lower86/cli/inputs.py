@@ -24,7 +24,18 @@ Sizes = Annotated[
 ]
 Level = Annotated[str | None, typer.Option("--target", help="A lower level than this CPU's, such as avx2.")]
 Threads = Annotated[int | None, typer.Option("--threads", help="Threads to run on.")]
+Cpus = Annotated[
+    str | None, typer.Option("--cpus", "--pin", metavar="LIST", help="CPUs to run on, such as 0,2 or 0-3.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def pinned(cpus: str | None) -> None:
+    """Has the process run on the CPUs that `--cpus` names, before anything counts them. Raises InputError."""
+    if cpus is not None:
+        from ..runtime.affinity import cpu_list, pin
+
+        pin(cpu_list(cpus))
 
 
 def named_files(inputs: Sequence[str] | None) -> dict[str, Path]:

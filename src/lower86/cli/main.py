@@ -6,6 +6,7 @@ A command is a function, a group of commands a `typer.Typer`. A new one is a fil
 
 from __future__ import annotations
 
+import importlib.metadata
 import io
 import os
 import sys
@@ -13,12 +14,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
+import typer.main
 
 from ..errors import Lower86Error
-from . import bench, cache, cpu, explain, inspect, profile, report, run
-from .text import one_line
+from . import bench, cache, compare, cpu, explain, inspect, lower, profile, quantize, report, run
+from .text import one_line, printable
 
 COMMANDS: Mapping[str, Callable[..., None] | typer.Typer] = {
+    "quantize": quantize.quantize,
+    "lower": lower.lower,
+    "compare": compare.compare,
     "run": run.run,
     "bench": bench.bench,
     "profile": profile.profile,
@@ -31,30 +36,52 @@ COMMANDS: Mapping[str, Callable[..., None] | typer.Typer] = {
 """By name, in the order of the help text."""
 
 _DEBUG = "--debug"
+_INTERRUPTED = 130
+"""The exit code, as shells have it; Typer gives it without a word."""
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"lower86 {importlib.metadata.version('lower86')}")
+        raise typer.Exit
 
 
 def _options(
     debug: Annotated[bool, typer.Option(_DEBUG, help="Show the traceback of an error; may stand anywhere.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
 ) -> None:
-    """Runs and inspects models that lower86.save wrote. Nothing here needs PyTorch."""
+    """Makes int8 models of PyTorch's (three commands), and runs and measures them."""
 
 
-def application() -> typer.Typer:
-    """All commands as one."""
+def application() -> Any:
+    """All commands as one: what Typer makes a command of."""
     app = typer.Typer(
-        name="lower86", callback=_options, no_args_is_help=True, add_completion=False, rich_markup_mode=None,
-        pretty_exceptions_enable=False,
-    )  # fmt: skip
+        name="lower86", callback=_options, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
+    )
     for name, command in COMMANDS.items():
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name)
         else:
             app.command(name)(command)
-    return app
+    made = typer.main.get_command(app)
+    for parameter in made.params:  # in a line each, so that all commands are on one screen
+        if parameter.name in _COMPLETION:
+            vars(parameter)["help"] = _COMPLETION[parameter.name]
+    return made
+
+
+_COMPLETION = {
+    "install_completion": "Complete commands in this shell, from now on.",
+    "show_completion": "Show the script that does it.",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line and gives its exit code: 0, 1 for an error (a line on stderr), 2 for wrong usage."""
+    """Runs the command line and gives its exit code.
+
+    0: done. 1: an error, a line on stderr. 2: wrong usage, a line. 130: interrupted, a line. With --debug errors are
+    raised.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # whatever the terminal can show
@@ -71,16 +98,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever reads the output has enough; Python would complain once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except Exception as error:  # Typer's own errors, wherever its version keeps their class; all others go on
-        message = getattr(error, "format_message", None)
-        if message is None or debug:
+    except (KeyboardInterrupt, typer.Abort):
+        return _failed("interrupted", _INTERRUPTED)
+    except Exception as error:
+        if debug:
             raise
-        text = str(message())
-        if "\n" in text:  # a group without a command: its help
-            print(text, file=sys.stderr)
-            return 2
-        return _failed(f"{text.rstrip('.')}; see lower86 --help", int(getattr(error, "exit_code", 2)))
+        return _failed_otherwise(error)
+    if code == _INTERRUPTED:
+        return _failed("interrupted", _INTERRUPTED)
     return code if isinstance(code, int) else 0
+
+
+def _failed_otherwise(error: Exception) -> int:
+    """Typer's own errors, wherever its version keeps their class, and what nobody has thought of."""
+    message = getattr(error, "format_message", None)
+    if message is None:
+        said = " ".join(printable(str(error)).split())
+        if isinstance(error, ModuleNotFoundError) and error.name in ("torch", "torchao"):
+            return _failed(f"this command takes {error.name}; to do: pip install 'lower86[torch]'", 1)
+        return _failed(f"{type(error).__name__}: {said}; to do: --debug shows where, and is worth a bug report", 1)
+    text = str(message())
+    if "\n" in text:  # a group without a command: its help
+        print(text, file=sys.stderr)
+        return 2
+    return _failed(f"{text.rstrip('.')}; see lower86 --help", int(getattr(error, "exit_code", 2)))
 
 
 def _failed(message: str, code: int) -> int:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from .inputs import Inputs, Json, Level, Model, Sizes, Threads, arrays
+from .progress import working
 from .text import printable
 
 
@@ -25,5 +26,7 @@ def profile(
     from ..artifact.load import load
 
     program = load(model, target=target, num_threads=threads)
-    found = program.profile_run(arrays(program, inputs, sizes), seconds=seconds)
+    given = arrays(program, inputs, sizes)
+    with working(f"timing {model} for {seconds:g} s", as_json):
+        found = program.profile_run(given, seconds=seconds)
     print(json.dumps(asdict(found)) if as_json else printable(str(found)))

@@ -98,6 +98,23 @@ def convert(model: GraphModule, *, fold_quantize: bool = True) -> GraphModule:
     return converted
 
 
+def inductor_quantizer() -> Quantizer:
+    """torchao's own quantizer for Inductor on x86, with its default configuration: static, per channel."""
+    from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as xiq  # with Inductor, seconds of imports
+
+    config = xiq.get_default_x86_inductor_quantization_config()
+    quantizer: Quantizer = xiq.X86InductorQuantizer().set_global(config)
+    return quantizer
+
+
+def lowered_by_torchao(model: GraphModule, example: tuple[torch.Tensor, ...]) -> torch.nn.Module:
+    """What torchao's own `lower_pt2e_quantized_to_x86` makes of a quantized model."""
+    from torchao.quantization.pt2e.lowering import lower_pt2e_quantized_to_x86
+
+    lowered: torch.nn.Module = lower_pt2e_quantized_to_x86(model, example)
+    return lowered
+
+
 def debug_handle(node: Node) -> int | None:
     """The number that torchao's `generate_numeric_debug_handle` gave the node, and all that was made from it."""
     found: int | None = node.meta.get(CUSTOM_KEY, {}).get(NUMERIC_DEBUG_HANDLE_KEY)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -9,10 +10,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..errors import InputError
-from .quiet import Quiet
-
-_NOISE = 0.05
-"""So much of the CPUs' time may go to others before the figures are doubtful."""
+from ..runtime.streams import own_helpers
+from .quiet import NOISE, Quiet
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Benchmark:
     @property
     def quiet(self) -> bool:
         """Whether others took so little that the figures can be trusted."""
-        return self.others < _NOISE
+        return self.others < NOISE
 
     def to_dict(self) -> dict[str, Any]:
         """All figures by name."""
@@ -70,8 +69,9 @@ def benchmark(
         call: a lowered module, a loaded program, or any other function that may be called from several threads.
         inputs: positional arguments of each call; `named` are its keyword arguments.
         seconds: how long to measure; there are at least 10 calls in each stream.
-        warm_up: how long to call before.
-        streams: threads that call at once, for throughput. How many threads each call runs on is the program's.
+        warm_up: how long to call before, in all streams.
+        streams: threads that call at once, for throughput. How many threads each call runs on is the program's; the
+            helpers of one stream are not those of another (`lower86.runtime.streams`).
 
     Raises InputError for a number that makes no sense; what `call` raises is raised.
     """
@@ -82,36 +82,41 @@ def benchmark(
     start = time.perf_counter()
     call(*inputs, **named)
     first = time.perf_counter() - start
-    end = start + warm_up
-    while time.perf_counter() < end:
-        call(*inputs, **named)
     taken: list[list[float]] = [[] for _ in range(streams)]
+    begun: list[Quiet] = []
     problems: list[BaseException] = []
-    gate = threading.Barrier(streams)
+    gate = threading.Barrier(streams, action=lambda: begun.append(Quiet()))
 
     def work(mine: list[float]) -> None:
         try:
-            gate.wait()
-            until = time.perf_counter() + seconds
-            while not problems and (time.perf_counter() < until or len(mine) < 10):
-                begin = time.perf_counter()
-                call(*inputs, **named)
-                mine.append(time.perf_counter() - begin)
+            with own_helpers() if streams > 1 else contextlib.nullcontext():
+                warm = start + warm_up
+                while not problems and time.perf_counter() < warm:
+                    call(*inputs, **named)
+                if streams > 1:
+                    call(*inputs, **named)  # each stream has memory of its own, made at its first call
+                gate.wait()
+                until = time.perf_counter() + seconds
+                while not problems and (time.perf_counter() < until or len(mine) < 10):
+                    begin = time.perf_counter()
+                    call(*inputs, **named)
+                    mine.append(time.perf_counter() - begin)
+        except threading.BrokenBarrierError:
+            pass  # another stream has failed
         except BaseException as problem:  # of any stream, for who asked
             problems.append(problem)
+            gate.abort()
 
-    quiet = Quiet()
-    start = time.perf_counter()
     threads = [threading.Thread(target=work, args=(mine,)) for mine in taken[1:]]
     for thread in threads:
         thread.start()
     work(taken[0])
     for thread in threads:
         thread.join()
-    wall = time.perf_counter() - start
     if problems:
         raise problems[0]
-    return _measured(sorted(one for mine in taken for one in mine), streams, wall, first, quiet.others())
+    (quiet,) = begun
+    return _measured(sorted(one for mine in taken for one in mine), streams, quiet.seconds(), first, quiet.others())
 
 
 def _measured(ordered: list[float], streams: int, wall: float, first: float, others: float) -> Benchmark:

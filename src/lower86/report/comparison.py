@@ -71,6 +71,21 @@ class Comparison:
         """The rows as JSON: a list of objects, in the order of `rows`. Infinite numbers are "inf" and "-inf"."""
         return json.dumps([_plain(dataclasses.asdict(row)) for row in self.rows], indent=1)
 
+    @classmethod
+    def from_json(cls, text: str) -> Comparison:
+        """What `to_json` wrote. Raises Lower86Error for anything else."""
+        try:
+            rows = json.loads(text, parse_constant=_no_number)
+            if not isinstance(rows, list):
+                raise ValueError(f"it holds a {type(rows).__name__}, not a list of rows")
+            return cls(tuple(_row(number, row) for number, row in enumerate(rows)))
+        except (ValueError, RecursionError) as problem:
+            raise Lower86Error(
+                f"the text is no comparison: {problem}",
+                where="Comparison.from_json",
+                fix="give what Comparison.to_json or lower86 compare -o wrote",
+            ) from problem
+
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Writes a picture, of the kind that the path's ending says: SQNR and clipping along the model.
 
@@ -119,6 +134,8 @@ _HEADS = (
     "", "fp32:QDQ", "here", "most", "clipped", "QDQ:int8", "here", "most", "off by 1", "more",
     "in memory as", "operator", "module", "source",
 )  # fmt: skip
+_TEXTS = ("node", "operator", "module", "line", "dtype", "kernel")
+_DISTANCES = ("quantization", "quantization_here", "compiled", "compiled_here")
 _CURVES = {
     "quantization": "QDQ against fp32",
     "quantization_here": "QDQ against fp32, of this row alone",
@@ -133,6 +150,52 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _plain(item) for name, item in value.items()}
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} stands without quotes")
+
+
+def _row(number: int, given: Any) -> Row:
+    """A row of plain data, each field of its type."""
+    where = f"row {number}"
+    known = _fields(where, given, Row)
+    distances: dict[str, Any] = {
+        name: None if known[name] is None else _distance(f"{where}, {name}", known[name]) for name in _DISTANCES
+    }
+    texts: dict[str, Any] = {name: _typed(f"{where}, {name}", known[name], str) for name in _TEXTS}
+    saturation = known["saturation"]
+    return Row(
+        _typed(f"{where}, number", known["number"], int),
+        **texts,
+        **distances,
+        saturation=None if saturation is None else _real(f"{where}, saturation", saturation),
+    )
+
+
+def _distance(where: str, given: Any) -> Distance:
+    known = _fields(where, given, Distance)
+    counts = [None if known[name] is None else _typed(f"{where}, {name}", known[name], int) for name in ("one", "more")]
+    return Distance(_real(where, known["sqnr"]), _real(where, known["most"]), *counts)
+
+
+def _fields(where: str, given: Any, kind: type) -> dict[str, Any]:
+    names = [field.name for field in dataclasses.fields(kind)]
+    if not isinstance(given, dict) or sorted(given) != sorted(names):
+        raise ValueError(f"{where} is not an object of {', '.join(names)}")
+    return given
+
+
+def _typed(where: str, value: Any, kind: type) -> Any:
+    if type(value) is not kind:
+        raise ValueError(f"{where} is a {type(value).__name__}, not {kind.__name__}")
+    return value
+
+
+def _real(where: str, value: Any) -> float:
+    if type(value) in (int, float) or value in ("inf", "-inf", "nan"):
+        return float(value)
+    raise ValueError(f"{where} holds {str(value)[:40]!r} in place of a number")
 
 
 def _figures(row: Row) -> tuple[str, ...]:

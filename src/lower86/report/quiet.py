@@ -5,12 +5,19 @@ from __future__ import annotations
 import os
 import time
 
+NOISE = 0.05
+"""So much of the CPUs' time may go to others before the figures are doubtful."""
+
 
 class Quiet:
     """From its making on, counts the CPU time that this process has not used itself."""
 
     def __init__(self) -> None:
         self._wall, self._busy, self._own = time.monotonic(), _busy(), _own()
+
+    def seconds(self) -> float:
+        """How long that has been."""
+        return time.monotonic() - self._wall
 
     def others(self) -> float:
         """The share of all CPUs' time since then that went to others, other machines on the same host included.

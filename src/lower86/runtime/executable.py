@@ -29,6 +29,7 @@ from .bounds import Bounds
 from .code_cache import objects_for
 from .machine_code import MachineCode
 from .packing import Allocate, aligned, packed
+from .streams import helpers_here
 from .threads import default_threads, pool, thread_count
 
 ForeignFunction = Callable[[Sequence[int], Mapping[str, int]], None]
@@ -140,7 +141,7 @@ class Executable:
             if self.foreign:
                 instance.bases[self._io] = given
             instance.status[0] = 0
-            workers, helpers = threads or self.num_threads or default_threads(), self._pool
+            workers, helpers = threads or self.num_threads or default_threads(), helpers_here(self._pool)
             for segment in self._segments:
                 if segment.foreign is not None:
                     involved = [*segment.foreign.inputs, *segment.foreign.outputs]
@@ -171,7 +172,7 @@ class Executable:
             instance.table[instance.words] = given[instance.numbers] + instance.offsets
             instance.bases[self._io] = given
             instance.status[0] = 0
-            workers, helpers = threads or self.num_threads or default_threads(), self._pool
+            workers, helpers = threads or self.num_threads or default_threads(), helpers_here(self._pool)
             yield -1, instance.bases
             for number, (step, (first, end)) in enumerate(
                 zip(self.program.steps, pairwise(instance.rows), strict=True)

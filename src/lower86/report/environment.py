@@ -1,0 +1,61 @@
+"""What figures depend on beside the model: the CPU, what of it may be used, versions, other runtimes' settings."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from collections.abc import Sequence
+from typing import Any
+
+from ..codegen.target import Target
+from ..runtime.container import container_cpus
+
+LIBRARIES = (
+    "lower86",
+    "numpy",
+    "llvmlite",
+    "torch",
+    "torchao",
+    "openvino",
+    "nncf",
+    "onnxruntime",
+    "onnx",
+    "transformers",
+)
+_SETTINGS = ("OMP_", "GOMP_", "KMP_", "MKL_", "ONEDNN_", "DNNL_", "TORCHINDUCTOR_", "OV_")
+
+
+def environment(threads: int, target: Target, libraries: Sequence[str] = LIBRARIES) -> dict[str, Any]:
+    """As plain data: `level` is that of lower86's kernels, `cpus` those that the process may run on.
+
+    `container_cpus` is how many its container allows, None for all; `settings` are variables that other runtimes read.
+    """
+    return {
+        "cpu": cpu_name(),
+        "level": target.level,
+        "cpus": sorted(os.sched_getaffinity(0)),
+        "machine_cpus": os.cpu_count(),
+        "container_cpus": container_cpus(),
+        "threads": threads,
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "versions": {name: version for name in libraries if (version := _version(name)) is not None},
+        "settings": {name: value for name, value in sorted(os.environ.items()) if name.startswith(_SETTINGS)},
+    }
+
+
+def cpu_name() -> str:
+    """What the CPU calls itself; "" where the system does not say."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            return next((line.partition(":")[2].strip() for line in file if line.startswith("model name")), "")
+    except OSError:
+        return ""
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,58 @@
+"""`INPUT:AXIS=DIM` on the command line: which axes of a model's inputs vary, as torch.export takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+from torch.export import Dim
+from torch.utils import _pytree as pytree
+
+from ..errors import InputError
+from .model import ModelSource
+from .naming import leaf_name, named_arguments
+
+FORM = "INPUT:AXIS=DIM or INPUT:AXIS=DIM:MOST"
+
+
+def with_dims(source: ModelSource, wanted: Sequence[str]) -> ModelSource:
+    """The source with these axes open, and no others; axes that name one dim have equal sizes.
+
+    Raises InputError for inputs and axes that there are not, and for what is not of that form.
+    """
+    if not wanted:
+        return source
+    dims: dict[str, Any] = {}
+    axes: dict[str, dict[int, Any]] = {}
+    for text in wanted:
+        name, axis, dim, most = _parted(text)
+        known = next((one for one in source.inputs if one.name == name), None)
+        names = ", ".join(one.name for one in source.inputs)
+        if known is None:
+            raise InputError(f"there is no input {name!r}", where="--dynamic", fix=f"the model takes {names}")
+        if known.example is not None and axis >= known.example.dim():
+            raise InputError(f"{name} has {known.example.dim()} axes, counted from 0", where=f"--dynamic {text}")
+        if dim not in dims or most is not None:
+            dims[dim] = Dim(dim, max=most)
+        axes.setdefault(name, {})[axis] = dim
+    found = {name: {axis: dims[dim] for axis, dim in pairs.items()} for name, pairs in axes.items()}
+    if source.example is None:
+        return source.with_dims({one.name: found.get(one.name) for one in source.inputs})
+    shapes: dict[str, Any] = {}
+    for name, value in named_arguments(source.model, source.example).items():
+        pairs, spec = pytree.tree_flatten_with_path(value)
+        leaves = [found.get(leaf_name(source.model, name, path)) if isinstance(leaf, Tensor) else None
+                  for path, leaf in pairs]  # fmt: skip
+        shapes[name] = pytree.tree_unflatten(leaves, spec)
+    return source.with_dims(shapes)
+
+
+def _parted(text: str) -> tuple[str, int, str, int | None]:
+    place, sign, rest = text.partition("=")
+    name, _, axis = place.rpartition(":")
+    dim, colon, most = rest.partition(":")
+    well = name and sign and axis.isdecimal() and dim.isidentifier() and (most.isdecimal() if colon else True)
+    if not well:
+        raise InputError(f"{text!r} is not {FORM}", where="--dynamic", fix="give such as x:0=batch or ids:1=length:512")
+    return name, int(axis), dim, int(most) if colon else None
