@@ -7,7 +7,7 @@ import time
 
 
 class Quiet:
-    """From its making on, counts the CPU time that this process has not used itself."""
+    """From its making on, counts the CPU time that neither this process nor children that it has waited for have used."""
 
     def __init__(self) -> None:
         self._wall, self._busy, self._own = time.monotonic(), _busy(), _own()
@@ -26,7 +26,7 @@ class Quiet:
 
 def _own() -> float:
     times = os.times()
-    return times.user + times.system
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def _busy() -> float | None:

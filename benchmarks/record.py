@@ -1,0 +1,160 @@
+"""Runs the benchmark programs, each as a process of its own, and keeps their figures in one file.
+
+    python benchmarks/record.py [SECTION …] [--only CASE …] [--missing] [--within MINUTES] [--quick] [--fresh]
+                                [--file benchmarks/results.json] [--list]
+
+After each part the file is written anew, whole or not at all; a part measured again replaces the one before, and the
+rest stays. So a record can be made piece by piece: with `--missing --within 8`, again and again, until nothing is left
+(what was measured quickly, or while others took the CPU, counts as missing). Parts of one file are of one machine with
+one set of packages; `--fresh` begins a new file. `tools/performance_page.py` makes pages of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from json_output import write_json
+from machine import identity
+from plan import Part, parts
+
+from lower86.report.quiet import Quiet
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results.json"
+FORMAT = 1
+NOISE = 0.05
+"""The share of all CPU time that others may take, before a part counts as not quiet."""
+
+
+def commit() -> str:
+    """The commit that is measured, with a + where files differ from it; "" where git does not say."""
+    try:
+        name, changed = (
+            subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True).stdout.strip()
+            for words in (
+                ("rev-parse", "--short=12", "HEAD"),
+                ("status", "--porcelain", "--", "src", "benchmarks/*.py"),
+            )
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return f"{name}+" if changed else name
+
+
+def begun(path: Path, fresh: bool) -> dict[str, Any]:
+    """The record so far; raises SystemExit if it is unreadable, or of another machine."""
+    here = identity()
+    if fresh or not path.exists():
+        return {"format": FORMAT, "identity": here, "sections": {}}
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        before = record["identity"]
+        if record["format"] != FORMAT:
+            raise ValueError(f"its format is {record['format']!r}")
+    except (OSError, ValueError, KeyError, TypeError) as problem:
+        raise SystemExit(f"{path} is no record: {problem!r}; begin a new one with --fresh") from problem
+    differing = [key for key in here if here[key] != before.get(key)]
+    if differing:
+        lines = [f"  {key}: {before.get(key)} there, {here[key]} here" for key in differing]
+        raise SystemExit("\n".join([f"{path} is of another machine or other packages; --fresh replaces it", *lines]))
+    return record
+
+
+def is_missing(record: dict[str, Any], part: Part, quick: bool) -> bool:
+    """Whether there is no figure, or none that stands: a quick one, or one of a machine that was not quiet."""
+    there = record["sections"].get(part.section, {}).get(part.name)
+    return there is None or (not quick and (there["quick"] or there["others"] >= NOISE))
+
+
+def measured(part: Part, quick: bool) -> dict[str, Any] | None:
+    """Runs a part; its entry in the record, or None if its program failed."""
+    with tempfile.TemporaryDirectory() as folder:
+        figures = Path(folder) / "figures.json"
+        arguments = [word.format(folder=folder) for word in (part.quick if quick else None) or part.full]
+        command = [sys.executable, str(ROOT / "benchmarks" / f"{part.program}.py"), *arguments, "--json", str(figures)]
+        quiet, start = Quiet(), time.monotonic()
+        done = subprocess.run(command, check=False, cwd=ROOT)
+        others, took = quiet.others(), time.monotonic() - start
+        if done.returncode or not figures.exists():
+            return None
+        return {
+            "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M"), "commit": commit(),
+            "quick": quick, "others": round(others, 4), "took": round(took, 1),
+            "command": [f"benchmarks/{part.program}.py", *((part.quick if quick else None) or part.full)],
+            "figures": json.loads(figures.read_text(encoding="utf-8")),
+        }  # fmt: skip
+
+
+def run(record: dict[str, Any], path: Path, wanted: Sequence[Part], quick: bool, minutes: float) -> list[str]:
+    """Measures the parts in turn and writes the record after each; gives what failed or was not begun in time."""
+    left, end, start = [], time.monotonic() + 60 * minutes, time.monotonic()
+    for number, part in enumerate(wanted, 1):
+        if time.monotonic() >= end:
+            left.append(f"{part}: no time left")
+            continue
+        print(f"[{number}/{len(wanted)}] {part}, {(time.monotonic() - start) / 60:.1f} minutes so far", flush=True)
+        entry = measured(part, quick)
+        if entry is None:
+            left.append(f"{part}: its program failed")
+            continue
+        record["sections"].setdefault(part.section, {})[part.name] = entry
+        write_json(path, record)
+        noise = f"; not quiet, others took {entry['others']:.0%}" if entry["others"] >= NOISE else ""
+        print(f"  took {entry['took']:.0f} s{noise}", flush=True)
+    return left
+
+
+def main() -> None:
+    """Measures what is named; exits with 1 if something is left."""
+    every = list(parts())
+    sections = list(dict.fromkeys(part.section for part in every))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sections", nargs="*", help=f"of {', '.join(sections)}; all if none is named")
+    parser.add_argument("--only", nargs="+", metavar="CASE", help="only parts of these names")
+    parser.add_argument("--missing", action="store_true", help="only what the file lacks, or has no quiet figure of")
+    parser.add_argument(
+        "--within", type=float, default=float("inf"), metavar="MINUTES", help="begin no part after that"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="few cases and rounds, to try it: minutes, not half an hour"
+    )
+    parser.add_argument("--fresh", action="store_true", help="a new file, in place of one that is there")
+    parser.add_argument("--file", type=Path, default=RESULTS)
+    parser.add_argument("--list", action="store_true", help="show what would be measured")
+    options = parser.parse_args()
+    for kind, given, known in (
+        ("section", options.sections, sections),
+        ("case", options.only or (), {part.name for part in every}),
+    ):
+        if unknown := set(given) - set(known):
+            parser.error(f"unknown {kind} {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}")
+    record = begun(options.file, options.fresh)
+    wanted = [
+        part for part in every
+        if part.section in (options.sections or sections) and (not options.only or part.name in options.only)
+        and (part.quick is not None or not options.quick)
+        and (not options.missing or is_missing(record, part, options.quick))
+    ]  # fmt: skip
+    if options.list:
+        print("\n".join(map(str, wanted)))
+        return
+    left = run(record, options.file, wanted, options.quick, options.within)
+    noisy = [str(part) for part in wanted if is_missing(record, part, True) is False
+             and record["sections"][part.section][part.name]["others"] >= NOISE]  # fmt: skip
+    if noisy:
+        print(f"not quiet: {', '.join(noisy)}")
+    if left:
+        raise SystemExit("\n".join(["left:", *(f"  {line}" for line in left)]))
+
+
+if __name__ == "__main__":
+    main()
