@@ -7,7 +7,7 @@ import time
 
 
 class Quiet:
-    """From its making on, counts the CPU time that neither this process nor children that it has waited for have used."""
+    """From its making on, counts the CPU time of all but this process and the children that it has waited for."""
 
     def __init__(self) -> None:
         self._wall, self._busy, self._own = time.monotonic(), _busy(), _own()

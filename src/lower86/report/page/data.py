@@ -23,7 +23,7 @@ from ..comparison import Comparison
 from ..explanation import Explanation, Record, kind_of
 from ..inputs import Arguments, by_name, made_up
 from ..peak import measured_bandwidth
-from ..profile import Profile, StepProfile, profile
+from ..profile import Profile, profile
 from .facts import Facts, Machine, NotInt8, StepFacts, Tensor, clean
 from .flow import edges_of, precision_of
 
@@ -138,12 +138,8 @@ def _steps(program: Program, explanation: Explanation, timed: Profile) -> Iterab
             precision_of(program, step), tuple(clean(node, 120) for node in nodes), clean(module), clean(line),
             tuple(_params(program, step)), taken.seconds, taken.seconds / total if total else 0.0, taken.macs,
             taken.bytes, rate, None if rate is None else rate / timed.peak, taken.bytes / taken.seconds,
-            _intensity(taken),
+            taken.intensity,
         )  # fmt: skip
-
-
-def _intensity(taken: StepProfile) -> float | None:
-    return taken.macs / taken.bytes if taken.macs and taken.bytes else None
 
 
 def _nodes(step: Step | Loop | Foreign) -> list[str]:
