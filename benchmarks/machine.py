@@ -42,8 +42,8 @@ def identity() -> dict[str, Any]:
     return {
         "cpu": _cpu(), "llvm_cpu": target.cpu, "level": target.level, "cores": len(os.sched_getaffinity(0)),
         "threads": default_threads(), "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        "system": f"{platform.system()} {platform.release()}", "python": platform.python_version(),
-        "versions": versions(),
+        "system": f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}",
+        "python": platform.python_version(), "versions": versions(),
     }  # fmt: skip
 
 

@@ -1,12 +1,13 @@
 """Runs the benchmark programs, each as a process of its own, and keeps their figures in one file.
 
     python benchmarks/record.py [SECTION …] [--only CASE …] [--missing] [--within MINUTES] [--quick] [--fresh]
-                                [--file benchmarks/results.json] [--list]
+                                [--file FILE] [--list]
 
 After each part the file is written anew, whole or not at all; a part measured again replaces the one before, and the
 rest stays. So a record can be made piece by piece: with `--missing --within 8`, again and again, until nothing is left
 (what was measured quickly, or while others took the CPU, counts as missing). Parts of one file are of one machine with
-one set of packages; `--fresh` begins a new file. `tools/performance_page.py` makes pages of it.
+one set of packages: elsewhere, a run of all sections begins a new file, as `--fresh` does anywhere; a run of some is an
+error. `tools/performance_page.py` makes pages of it. A quick run has a file of its own, build/quick.json.
 """
 
 from __future__ import annotations
@@ -23,16 +24,13 @@ from pathlib import Path
 from typing import Any
 
 from json_output import write_json
-from machine import identity
 from plan import Part, parts
+from record_file import NOISE, begun, is_missing
 
 from lower86.report.quiet import Quiet
 
 ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "benchmarks" / "results.json"
-FORMAT = 1
-NOISE = 0.05
-"""The share of all CPU time that others may take, before a part counts as not quiet."""
+RESULTS, QUICK = ROOT / "benchmarks" / "results.json", ROOT / "build" / "quick.json"
 
 
 def commit() -> str:
@@ -48,31 +46,6 @@ def commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return ""
     return f"{name}+" if changed else name
-
-
-def begun(path: Path, fresh: bool) -> dict[str, Any]:
-    """The record so far; raises SystemExit if it is unreadable, or of another machine."""
-    here = identity()
-    if fresh or not path.exists():
-        return {"format": FORMAT, "identity": here, "sections": {}}
-    try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        before = record["identity"]
-        if record["format"] != FORMAT:
-            raise ValueError(f"its format is {record['format']!r}")
-    except (OSError, ValueError, KeyError, TypeError) as problem:
-        raise SystemExit(f"{path} is no record: {problem!r}; begin a new one with --fresh") from problem
-    differing = [key for key in here if here[key] != before.get(key)]
-    if differing:
-        lines = [f"  {key}: {before.get(key)} there, {here[key]} here" for key in differing]
-        raise SystemExit("\n".join([f"{path} is of another machine or other packages; --fresh replaces it", *lines]))
-    return record
-
-
-def is_missing(record: dict[str, Any], part: Part, quick: bool) -> bool:
-    """Whether there is no figure, or none that stands: a quick one, or one of a machine that was not quiet."""
-    there = record["sections"].get(part.section, {}).get(part.name)
-    return there is None or (not quick and (there["quick"] or there["others"] >= NOISE))
 
 
 def measured(part: Part, quick: bool) -> dict[str, Any] | None:
@@ -128,7 +101,7 @@ def main() -> None:
         "--quick", action="store_true", help="few cases and rounds, to try it: minutes, not half an hour"
     )
     parser.add_argument("--fresh", action="store_true", help="a new file, in place of one that is there")
-    parser.add_argument("--file", type=Path, default=RESULTS)
+    parser.add_argument("--file", type=Path, help="to keep them in; benchmarks/results.json if none is named")
     parser.add_argument("--list", action="store_true", help="show what would be measured")
     options = parser.parse_args()
     for kind, given, known in (
@@ -137,7 +110,9 @@ def main() -> None:
     ):
         if unknown := set(given) - set(known):
             parser.error(f"unknown {kind} {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}")
-    record = begun(options.file, options.fresh)
+    path = options.file or (QUICK if options.quick else RESULTS)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    record = begun(path, options.fresh, bool(options.sections or options.only))
     wanted = [
         part for part in every
         if part.section in (options.sections or sections) and (not options.only or part.name in options.only)
@@ -147,11 +122,12 @@ def main() -> None:
     if options.list:
         print("\n".join(map(str, wanted)))
         return
-    left = run(record, options.file, wanted, options.quick, options.within)
-    noisy = [str(part) for part in wanted if is_missing(record, part, True) is False
-             and record["sections"][part.section][part.name]["others"] >= NOISE]  # fmt: skip
+    left = run(record, path, wanted, options.quick, options.within)
+    there = [(part, record["sections"].get(part.section, {}).get(part.name)) for part in wanted]
+    noisy = [str(part) for part, entry in there if entry is not None and entry["others"] >= NOISE]
     if noisy:
         print(f"not quiet: {', '.join(noisy)}")
+    print(f"kept in {path}; python tools/performance_page.py --results {path} makes the page of it")
     if left:
         raise SystemExit("\n".join(["left:", *(f"  {line}" for line in left)]))
 
