@@ -108,7 +108,8 @@ def _draw_models(drawn: Any, ratios: Mapping[str, Mapping[str, float]]) -> None:
     for name in names:
         color, marker = _LOOKS[name]
         points = [(row[name], place) for place, row in enumerate(ratios.values()) if name in row]
-        axes.plot(*zip(*points, strict=True), marker, color=color, markersize=5, label=name, alpha=0.9)
+        order = 3 if name == OWN else 2
+        axes.plot(*zip(*points, strict=True), marker, color=color, markersize=5, label=name, alpha=0.9, zorder=order)
     most = max(ratio for row in ratios.values() for ratio in row.values())
     least = min(ratio for row in ratios.values() for ratio in row.values())
     ticks = [x for x in (0.5, 1, 1.5, 2, 3, 5, 10, 20, 50, 100, 200) if least / 1.3 <= x <= most * 1.2]

@@ -17,6 +17,8 @@ from lower86.errors import Lower86Error
 FORMAT = 1
 NOISE = 0.05
 """The share of all CPU time that others may take, before figures are doubtful."""
+_KEYS = {"import_": "import", "total_ratio": "total ratio"}
+"""Fields whose names in the file are no names of Python."""
 _DIVISORS = {"seconds", "us", "peak", "median", "read_bytes_per_second", "int8_macs_per_second", "bytes_per_second"}
 """What others are divided by, or shown on a logarithmic axis."""
 
@@ -108,7 +110,7 @@ class Kernels:
 
 @dataclass(frozen=True)
 class StartRow:
-    """From a file to the first result: seconds, and MB of memory."""
+    """From a file to the first result: seconds, MB of memory, and times lower86's total within rounds."""
 
     name: str
     cold: float
@@ -117,6 +119,7 @@ class StartRow:
     first: float
     total: float
     peak: float
+    total_ratio: float | None
 
 
 @dataclass(frozen=True)
@@ -231,7 +234,7 @@ def _value(kind: Any, given: Any, where: str) -> Any:
     """`given` as a `kind`: a data class, or a type that JSON has. Keys that nobody asks for are left."""
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         fields, hints = _object(given, where), typing.get_type_hints(kind)
-        names = {field.name: field.name.rstrip("_") for field in dataclasses.fields(kind)}
+        names = {field.name: _KEYS.get(field.name, field.name) for field in dataclasses.fields(kind)}
         return kind(**{name: _value(hints[name], fields.get(key), f"{where}.{key}") for name, key in names.items()})
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin is tuple:

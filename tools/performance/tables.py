@@ -131,10 +131,9 @@ def startup(cases: Mapping[str, Sequence[StartRow]]) -> str:
         return MISSING
     rows = []
     for case in ordered(cases, TITLES):
-        own = next((row for row in cases[case] if row.name == OWN), None)
         for row in cases[case]:
             parts = [f"{seconds * 1e3:.0f}" for seconds in (row.import_, row.load, row.first, row.total, row.cold)]
-            times = f"{row.total / own.total:.1f}" if own is not None and own.total else NONE
+            times = NONE if row.total_ratio is None else f"{row.total_ratio:.1f}"
             rows.append([title(case), row.name, *parts, f"{row.peak:.0f}", times])
     heads = ["", "", "import", "load", "first call", "total, ms", "first start ever", "MB", f"x {OWN}"]
     return table(heads, rows, left=2)
