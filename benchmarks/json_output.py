@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import tempfile
 from pathlib import Path
@@ -16,10 +17,13 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 
 def write_json(path: Path | None, figures: Any) -> None:
-    """Writes the figures, if there is a path; a file that is there is replaced when all of the new one is written."""
+    """Writes the figures, if there is a path; a file that is there is replaced when all of the new one is written.
+
+    Numbers that JSON lacks, such as the cosine of a result that is not a number, are null.
+    """
     if path is None:
         return
-    text = json.dumps(figures, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(_finite(figures), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     descriptor, temporary = tempfile.mkstemp(dir=path.resolve().parent, prefix=".", suffix=".part")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -29,3 +33,11 @@ def write_json(path: Path | None, figures: Any) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -88,14 +88,19 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
     def full(*_: object) -> None:
         raise OSError("no space left")
 
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        json_output.write_json(path, {"a": float("nan")})
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        json_output.write_json(path, {"a": path})
     monkeypatch.setattr(json_output.os, "replace", full)
     with pytest.raises(OSError, match="no space"):
         json_output.write_json(path, {"a": 2})
     assert json.loads(path.read_text()) == {"a": 1}
     assert [one.name for one in tmp_path.iterdir()] == ["figures.json"]
     json_output.write_json(None, {"a": 3})
+
+
+def test_what_is_no_number_is_null(tmp_path: Path) -> None:
+    json_output.write_json(tmp_path / "figures.json", [{"cosine": float("nan"), "min": (1.5, float("inf"))}])
+    assert json.loads((tmp_path / "figures.json").read_text()) == [{"cosine": None, "min": [1.5, None]}]
 
 
 def test_every_part_has_a_program() -> None:

@@ -146,7 +146,7 @@ def test_what_is_missing_is_said(section: str | None) -> None:
 
 def test_a_missing_contender_has_no_number() -> None:
     given = record()
-    given["sections"]["models"]["minilm-128"]["figures"] = [row("PyTorch fp32", 20.0, None)]
+    given["sections"]["models"]["minilm-128"]["figures"] = [{**row("PyTorch fp32", 20.0, None), "cosine": None}]
     results = read(given)
     assert "| all-MiniLM-L6-v2, 128 tokens | – | – | – | – |" in readme.figures(results)
     assert "| all-MiniLM-L6-v2, 128 tokens | – |" in page(results, {})

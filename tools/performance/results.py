@@ -56,7 +56,7 @@ class ModelRow:
     median: float
     p99: float
     ratio: float | None
-    cosine: float
+    cosine: float | None
 
 
 @dataclass(frozen=True)
