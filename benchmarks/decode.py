@@ -1,6 +1,6 @@
 """GPT-2 small, one token at a time with a static cache: how near a step comes to reading its weights once.
 
-    python benchmarks/decode.py [--cache 256] [--steps 200]
+    python benchmarks/decode.py [--cache 256] [--steps 200] [--json FILE]
 
 Prints milliseconds a step, and the bytes of int8 weights over that time beside what plain reading reaches.
 """
@@ -12,6 +12,7 @@ import statistics
 import time
 
 import cases  # noqa: F401  # finds the examples
+from json_output import add_json, write_json
 
 from minilm.quiet import silence
 
@@ -58,6 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=int, default=256)
     parser.add_argument("--steps", type=int, default=200)
+    add_json(parser)
     options = parser.parse_args()
     reached = _bandwidth()
     lowered = _lowered(options.cache)
@@ -76,6 +78,11 @@ def main() -> None:
     print(f"  int8 share {explanation.int8_fraction:.3f}, foreign steps {len(explanation.foreign)}")
     print(f"  a step {took * 1e3:.2f} ms; {weights / 1e6:.0f} MB of int8 weights at {weights / took / 1e9:.1f} GB/s")
     print(f"  plain reading {reached / 1e9:.1f} GB/s: {weights / took / reached:.0%}")
+    figures = {
+        "cache": options.cache, "steps": options.steps, "seconds": took, "weight_bytes": weights,
+        "read_bytes_per_second": reached, "int8_share": explanation.int8_fraction, "foreign": len(explanation.foreign),
+    }  # fmt: skip
+    write_json(options.json, figures)
 
 
 if __name__ == "__main__":

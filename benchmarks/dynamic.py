@@ -1,6 +1,6 @@
 """One program for all lengths beside a program for each: MiniLM with dynamic batch and length, attention in int8.
 
-    python benchmarks/dynamic.py [--lengths 1 7 16 100 128 384 512] [--rounds 20]
+    python benchmarks/dynamic.py [--lengths 1 7 16 100 128 384 512] [--rounds 20] [--json FILE]
 
 Both take turns in one process. What is compiled after the first call of the dynamic one would be an error.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 
 import cases  # noqa: F401  # finds the examples
+from json_output import add_json, write_json
 
 from minilm.quiet import silence
 
@@ -46,6 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lengths", nargs="+", type=int, default=[1, 7, 16, 100, 128, 384, LONGEST])
     parser.add_argument("--rounds", type=int, default=20)
+    add_json(parser)
     options = parser.parse_args()
     from minilm import encoder
 
@@ -53,6 +55,7 @@ def main() -> None:
     dims = {0: Dim("batch", max=64), 1: Dim("length", max=LONGEST)}
     dynamic = _lowered(model, _tokens(2, 64), (dims, dims))
     dynamic(*_tokens(1, 64))
+    rows = []
     for length in options.lengths:
         given = _tokens(1, length)
         compiled = counters.compiled
@@ -63,10 +66,12 @@ def main() -> None:
         calls = {"static": lambda given=given, run=static: run(*given), "dynamic": lambda given=given: dynamic(*given)}
         rounds = list(interleave(calls, options.rounds))
         taken, ratio = medians(rounds), ratios(rounds, "static")["dynamic"]
+        rows.append({"tokens": length, **taken, "ratio": ratio})
         print(
             f"  {length:4d} tokens: static {taken['static']:7.3f} ms, dynamic {taken['dynamic']:7.3f}, {ratio:.3f}x",
             flush=True,
         )
+    write_json(options.json, rows)
 
 
 if __name__ == "__main__":

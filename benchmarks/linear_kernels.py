@@ -1,6 +1,6 @@
 """The int8 linear kernel by itself, as a share of the dot-product peak that the same run measures.
 
-    python benchmarks/linear_kernels.py [--json FILE]
+    python benchmarks/linear_kernels.py [--rows 128 16 1] [--sizes 384 768 1536 3072 4096] [--seconds 0.6] [--json FILE]
 
 Each kernel has bias, scale and requantization to u8, and runs as the steps of a program do: on the pool, with all
 threads. The time is that of one step out of a long row of equal steps.
@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import statistics
 import time
 
 import numpy as np
+from json_output import add_json, write_json
 
 from lower86.codegen.target import Target
 from lower86.program.body import BodyBuilder
@@ -60,14 +60,14 @@ def linear_program(m: int, n: int, k: int, repeats: int) -> Program:
     return Program((), values, (0,), (5,), (kernel,), (step,) * repeats, 0, packings, constants)
 
 
-def measure(m: int, n: int, k: int, threads: int) -> tuple[float, float]:
-    """Minimum and median seconds of one linear."""
+def measure(m: int, n: int, k: int, threads: int, seconds: float) -> tuple[float, float]:
+    """Minimum and median seconds of one linear, measured for about `seconds`."""
     repeats = max(4, int(3e8 / (m * n * k)))
     executable = Executable(linear_program(m, n, k, repeats), Target.host())
     random = np.random.default_rng(1)
     x, out = random.integers(0, 256, (m, k), dtype=np.uint8), np.empty((m, n), np.uint8)
     times = []
-    end = time.perf_counter() + 0.6
+    end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(times) < 10:
         start = time.perf_counter()
         executable.run([x.ctypes.data, out.ctypes.data], {}, threads)
@@ -78,13 +78,16 @@ def measure(m: int, n: int, k: int, threads: int) -> tuple[float, float]:
 def main() -> None:
     """Prints a table; with --json also writes the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", help="file to write the figures to")
+    parser.add_argument("--rows", nargs="+", type=int, default=[128, 16, 1])
+    parser.add_argument("--sizes", nargs="+", type=int, default=[384, 768, 1536, 3072, 4096], help="of n and of k")
+    parser.add_argument("--seconds", type=float, default=0.6, help="for each kernel")
+    add_json(parser)
     options = parser.parse_args()
     threads = default_threads()
     rows = []
-    for m, (n, k) in itertools.product((128, 16, 1), itertools.product((384, 768, 1536, 3072, 4096), repeat=2)):
-        peak = measured_peak(threads, seconds=0.3)
-        best, median = measure(m, n, k, threads)
+    for m, n, k in itertools.product(options.rows, options.sizes, options.sizes):
+        peak = measured_peak(threads, seconds=options.seconds / 2)
+        best, median = measure(m, n, k, threads, options.seconds)
         rate = m * n * k / median
         rows.append(
             {"m": m, "n": n, "k": k, "us": median * 1e6, "min_us": best * 1e6, "peak": peak, "share": rate / peak}
@@ -94,9 +97,7 @@ def main() -> None:
             f"{100 * rate / peak:5.1f} % of {peak / 1e9:.0f}",
             flush=True,
         )
-    if options.json:
-        with open(options.json, "w", encoding="utf-8") as file:
-            json.dump({"threads": threads, "rows": rows}, file, indent=1)
+    write_json(options.json, {"threads": threads, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from cases import CASES, Case
+from json_output import add_json, write_json
 
 from minilm.quiet import silence
 
@@ -85,7 +84,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=list(PEERS), default=list(PEERS), metavar="PEER")
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--busy", action="store_true")
-    parser.add_argument("--json", type=Path)
+    add_json(parser)
     options = parser.parse_args()
     unknown = set(options.cases) - set(CASES)
     if unknown:
@@ -93,8 +92,7 @@ def main() -> None:
     rows = []
     for name in options.cases or CASES:
         rows += measure(CASES[name](), options.only, options.rounds, options.busy)
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    write_json(options.json, rows)
 
 
 if __name__ == "__main__":

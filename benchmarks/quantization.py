@@ -1,18 +1,21 @@
 """The table of docs/quantization.md: each recipe's int8 on a sentence encoder and two networks for digits.
 
-Run it from the repository's root: `python -m benchmarks.quantization`, or with names of parts: `digits`, `sentences`,
-and `peer`, the same sentences with OpenVINO's int8 by NNCF, where these are installed.
+Run it from the repository's root: `python -m benchmarks.quantization [PART …] [--json FILE]`. The parts are `digits`,
+`sentences`, and `peer`, the same sentences with OpenVINO's int8 by NNCF, where these are installed.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "examples")]
+sys.path[:0] = [str(ROOT), str(ROOT / "examples"), str(ROOT / "benchmarks")]
+
+from json_output import add_json, write_json  # noqa: E402
 
 from minilm import corpus, encoder, measure, quiet  # noqa: E402
 
@@ -41,26 +44,28 @@ def _texts() -> tuple[Any, list[Any], list[Any], list[Any]]:
     return model, [tokenize([text]) for text in texts.calibration[:60]], titles, bodies
 
 
-def _say(name: str, got: list[Any], wanted: list[Any]) -> None:
+def _say(name: str, got: list[Any], wanted: list[Any]) -> dict[str, Any]:
     likeness, found = measure.likeness(torch.cat(got), torch.cat(wanted)), measure.recall(got[0], got[1], 1)
     print(
         f"MiniLM {name}: cosine {likeness.mean:.5f}, minimum {likeness.minimum:.4f}, "
         f"recall@1 {found:.1%} of {len(got[0])}",
         flush=True,
     )
+    return {"name": name, "cosine": likeness.mean, "minimum": likeness.minimum, "recall": found, "of": len(got[0])}
 
 
-def _sentences() -> None:
+def _sentences() -> list[dict[str, Any]]:
     model, calibration, *tests = _texts()
     with torch.no_grad():
         wanted = [torch.cat([model(*tokens) for tokens in column]) for column in tests]
-    _say("float", wanted, wanted)
+    rows = [_say("float", wanted, wanted)]
     for recipe in RECIPES:
         lowered = _lowered(model, calibration, recipe, calibration[0])
-        _say(recipe, [torch.cat([lowered(*tokens) for tokens in column]) for column in tests], wanted)
+        rows.append(_say(recipe, [torch.cat([lowered(*tokens) for tokens in column]) for column in tests], wanted))
+    return rows
 
 
-def _peer() -> None:
+def _peer() -> list[dict[str, Any]]:
     import nncf
     import openvino
 
@@ -75,25 +80,40 @@ def _peer() -> None:
     def run(tokens: tuple[Any, ...]) -> Any:
         return torch.from_numpy(compiled([t.numpy() for t in tokens])[0])
 
-    _say("OpenVINO, NNCF", [torch.cat([run(tokens) for tokens in column]) for column in tests], wanted)
+    return [_say("OpenVINO, NNCF", [torch.cat([run(tokens) for tokens in column]) for column in tests], wanted)]
 
 
-def _digits(module: ModuleType) -> None:
+def _digits(module: ModuleType) -> list[dict[str, Any]]:
     cache = ROOT / ".pytest_cache" / "d" / "lower86"
     cache.mkdir(parents=True, exist_ok=True)
     model = module.trained(cache)
     images, _, tests, labels = digits.digits()
     name = module.__name__.rpartition(".")[2]
     with torch.no_grad():
-        print(f"{name} float: {digits.accuracy(model(tests), labels):.1%}", flush=True)
+        rows = [{"network": name, "name": "float", "accuracy": digits.accuracy(model(tests), labels)}]
     shapes = ({0: torch.export.Dim("batch", max=4096)},)
     for recipe in RECIPES:
         lowered = _lowered(model, images.split(64), recipe, (images[:8],), dynamic_shapes=shapes)
-        print(f"{name} {recipe}: {digits.accuracy(lowered(tests), labels):.1%}", flush=True)
+        rows.append({"network": name, "name": recipe, "accuracy": digits.accuracy(lowered(tests), labels)})
+    for row in rows:
+        print(f"{row['network']} {row['name']}: {row['accuracy']:.1%}", flush=True)
+    return rows
 
 
-PARTS = {"digits": lambda: [_digits(hard), _digits(digits)], "sentences": _sentences, "peer": _peer}
+PARTS = {"digits": lambda: _digits(hard) + _digits(digits), "sentences": _sentences, "peer": _peer}
+
+
+def main() -> None:
+    """Measures the parts named."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", default=["digits", "sentences"], metavar=" | ".join(PARTS))
+    add_json(parser)
+    options = parser.parse_args()
+    unknown = set(options.parts) - set(PARTS)
+    if unknown:
+        parser.error(f"unknown part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    write_json(options.json, {part: PARTS[part]() for part in options.parts})
+
 
 if __name__ == "__main__":
-    for part in sys.argv[1:] or ("digits", "sentences"):
-        PARTS[part]()
+    main()

@@ -1,6 +1,6 @@
 """How a model's time grows with its batch and shrinks with its threads: lowered modules in turns, in one process.
 
-    python benchmarks/scaling.py [NAME …] [--batches 1 2 4 8 16 32] [--threads 1 2] [--rounds 12]
+    python benchmarks/scaling.py [NAME …] [--batches 1 2 4 8 16 32] [--threads 1 2] [--rounds 12] [--json FILE]
 
 NAME is a convolutional network of the tests (`resnet-50` if none is named). Milliseconds an image, medians.
 """
@@ -11,6 +11,7 @@ import argparse
 from collections.abc import Callable
 
 from cases import vision
+from json_output import add_json, write_json
 
 from minilm.quiet import silence
 
@@ -31,14 +32,14 @@ def _call(lowered: torch.nn.Module, inputs: tuple[torch.Tensor, ...], threads: i
     return call
 
 
-def _calls(name: str, batches: list[int], threads: list[int]) -> dict[str, tuple[int, Callable[[], object]]]:
-    """By what is printed: the batch, and a call. The first batch runs on each number of threads, others on the last."""
+def _calls(name: str, batches: list[int], threads: list[int]) -> dict[tuple[int, int], Callable[[], object]]:
+    """A call by batch and number of threads. The first batch runs on each number of threads, others on the last."""
     calls = {}
     for batch in batches:
         case = vision(name, batch)
         lowered = lower86.lower_pt2e_quantized_to_x86(quantized(case), case.inputs[0])
         for count in threads if batch == batches[0] else threads[-1:]:
-            calls[f"batch {batch}, threads {count}"] = (batch, _call(lowered, case.inputs[0], count))
+            calls[batch, count] = _call(lowered, case.inputs[0], count)
     return calls
 
 
@@ -49,13 +50,19 @@ def main() -> None:
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 2, 4, 8, 16, 32])
     parser.add_argument("--threads", nargs="+", type=int, default=sorted({1, torch.get_num_threads()}))
     parser.add_argument("--rounds", type=int, default=12)
+    add_json(parser)
     options = parser.parse_args()
+    rows = []
     for name in options.names:
         print(name, flush=True)
         calls = _calls(name, options.batches, options.threads)
-        taken = medians(list(interleave({label: call for label, (_, call) in calls.items()}, options.rounds)))
-        for label, (batch, _) in calls.items():
-            print(f"  {label:22s}{taken[label] / batch:7.3f} ms an image")
+        labels = {(batch, count): f"batch {batch}, threads {count}" for batch, count in calls}
+        taken = medians(list(interleave({labels[key]: call for key, call in calls.items()}, options.rounds)))
+        for (batch, count), label in labels.items():
+            each = taken[label] / batch
+            rows.append({"name": name, "batch": batch, "threads": count, "ms_an_image": each})
+            print(f"  {label:22s}{each:7.3f} ms an image")
+    write_json(options.json, rows)
 
 
 if __name__ == "__main__":

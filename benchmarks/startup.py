@@ -23,6 +23,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from json_output import add_json, write_json
+
 _BEFORE = """
 import sys, time
 started = time.perf_counter()
@@ -175,7 +177,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "lower86-startup")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--only", nargs="+", choices=list(PEERS), default=list(PEERS), metavar="PEER")
-    parser.add_argument("--json", type=Path)
+    add_json(parser)
     parser.add_argument("--prepare", choices=list(PEERS), help=argparse.SUPPRESS)
     options = parser.parse_args()
     folder = options.folder / options.case
@@ -200,8 +202,7 @@ def main() -> None:
     if options.rounds:
         print(f"{options.case}, {len(os.sched_getaffinity(0))} CPUs, median of {options.rounds} fresh processes")
         rows = measure(peers, folder, options.rounds)
-        if options.json:
-            options.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+        write_json(options.json, rows)
 
 
 if __name__ == "__main__":

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import json
 import os
 import tempfile
 from typing import Any
 
 from ..errors import ArtifactError, UnsupportedError
+from ..report.environment import versions
 from .format import MOST_HEADER_BYTES, MOST_TENSORS, Contents, Stored, write
 from .saved import Saved, from_contents, to_contents
 
@@ -41,7 +41,7 @@ def save(lowered: Any, path: str | os.PathLike[str]) -> int:
             fix="pass what lower_pt2e_quantized_to_x86 returned; a loaded program's file can be copied",
         )
     program, interface, explanation, state = portable()
-    metadata, tensors = to_contents(Saved(program, interface, explanation, state, library_versions()))
+    metadata, tensors = to_contents(Saved(program, interface, explanation, state, versions(_RECORDED)))
     name = os.fspath(path)
     _check(metadata, tensors, name)
     try:
@@ -99,12 +99,3 @@ def _umask() -> int:
     with contextlib.suppress(OSError, StopIteration), open("/proc/self/status", encoding="ascii") as file:
         return int(next(line for line in file if line.startswith("Umask:")).split()[1], 8)
     return 0o077
-
-
-def library_versions() -> dict[str, str]:
-    """Of the libraries that a lowered module comes from, as far as they are installed."""
-    found = {}
-    for name in _RECORDED:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found

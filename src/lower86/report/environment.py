@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -12,17 +13,9 @@ from ..codegen.target import Target
 from ..runtime.container import container_cpus
 
 LIBRARIES = (
-    "lower86",
-    "numpy",
-    "llvmlite",
-    "torch",
-    "torchao",
-    "openvino",
-    "nncf",
-    "onnxruntime",
-    "onnx",
+    "lower86", "numpy", "llvmlite", "torch", "torchao", "openvino", "nncf", "onnxruntime", "onnx", "onnxscript",
     "transformers",
-)
+)  # fmt: skip
 _SETTINGS = ("OMP_", "GOMP_", "KMP_", "MKL_", "ONEDNN_", "DNNL_", "TORCHINDUCTOR_", "OV_")
 
 
@@ -40,7 +33,7 @@ def environment(threads: int, target: Target, libraries: Sequence[str] = LIBRARI
         "threads": threads,
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
-        "versions": {name: version for name in libraries if (version := _version(name)) is not None},
+        "versions": versions(libraries),
         "settings": {name: value for name, value in sorted(os.environ.items()) if name.startswith(_SETTINGS)},
     }
 
@@ -54,8 +47,10 @@ def cpu_name() -> str:
         return ""
 
 
-def _version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+def versions(libraries: Sequence[str] = LIBRARIES) -> dict[str, str]:
+    """Of those that are installed."""
+    found = {}
+    for name in libraries:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found

@@ -1,4 +1,4 @@
-"""What this machine can do at most: the integer dot product on registers alone, and reading memory."""
+"""What this machine can do at most: products on registers alone, of int8 and of float32, and reading memory."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 import numpy as np
 import numpy.typing as npt
 
-from ..codegen.builder import I8, I64, PTR, VOID, Module, vector
+from ..codegen.builder import F32, I8, I64, PTR, VOID, Module, vector
 from ..codegen.isa import ISAS, Isa
 from ..codegen.llvm import LoadedCode, object_code
 from ..codegen.target import Target
@@ -26,6 +26,15 @@ def measured_peak(threads: int | None = None, *, target: Target | None = None, s
     isa = ISAS[target.level]
     best = _best(_dot_products(isa), target, np.ones(256, np.uint8), threads, threads, seconds)
     return threads * _ROUNDS * _chains(isa) * isa.word * isa.lanes / best
+
+
+def measured_f32_peak(threads: int | None = None, *, target: Target | None = None, seconds: float = 1.0) -> float:
+    """Multiply-accumulates a second of the target's fused multiply-add of float32: the best of `seconds` of runs."""
+    threads, target = threads or default_threads(), target or Target.host()
+    isa = ISAS[target.level]
+    memory = np.ones(64, np.float32).view(np.uint8)
+    best = _best(_multiply_adds(isa), target, memory, threads, threads, seconds)
+    return threads * _ROUNDS * _chains(isa) * isa.lanes / best
 
 
 def measured_bandwidth(threads: int | None = None, *, target: Target | None = None, seconds: float = 1.0) -> float:
@@ -92,5 +101,23 @@ def _dot_products(isa: Isa) -> str:
     for chain in chains[1:]:
         total = code.b.add(total, chain.get())
     code.store(code.b.bitcast(total, vector(I8, 4 * isa.lanes)), code.at(pointer, 128))
+    code.ret()
+    return module.text()
+
+
+def _multiply_adds(isa: Isa) -> str:
+    module = Module("peak", isa)
+    code = module.function("peak", VOID, PTR, I64)
+    table, _ = code.arguments
+    pointer, kind = code.load(PTR, table, align=8), vector(F32, isa.lanes)
+    left, right = code.load(kind, pointer), code.load(kind, code.at(pointer, 64))
+    chains = [code.variable(code.constant(kind, 0)) for _ in range(_chains(isa))]
+    with code.loop(0, _ROUNDS):
+        for chain in chains:
+            chain.set(code.intrinsic("fma", left, right, chain.get()))
+    total = chains[0].get()
+    for chain in chains[1:]:
+        total = code.b.fadd(total, chain.get())
+    code.store(total, code.at(pointer, 128))
     code.ret()
     return module.text()

@@ -30,6 +30,11 @@ class StepProfile:
     macs: int
     bytes: int
 
+    @property
+    def intensity(self) -> float | None:
+        """Multiply-accumulates a byte; None where nothing is multiplied."""
+        return self.macs / self.bytes if self.macs and self.bytes else None
+
 
 @dataclass(frozen=True)
 class Profile:

@@ -10,7 +10,7 @@ NOISE = 0.05
 
 
 class Quiet:
-    """From its making on, counts the CPU time that this process has not used itself."""
+    """From its making on, counts the CPU time of all but this process and the children that it has waited for."""
 
     def __init__(self) -> None:
         self._wall, self._busy, self._own = time.monotonic(), _busy(), _own()
@@ -33,7 +33,7 @@ class Quiet:
 
 def _own() -> float:
     times = os.times()
-    return times.user + times.system
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def _busy() -> float | None:

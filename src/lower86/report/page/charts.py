@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .drawing import ACCENT, COLORS, INK, LINE, MUTED, SECOND, figure, imported
+from .drawing import ACCENT, COLORS, LINE, MUTED, SECOND, figure
 from .facts import Facts, StepFacts
 from .flow import PRECISIONS
+from .roof import Roof, draw_roof
 
 _WIDTHS = {"wide": 9.6, "narrow": 4.7}
 """Inches."""
@@ -44,29 +45,12 @@ def roofline(facts: Facts) -> Chart | None:
     known = [step for step in facts.steps if step.intensity and step.macs_per_second]
     if not known:
         return None
-    machine, ticker = facts.machine, imported("matplotlib.ticker")
-    ridge = machine.peak / machine.bandwidth
-    low = min(min(step.intensity or 1 for step in known), ridge) / 2
-    high = max(max(step.intensity or 1 for step in known), ridge) * 2
-    bottom = min(min(step.macs_per_second or 1 for step in known), low * machine.bandwidth) / 1.5 / 1e9
+    roof = Roof(facts.machine.peak, facts.machine.bandwidth)
+    points = [(step.intensity or 1, step.macs_per_second or 1) for step in known]
 
     def draw(drawn: Any, narrow: bool) -> None:
         axes = drawn.subplots()
-        axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(bottom, machine.peak * 1.8 / 1e9))
-        axes.set_xlabel("multiply-accumulates a byte")
-        axes.set_ylabel("GMAC/s")
-        axes.grid(True)
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-            axis.set_major_formatter(ticker.FormatStrFormatter("%g"))
-            axis.set_minor_locator(ticker.NullLocator())
-        slope = [(x, x * machine.bandwidth / 1e9) for x in (low, ridge)]
-        axes.plot(*zip(*slope, (high, machine.peak / 1e9), strict=True), color=INK, linewidth=1.2)
-        axes.text(high, machine.peak * 1.08 / 1e9, f"{machine.peak / 1e9:.0f} GMAC/s int8 ", ha="right", va="bottom")
-        axes.annotate(
-            f" memory, {machine.bandwidth / 1e9:.0f} GB/s", slope[0], xytext=(12, 2), textcoords="offset points",
-            va="center", ha="left",
-        )  # fmt: skip
+        draw_roof(axes, roof, points)
         for step in sorted(known, key=lambda step: -step.seconds):
             size = 4 + 26 * math.sqrt(step.share) * (0.7 if narrow else 1)
             axes.plot(

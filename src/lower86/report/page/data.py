@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import importlib.metadata
 import platform
 import re
 from collections import Counter
@@ -20,10 +19,11 @@ from ...program.program import Foreign, Loop, Program, Step
 from ...program.sizes import SizeExpr, evaluate, names, product
 from ...runtime.threads import default_threads
 from ..comparison import Comparison
+from ..environment import cpu_name, versions
 from ..explanation import Explanation, Record, kind_of
 from ..inputs import Arguments, by_name, made_up
 from ..peak import measured_bandwidth
-from ..profile import Profile, StepProfile, profile
+from ..profile import Profile, profile
 from .facts import Facts, Machine, NotInt8, StepFacts, Tensor, clean
 from .flow import edges_of, precision_of
 
@@ -70,7 +70,8 @@ def gather(
         clean(str(program.arena_bytes), 80), explanation.regions, timed.seconds, timed_on,
         Machine(_cpu(target.cpu), target.level, threads, timed.peak, bandwidth),
         {clean(key): clean(version, 40) for key, version in getattr(model, "versions", {}).items()},
-        _versions(), steps, tuple(edges_of(program)), tuple(_not_int8(explanation, steps)),
+        {"Python": platform.python_version(), **versions(("lower86", "llvmlite", "numpy"))},
+        steps, tuple(edges_of(program)), tuple(_not_int8(explanation, steps)),
         None if comparison is None else tuple(map(_accuracy, comparison.rows)),
     )  # fmt: skip
 
@@ -138,12 +139,8 @@ def _steps(program: Program, explanation: Explanation, timed: Profile) -> Iterab
             precision_of(program, step), tuple(clean(node, 120) for node in nodes), clean(module), clean(line),
             tuple(_params(program, step)), taken.seconds, taken.seconds / total if total else 0.0, taken.macs,
             taken.bytes, rate, None if rate is None else rate / timed.peak, taken.bytes / taken.seconds,
-            _intensity(taken),
+            taken.intensity,
         )  # fmt: skip
-
-
-def _intensity(taken: StepProfile) -> float | None:
-    return taken.macs / taken.bytes if taken.macs and taken.bytes else None
 
 
 def _nodes(step: Step | Loop | Foreign) -> list[str]:
@@ -221,19 +218,4 @@ def _accuracy(row: Any) -> dict[str, Any]:
 
 def _cpu(known: str) -> str:
     """The CPU's name as the system has it, and as LLVM has."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-            name = next((line.partition(":")[2].strip() for line in file if line.startswith("model name")), "")
-    except OSError:
-        name = ""
-    return clean(f"{name or platform.processor() or platform.machine()} ({known})")
-
-
-def _versions() -> dict[str, str]:
-    found = {"Python": platform.python_version()}
-    for package in ("lower86", "llvmlite", "numpy"):
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    return clean(f"{cpu_name() or platform.processor() or platform.machine()} ({known})")

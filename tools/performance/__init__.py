@@ -1,0 +1,1 @@
+"""How `tools/performance_page.py` makes pages and figures of a record of benchmarks."""
