@@ -12,7 +12,7 @@ import lower86
 from lower86.errors import ExportError, Lower86Error
 from lower86.sources.exported import exported_bytes, from_exported
 from lower86.sources.model import load_model
-from lower86.sources.naming import Example
+from lower86.sources.naming import Example, call_with
 
 
 class Nested(torch.nn.Module):
@@ -52,6 +52,33 @@ def test_a_quantized_program_goes_there_and_back(tmp_path: Path) -> None:
     assert torch.equal(again(x, *EXAMPLE.args[1:]), lowered(x, *EXAMPLE.args[1:]))
     with pytest.raises(ExportError, match="cannot be written as an exported program"):
         exported_bytes(quantized, Example((torch.randn(2, 9), *EXAMPLE.args[1:]), {}))
+
+
+class ByName(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor, *, scale: torch.Tensor) -> torch.Tensor:
+        return self.layer(x) * scale
+
+
+def test_arguments_by_name_stay_so(tmp_path: Path) -> None:
+    rows, example = {0: Dim("rows")}, Example((torch.randn(2, 8),), {"scale": torch.ones(2, 1)})
+    program = torch.export.export(
+        ByName().eval(), example.args, dict(example.kwargs), dynamic_shapes={"x": rows, "scale": rows}
+    )
+    quantized = lower86.quantize(program, [{"x": example.args[0], **example.kwargs}], progress=False)
+    (tmp_path / "q.pt2").write_bytes(exported_bytes(quantized, example))
+    source = from_exported(tmp_path / "q.pt2")
+    assert source.example is not None
+    assert (len(source.example.args), list(source.example.kwargs)) == (1, ["scale"])
+    assert [one.rows_vary for one in source.inputs] == [True, True]
+    found = call_with(source.model, source.example, {"x": torch.ones(5, 8), "scale": torch.ones(5, 1)})
+    lowered = lower86.lower_pt2e_quantized_to_x86(
+        source.graph, source.example.args, example_kwargs=dict(source.example.kwargs)
+    )
+    assert lowered(**found).shape == (5, 4)
 
 
 def test_files_that_are_damaged(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import json
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -33,6 +33,9 @@ from .making import (
 from .progress import shown, working
 from .text import printable
 from .whole import check_writable, write_whole
+
+if TYPE_CHECKING:
+    from ..sources.naming import Example
 
 
 def quantize(
@@ -69,7 +72,7 @@ def quantize(
             from ..quantization.quantize import quantize as quantized_by
             from ..quantization.recipe import recipe_of
             from ..sources.data import DataOptions, load_data
-            from ..sources.naming import call_with
+            from ..sources.naming import call_with, example_of
 
             recipe_of(recipe)
             given = load_data(data, model, DataOptions(**options))
@@ -84,7 +87,7 @@ def quantize(
         found: dict[str, Any] = {"output": str(output), "quantization": asdict(report)}
         lines = [str(report)]
         with working(f"writing {output}", as_json):
-            call = calls[0] if example is None else example
+            call = model.example or example_of(calls[0])
             if suffix == ".pt2":
                 found["bytes"] = _exported(made, call, output)
             else:
@@ -96,21 +99,18 @@ def quantize(
     print(json.dumps(found) if as_json else printable("\n".join(lines)))
 
 
-def _exported(made: Any, call: Any, output: Path) -> int:
+def _exported(made: Any, call: Example, output: Path) -> int:
     from ..sources.exported import exported_bytes
-    from ..sources.naming import example_of
 
-    content = exported_bytes(made, example_of(call))
+    content = exported_bytes(made, call)
     return write_whole(output, lambda file: file.write(content))
 
 
-def _lowered(made: Any, call: Any, dynamic_shapes: Any, on_fallback: str, output: Path) -> tuple[int, Any]:
+def _lowered(made: Any, call: Example, dynamic_shapes: Any, on_fallback: str, output: Path) -> tuple[int, Any]:
     from ..artifact.save import save
     from ..lowering import lower_pt2e_quantized_to_x86
-    from ..sources.naming import example_of
 
-    example = example_of(call)
     lowered = lower_pt2e_quantized_to_x86(
-        made, example.args, example_kwargs=dict(example.kwargs), dynamic_shapes=dynamic_shapes, on_fallback=on_fallback
+        made, call.args, example_kwargs=dict(call.kwargs), dynamic_shapes=dynamic_shapes, on_fallback=on_fallback
     )
     return save(lowered, output), lowered.explanation

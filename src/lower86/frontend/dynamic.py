@@ -64,7 +64,11 @@ def larger_examples(
         specs = [*dynamic_shapes, *[None] * len(bound.arguments)][: len(bound.arguments)]
     for (name, value), spec in zip(list(bound.arguments.items()), specs, strict=True):
         bound.arguments[name] = _larger(value, spec)
-    return bound.args, bound.kwargs
+    found = bound.arguments
+    if len(found) != len(args) + len(kwargs):  # some of them are gathered, as *args
+        return bound.args, bound.kwargs
+    # As they were given: an exported graph's signature says of none that it goes by name alone.
+    return tuple(found[name] for name in [*found][: len(args)]), {name: found[name] for name in kwargs}
 
 
 def _larger(value: Any, spec: Any) -> Any:

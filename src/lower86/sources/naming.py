@@ -30,10 +30,15 @@ class Input:
 
 @dataclass(frozen=True)
 class Example:
-    """The arguments of one call."""
+    """The arguments of one call. Each tensor is an object of its own, so that it can be told from all others."""
 
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        own = pytree.tree_map_only(Tensor, Tensor.detach, (self.args, dict(self.kwargs)))
+        for name, value in zip(("args", "kwargs"), own, strict=True):
+            object.__setattr__(self, name, value)
 
 
 def example_of(item: Any) -> Example:
@@ -77,14 +82,17 @@ def call_with(model: nn.Module, example: Example | None, tensors: Mapping[str, T
         by_place = all(parameters[name].kind is not inspect.Parameter.KEYWORD_ONLY for name in ordered)
         return tuple(tensors[name] for name in ordered) if by_place else dict(tensors)
     bound = _bound(model, example)
-    for name, value in list(bound.arguments.items()):
-        pairs, spec = pytree.tree_flatten_with_path(value)
-        leaves = [tensors.get(leaf_name(model, name, path), leaf) for path, leaf in pairs]
-        bound.arguments[name] = pytree.tree_unflatten(leaves, spec)
-    if not bound.kwargs:
-        return bound.args
-    names = [*bound.signature.parameters][: len(bound.args)]
-    return {**dict(zip(names, bound.args, strict=True)), **bound.kwargs}
+    names = {
+        id(leaf): leaf_name(model, name, path)
+        for name, value in bound.arguments.items()
+        for path, leaf in pytree.tree_flatten_with_path(value)[0]
+    }
+    args, kwargs = pytree.tree_map_only(
+        Tensor, lambda leaf: tensors.get(names[id(leaf)], leaf), (example.args, dict(example.kwargs))
+    )
+    if not kwargs:
+        return args
+    return {**dict(zip(bound.signature.parameters, args, strict=False)), **kwargs}
 
 
 def _bound(model: nn.Module, example: Example) -> inspect.BoundArguments:

@@ -1,0 +1,23 @@
+"""Examples that would close an open dim are made larger, and stay arguments by place or by name as they were."""
+
+from __future__ import annotations
+
+import torch
+from torch.export import Dim
+
+from lower86.frontend.dynamic import larger_examples
+
+
+class ByName(torch.nn.Module):
+    def forward(self, x: torch.Tensor, *, scale: torch.Tensor) -> torch.Tensor:
+        return x * scale
+
+
+def test_arguments_of_a_graph_stay_as_they_are_given() -> None:
+    rows = {0: Dim("rows")}
+    shapes = {"x": rows, "scale": rows}
+    x = torch.zeros(2, 3)
+    graph = torch.export.export(ByName(), (x,), {"scale": x}, dynamic_shapes=shapes).module(check_guards=False)
+    args, kwargs = larger_examples(graph, (x[:1],), {"scale": x[:1]}, shapes)
+    assert [tensor.shape for tensor in args] == [(2, 3)]
+    assert {name: tensor.shape for name, tensor in kwargs.items()} == {"scale": (2, 3)}
