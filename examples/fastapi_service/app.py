@@ -82,7 +82,7 @@ def create_app(folder: Path | None = None, streams: int | None = None) -> FastAP
 
     @app.get("/health")
     async def health() -> Health:
-        target = str(embedder.program.target)
+        target = embedder.program.target.level
         return Health(status="ok", target=target, most_tokens=embedder.most_tokens, streams=streams, threads=threads)
 
     @app.exception_handler(lower86.InputError)
