@@ -28,7 +28,8 @@ def files_in(text: str) -> list[Path]:
 @pytest.mark.parametrize("name", TEXTS)
 def test_files_and_folders_are_there(name: str) -> None:
     named = [span for span in spans(TEXTS[name]) if re.fullmatch(r"[\w./-]*/[\w./-]*|[\w.]+\.(md|py|toml)", span)]
-    named += re.findall(r"\]\(([^)#:]+)\)", TEXTS[name])
+    for pattern in (r"\]\(([^)#:]+)\)", r"^\[\w+\]: (\S+)$"):
+        named += re.findall(pattern, TEXTS[name], re.MULTILINE)
     assert len(named) > 0
     stages = [span for span in named if (ROOT / "src" / "lower86" / span).is_dir()]
     lost = [span for span in named if not (ROOT / span).exists() and span not in stages]
