@@ -167,11 +167,37 @@ def test_folders_that_are_no_saved_model(library: Any, saved: Path, folder: Path
         (copied / "modules.json").write_text(text)
         with pytest.raises(lower86.ArtifactError, match=r"modules\.json"):
             library.load_sentence_transformer(copied)
+    modules[1] |= {"type": "sentence_transformers.sentence_transformer.modules.pooling.Pooling", "path": "../1_Pooling"}
+    (copied / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(lower86.ArtifactError, match="names the folder"):
+        library.load_sentence_transformer(copied)
     shutil.copy(saved / "modules.json", copied)
+    (copied / "1_Pooling" / "config.json").write_text("{")
+    with pytest.raises(lower86.ArtifactError, match="1_Pooling cannot be read"):
+        library.load_sentence_transformer(copied)
+    shutil.copy(saved / "1_Pooling" / "config.json", copied / "1_Pooling")
     (copied / "tokenizer.json").write_text("{")
     (copied / "config.json").unlink()
     with pytest.raises(lower86.ArtifactError):
         library.load_sentence_transformer(copied)
+
+
+def test_no_code_of_a_folder_runs(library: Any, saved: Path, tmp_path: Path) -> None:
+    copied, marker = tmp_path / "copied", tmp_path / "marker"
+    shutil.copytree(saved, copied)
+    (copied / "evil.py").write_text(f"open({str(marker)!r}, 'w')\nclass Config: ...\nclass Pooling: ...\n")
+    settings = json.loads((copied / "config.json").read_text())
+    evil = settings | {"auto_map": {"AutoConfig": "evil.Config", "AutoTokenizer": "evil.Config"}, "model_type": "evil"}
+    (copied / "config.json").write_text(json.dumps(evil))
+    with pytest.raises(lower86.ArtifactError):
+        library.load_sentence_transformer(copied)
+    (copied / "config.json").write_text(json.dumps(settings))
+    modules = json.loads((copied / "modules.json").read_text())
+    modules[1]["type"] = "evil.Pooling"
+    (copied / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(lower86.ArtifactError, match="no module of Sentence Transformers"):
+        library.load_sentence_transformer(copied)
+    assert not marker.exists()
 
 
 def test_what_cannot_be_lowered(library: Any, models: tuple, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from ..artifact.load import load
 from ..artifact.loaded import LoadedProgram
 from ..artifact.save import save
 from ..codegen.target import Target
-from ..errors import ArtifactError, InputError, Lower86Error, UnsupportedError
+from ..errors import ArtifactError, InputError, Lower86Error, UnsupportedError, first_line
 from ..lowered import LoweredModule
 from ..lowering import lower_pt2e_quantized_to_x86
 from ..quantization.quantize import quantize
@@ -110,9 +110,7 @@ def load_sentence_transformer(
     if not isinstance(described, list) or not described or not all(isinstance(one, dict) for one in described):
         raise _unreadable(place, "modules.json lists no modules")
     program = load(place / PROGRAM, target=target, num_threads=num_threads)
-    modules: list[nn.Module] = [LoweredTransformer.of_folder(place, program)]
-    for one in described[1:]:
-        modules.append(_module_class(one, place).load(str(place), subfolder=str(one.get("path", ""))))
+    modules = [LoweredTransformer.of_folder(place, program), *(_module(one, place) for one in described[1:])]
     kept = {name: settings.get(name) for name in ("prompts", "default_prompt_name", "similarity_fn_name")}
     return SentenceTransformer(modules=modules, device="cpu", **kept)
 
@@ -195,8 +193,8 @@ class LoweredTransformer(Transformer):
 
         try:
             made: LoweredTransformer = Loading.load(str(folder), local_files_only=True)
-        except (OSError, ValueError) as problem:
-            raise _unreadable(folder, str(problem).splitlines()[0]) from problem
+        except Exception as problem:  # whatever the libraries raise for their files
+            raise _unreadable(folder, first_line(problem)) from problem
         made.__class__ = cls
         return made
 
@@ -310,6 +308,18 @@ def _read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as problem:
         raise _unreadable(path.parent, f"{path.name} cannot be read: {problem}") from problem
+
+
+def _module(described: Mapping[str, Any], folder: Path) -> nn.Module:
+    """A module after the first. Raises ArtifactError."""
+    kind, path = _module_class(described, folder), str(described.get("path", ""))
+    if Path(path).name != path:
+        raise _unreadable(folder, f"modules.json names the folder {path!r}")
+    try:
+        module: nn.Module = kind.load(str(folder), subfolder=path, local_files_only=True)
+    except Exception as problem:  # whatever the library raises for its files
+        raise _unreadable(folder, f"{path} cannot be read: {first_line(problem)}") from problem
+    return module
 
 
 def _module_class(described: Mapping[str, Any], folder: Path) -> Any:
