@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.resources
 import json
 import shutil
@@ -180,6 +181,14 @@ def test_folders_that_are_no_saved_model(library: Any, saved: Path, folder: Path
     (copied / "config.json").unlink()
     with pytest.raises(lower86.ArtifactError):
         library.load_sentence_transformer(copied)
+
+
+def test_without_the_library_it_says_what_to_install(library: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith(library.__name__)]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    with pytest.raises(ModuleNotFoundError, match=r"lower86\[sentence-transformers\]"):
+        importlib.import_module(library.__name__)
 
 
 def test_no_code_of_a_folder_runs(library: Any, saved: Path, tmp_path: Path) -> None:
