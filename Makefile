@@ -11,7 +11,7 @@ INSTALLED := $(VENV)/.installed
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(INSTALLED) ## a pretrained sentence encoder in int8, measured on a real task (a few minutes)
+demo: $(INSTALLED) ## a pretrained sentence encoder in int8, measured on a real task, and its report (minutes)
 	$(BIN)/python examples/minilm_demo.py $(ARGS)
 
 # Two processes on two cores: PyTorch's threads must not spin while they wait for a core that the other process has.

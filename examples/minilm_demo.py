@@ -4,6 +4,9 @@ Once with torchao's quantizer, which leaves attention in float, and once with lo
 
 The task: find the docstring of each of 1,200 functions, methods and classes of the Python standard library from its
 first sentence alone, among what follows that sentence in all of them. Run it with `make demo`.
+
+It leaves `build/minilm.safetensors`, the lowered encoder for `lower86.load`, and its report `build/minilm.html`, which
+it opens where there is a display.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,17 +30,19 @@ from lower86.report import turns
 from minilm import corpus, encoder, measure, quiet, report
 from minilm.report import FP32, LOWER86, TORCHAO, WHOLE
 
+BUILD = Path(__file__).resolve().parents[1] / "build"
 ENTRIES, CALIBRATION = 1_200, 128
 FP32_BATCH, COMPARED_WITH_QUANTIZED, LATENCY_ROUNDS = 32, 64, 30
 
 
 @dataclass(frozen=True)
 class Lowered:
-    """What each lowering made of its quantized model, and the seconds it took; the models of lower86's own."""
+    """What each lowering made of its quantized model, and the seconds it took; the models of lower86's own; inputs."""
 
     modules: Mapping[str, Any]
     seconds: Mapping[str, float]
     quantized: Mapping[str, GraphModule]
+    example: encoder.Tokens
 
 
 @contextmanager
@@ -60,7 +66,7 @@ def _lower(progress: Progress, quantized: Mapping[str, GraphModule], example: en
             start = time.perf_counter()
             modules[name] = lower(model, example)
             seconds[name] = time.perf_counter() - start
-    return Lowered(modules, seconds, quantized)
+    return Lowered(modules, seconds, quantized, example)
 
 
 def _embed(progress: Progress, name: str, encode: Callable[..., Tensor], tokens: encoder.Tokens, batch: int) -> Tensor:
@@ -138,6 +144,8 @@ def main() -> None:
     """Quantize, lower, embed, measure, and print what came of it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--explain", action="store_true", help="also print what became of every quantized operation")
+    parser.add_argument("--output", type=Path, default=BUILD, help="folder for the lowered model and its report")
+    parser.add_argument("--no-open", action="store_true", help="do not open the report in the browser")
     arguments = parser.parse_args()
     quiet.silence()
     console = Console()
@@ -145,10 +153,18 @@ def main() -> None:
     # Redrawing more often than this would take time from what is measured.
     with Progress(*columns, console=console, refresh_per_second=2) as progress:
         results, lowered = _run(progress)
+        from minilm.keep import has_display, keep, show
+
+        with _step(progress, "Save it and write its report"):
+            kept = keep(lowered.modules[WHOLE], lowered.example, arguments.output)
     if arguments.explain:
         for name in lowered.quantized:
             console.print(name, str(lowered.modules[name].explanation), sep="\n", markup=False)
     console.print(report.table(results))
+    for what, path in (("lowered model", kept.program), ("report", kept.report)):
+        console.print(f"{what}: {path}", soft_wrap=True, markup=False, highlight=False)
+    if has_display() and not arguments.no_open:
+        show(kept.report)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import subprocess
 import sys
-import venv
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import lower86
+from tests.bare import environment
 from tests.models.checks import lower
 from tests.models.quantized import quantize
 from tests.models.small import Attention
@@ -102,55 +101,22 @@ def test_a_process_that_finds_all_code_in_the_cache_imports_no_llvm(files: dict[
         assert target == str(lower86.Target.host(level="avx2"))
 
 
-def needed(name: str, found: set[str]) -> set[str]:
-    """The distributions that one depends on, by name, itself included."""
-    from packaging.requirements import Requirement
-
-    if name not in found:
-        found.add(name)
-        for text in importlib.metadata.requires(name) or ():
-            requirement = Requirement(text)
-            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
-                needed(requirement.name, found)
-    return found
-
-
-def link(name: str, folder: Path) -> None:
-    """Makes an installed distribution visible in `folder`."""
-    distribution = importlib.metadata.distribution(name)
-    for top in {file.parts[0] for file in distribution.files or () if file.parts[0] not in ("..", "__pycache__")}:
-        (folder / top).symlink_to(Path(str(distribution.locate_file(top))))
-
-
 def test_an_environment_without_torch(files: dict[str, Path], tmp_path: Path) -> None:
     """What `pip install lower86` brings is enough: nothing else is there."""
-    venv.create(tmp_path / "bare", symlinks=True, with_pip=False)
-    (site,) = (tmp_path / "bare").glob("lib/python*/site-packages")
-    names: set[str] = set()
-    for text in dependencies():
-        needed(text, names)
-    for name in names:
-        link(name, site)
-    (site / "lower86").symlink_to(PACKAGE)
-    python = str(tmp_path / "bare" / "bin" / "python")
-    environment: dict[str, Any] = {"PYTHONPATH": "", "LOWER86_CACHE_DIR": str(tmp_path / "cache")}
-    assert run(python, files, tmp_path / "out.npy", **environment) == ["1.0 True", "[]"]
+    bare = environment(tmp_path / "bare")
+    (bare.site / "lower86").symlink_to(PACKAGE)
+    python = str(bare.python)
+    variables: dict[str, Any] = {"PYTHONPATH": "", "LOWER86_CACHE_DIR": str(tmp_path / "cache")}
+    assert run(python, files, tmp_path / "out.npy", **variables) == ["1.0 True", "[]"]
     assert any((tmp_path / "cache").iterdir())
     code = "import importlib.util as u; print([n for n in ('torch', 'torchao', 'safetensors') if u.find_spec(n)])"
-    bare = {**os.environ, **environment}
-    assert subprocess.check_output([python, "-c", code], text=True, env=bare).strip() == "[]"
+    own = {**os.environ, **variables}
+    assert subprocess.check_output([python, "-c", code], text=True, env=own).strip() == "[]"
     arguments = ["run", str(files["model"]), "-i", f"ids={files['ids']}", "-i", f"mask={files['mask']}", "--json"]
-    done = subprocess.run([python, "-m", "lower86", *arguments], capture_output=True, text=True, check=False, env=bare)
+    done = subprocess.run([python, "-m", "lower86", *arguments], capture_output=True, text=True, check=False, env=own)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["outputs"] == {"output": {"dtype": "float32", "shape": [1, 16]}}
     assert "needs torch: pip install 'lower86[torch]'" in subprocess.run(
         [python, "-c", "import lower86; lower86.lower_pt2e_quantized_to_x86"],
-        capture_output=True, text=True, check=False, env=bare,
+        capture_output=True, text=True, check=False, env=own,
     ).stderr  # fmt: skip
-
-
-def dependencies() -> list[str]:
-    """What pyproject.toml says the package needs without extras."""
-    text = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
-    (line,) = [line for line in text.splitlines() if line.startswith("dependencies = ")]
-    return [item.split(">")[0].split("=")[0] for item in json.loads(line.removeprefix("dependencies = "))]

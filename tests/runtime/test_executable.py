@@ -18,7 +18,7 @@ from torch import nn
 
 import lower86
 from lower86.program.decode import program_from_json
-from lower86.runtime.executable import Executable, bind_dims
+from lower86.runtime.executable import WAITING_BYTES, WAITING_SIZES, Executable, bind_dims
 from lower86.runtime.packing import aligned
 from lower86.runtime.threads import Pool
 
@@ -259,3 +259,48 @@ def test_avx2_gives_the_same_bits(native: lower86.LoweredModule) -> None:
     levels = [lower86.Target.host(level=level) for level in (None, "avx2")]
     results = [run(Executable(native.program, level), [x], 2)[0] for level in levels]
     assert np.array_equal(*results)
+
+
+@pytest.fixture(scope="module")
+def varied() -> lower86.LoweredModule:
+    """f32 [rows, 16], any number of rows."""
+    torch.manual_seed(0)
+    shapes = ({0: torch.export.Dim("rows", max=1 << 20)},)
+    model, example = nn.Sequential(nn.Linear(16, 64), nn.GELU(), nn.Linear(64, 4)), (torch.randn(8, 16),)
+    quantized = lower86.quantize(model, [example], dynamic_shapes=shapes, recipe="fast", progress=False)
+    return lower86.lower_pt2e_quantized_to_x86(quantized, example, dynamic_shapes=shapes)
+
+
+def test_sizes_that_take_turns_are_prepared_once(
+    varied: lower86.LoweredModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executable = varied.compiled().executable
+    made: list[dict[str, int]] = []
+    prepare = executable._instance
+    monkeypatch.setattr(executable, "_instance", lambda dims: made.append(dims) or prepare(dims))
+    inputs = [torch.randn(rows, 16) for rows in (3, 70, 1, 200, 0)]
+    first = [varied(x) for x in inputs]
+    assert len(made) == len(inputs)
+    for _ in range(3):
+        for x, expected in zip(reversed(inputs), reversed(first), strict=True):
+            assert torch.equal(varied(x), expected)
+    assert len(made) == len(inputs)
+
+
+def test_what_waits_for_other_sizes_is_little(varied: lower86.LoweredModule) -> None:
+    executable = varied.compiled().executable
+
+    def waiting() -> int:
+        return sum(one.nbytes for instances in executable._free.values() for one in instances)
+
+    executable._free.clear()
+    for rows in range(100_000, 1_000_000, 100_000):  # arenas of 8 to 80 MB
+        varied(torch.zeros(rows, 16))
+        most = max(one.nbytes for instances in executable._free.values() for one in instances)
+        assert waiting() <= WAITING_BYTES + most
+    assert len(executable._free) < 9
+    varied(torch.zeros(1, 16))
+    assert waiting() <= WAITING_BYTES + (1 << 20)
+    for rows in range(1, WAITING_SIZES + 20):
+        varied(torch.zeros(rows, 16))
+    assert len(executable._free) <= WAITING_SIZES

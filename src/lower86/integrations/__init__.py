@@ -1,1 +1,1 @@
-"""lower86 within other libraries: one file each."""
+"""lower86 within other libraries: one file or folder each."""

@@ -64,6 +64,15 @@ class _Instance:
     first: int  # address of `steps`
     status_at: int
 
+    @property
+    def nbytes(self) -> int:
+        """Of memory that it holds."""
+        return self.arena.nbytes + self.table.nbytes + self.steps.nbytes
+
+
+WAITING_BYTES, WAITING_SIZES = 64 << 20, 256
+"""How much calls leave for later ones of other sizes, and of how many: sentences come in all lengths, in turns."""
+
 
 @dataclass
 class Executable:
@@ -201,8 +210,19 @@ class Executable:
             return self._free[self._sizes(dims)].pop()
         except (KeyError, IndexError):
             pass
-        self._free.clear()  # of other sizes: their arenas would only wait
+        self._make_room()
         return self._instance(dims)
+
+    def _make_room(self) -> None:
+        """Lets go of what waits for other sizes, oldest first, down to the bounds."""
+        waiting = list(self._free.items())
+        held = {sizes: sum(one.nbytes for one in list(instances)) for sizes, instances in waiting}
+        total = sum(held.values())
+        for number, (sizes, nbytes) in enumerate(held.items()):
+            if total <= WAITING_BYTES and len(held) - number < WAITING_SIZES:
+                break
+            self._free.pop(sizes, None)
+            total -= nbytes
 
     def _leave(self, instance: _Instance) -> None:
         self._free.setdefault(self._sizes(instance.dims), []).append(instance)

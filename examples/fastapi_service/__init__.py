@@ -1,0 +1,1 @@
+"""Sentence embeddings over HTTP from a saved model, without PyTorch."""
