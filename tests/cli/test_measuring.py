@@ -20,12 +20,6 @@ def printed(capsys: pytest.CaptureFixture[str], *arguments: Any) -> str:
     return capsys.readouterr().out
 
 
-def batch(model: Path) -> str:
-    """The name of the only dim that varies."""
-    (name,) = {name for spec in lower86.load(model).inputs for name in spec.ranges}
-    return name
-
-
 def given(model: Path) -> list[str]:
     return [f"--input={file.stem}={file}" for file in sorted(model.parent.glob("*.npy"))]
 
@@ -44,8 +38,8 @@ def test_bench(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_bench_with_streams(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cpus = len(os.sched_getaffinity(0))
-    size, streams = f"{batch(model)}=3", min(2, cpus)
-    options = ["bench", model, "--size", size, "--seconds", 0, "--warm-up", 0, "--no-start", "--streams"]
+    shape, streams = "x=3,8", min(2, cpus)
+    options = ["bench", model, "--shape", shape, "--seconds", 0, "--warm-up", 0, "--no-start", "--streams"]
     text = printed(capsys, *options, streams)
     assert f"{10 * streams} in" in text
     assert f"{cpus // streams} threads a call" in text
@@ -111,10 +105,11 @@ def test_cpu(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--size", "nothing=3"], "no input has a dim 'nothing'"),
-        (["--size", "batch=3000"], "no inputs could be made up"),
-        (["--size", "batch"], "DIM=NUMBER"),
-        (["--size", "batch=x"], "a size is a number"),
+        (["--shape", "nothing=3"], "there is no input 'nothing'"),
+        (["--shape", "x=3000,8"], "no inputs could be made up"),
+        (["--shape", "x"], "NAME=8,128"),
+        (["--shape", "x=3,x"], "'3,x' is no shape"),
+        (["--shape", "x=3,8", "--input", "x=x.npy"], "shapes of their own"),
         (["--input", "x=nothing.npy"], "cannot be read"),
         (["--streams", "0"], "streams"),
         (["--cpus", "a-b"], "is no list of CPUs"),
@@ -124,8 +119,7 @@ def test_cpu(capsys: pytest.CaptureFixture[str]) -> None:
 def test_mistakes_are_a_line(
     model: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
-    named = [argument.replace("batch", batch(model)) for argument in arguments]
-    assert main(["bench", str(model), "--seconds", "0", *named]) in (1, 2)
+    assert main(["bench", str(model), "--seconds", "0", *arguments]) in (1, 2)
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1

@@ -43,15 +43,21 @@ def test_they_run(tmp_path: Path, low: int, high: int | None, size: int) -> None
     (result,) = loaded.run(inputs).values()
     assert np.isfinite(result).all()
     assert set(inputs["tokens"].flat) == set(range(7))
-    (name,) = loaded.inputs[0].ranges
-    again = made_up_inputs(loaded.program, loaded.interface, {name: size})
+    again = made_up_inputs(loaded.program, loaded.interface, {"x": (2, size, 5)})
     assert all((again[name] == array).all() for name, array in inputs.items())
 
 
-def test_sizes(tmp_path: Path) -> None:
+def test_shapes(tmp_path: Path) -> None:
+    """One says the others': sizes that vary are one dim."""
     loaded = program(tmp_path, 2, 9)
-    (name,) = loaded.inputs[0].ranges
-    assert made_up_inputs(loaded.program, loaded.interface, {name: 5})["x"].shape == (2, 5, 5)
-    for wrong, message in (({name: 10}, "outside its range"), ({"m": 3}, "no input has a dim 'm'")):
+    for name, shape in (("tokens", (2, 5)), ("x", (2, 5, 5))):
+        assert made_up_inputs(loaded.program, loaded.interface, {name: shape})["x"].shape == (2, 5, 5)
+    for wrong, message in (
+        ({"tokens": (2, 10)}, r"tokens.shape\[1\] is 10, outside its range 0 … 9"), ({"m": (3,)}, "no input 'm'"),
+        ({"tokens": (3, 5)}, r"tokens cannot have the shape \[3, 5\], the program takes \[2, s"),
+        ({"tokens": (2, 5), "x": (2, 6, 5)}, r"x cannot have the shape \[2, 6, 5\]"),
+        ({"tokens": (2,)}, "tokens cannot have"), ({"tokens": ()}, "tokens cannot have"),
+        ({"tokens": (2, 5, 1)}, "tokens cannot have"),
+    ):  # fmt: skip
         with pytest.raises(lower86.InputError, match=message):
             made_up_inputs(loaded.program, loaded.interface, wrong)

@@ -13,6 +13,7 @@ import pyarrow.parquet
 import pytest
 import safetensors.numpy
 import torch
+import transformers
 from PIL import Image
 from torch.export import Dim
 
@@ -21,6 +22,7 @@ from lower86.sources import needed as needed_module
 from lower86.sources.data import DataOptions, load_data
 from lower86.sources.model import ModelSource, load_model
 from lower86.sources.naming import Example, inputs_of
+from lower86.sources.pictures import of_folder, pixels
 
 
 class Two(torch.nn.Module):
@@ -216,9 +218,6 @@ def test_pictures(tmp_path: Path, picture_folder: Path) -> None:
 
 
 def test_preprocessing_is_that_of_transformers(tmp_path: Path) -> None:
-    transformers = pytest.importorskip("transformers")
-    from lower86.sources.pictures import of_folder, pixels
-
     rough = np.random.default_rng(0).integers(0, 255, (50, 70, 3), dtype=np.uint8)
     Image.fromarray(rough).save(tmp_path / "a.png")
     for config in (
@@ -276,8 +275,6 @@ def test_packages_that_are_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_damaged_preprocessor(picture_folder: Path, tmp_path: Path) -> None:
-    from lower86.sources.pictures import of_folder
-
     for config in ("{", "[]", json.dumps({"size": {"length": 3}}), json.dumps({"size": "big"})):
         (tmp_path / "preprocessor_config.json").write_text(config)
         with pytest.raises(Lower86Error, match="cannot be used"):

@@ -15,6 +15,7 @@ def test_what_is_no_model(tmp_path: Path) -> None:
     (tmp_path / "other").write_bytes(b"no program")
     for name, message in (
         ("nothing", "there is no model nothing"),
+        ("", "there is no model "),
         ("nothing.pt2", "nothing.pt2 cannot be read: No such file"),
         ("model.safetensors", "lowered already"),
         ("model.onnx", "an ONNX file"),

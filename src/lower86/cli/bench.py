@@ -13,7 +13,7 @@ import typer
 
 from ..errors import InputError
 from .beside import beside, check_alone
-from .inputs import Cpus, Inputs, Json, Level, Sizes, Threads, arrays, pinned
+from .inputs import Cpus, Inputs, Json, Level, Shapes, Threads, arrays, pinned
 from .making import Batch, Length, Samples
 from .progress import working
 from .text import printable
@@ -28,7 +28,7 @@ def bench(
         typer.Argument(help="A file that lower86.save wrote; with --peers a .pt2, module:function, or HF folder."),
     ],
     inputs: Inputs = None,
-    sizes: Sizes = None,
+    shapes: Shapes = None,
     seconds: Annotated[float, typer.Option(help="How long to measure.", min=0.0)] = 5.0,
     warm_up: Annotated[float, typer.Option(help="How long to call before that, in seconds.", min=0.0)] = 1.0,
     streams: Annotated[int, typer.Option(help="Calls at once, for throughput.", min=1)] = 1,
@@ -48,9 +48,10 @@ def bench(
     length: Length = None,
     as_json: Json = False,
 ) -> None:
-    """Measures latency (percentiles), throughput, first inference and memory; made-up inputs if none are given.
+    """Measures latency and memory; or the model beside its peers.
 
-    With several streams each call runs on its share of the threads, unless --threads says on how many.
+    Latency in percentiles, throughput, first inference, memory; on made-up inputs if none are given. With several
+    streams each call runs on its share of the threads, unless --threads says on how many.
 
     With --peers it takes a float model and --data: lower86 and others quantize it, and have turns in one run.
     """
@@ -58,7 +59,7 @@ def bench(
     if peers is not None:
         if data is None:
             raise InputError("--peers without --data", where="bench", fix="name inputs of the model to calibrate with")
-        alone = {"--input": inputs, "--size": sizes, "--target": target, "--streams": streams > 1}
+        alone = {"--input": inputs, "--shape": shapes, "--target": target, "--streams": streams > 1}
         check_alone([name for name, given in alone.items() if given])
         beside(
             model, data, peers, recipe=recipe, rounds=rounds, warm_up=warm_up, threads=threads, samples=samples,
@@ -84,7 +85,7 @@ def bench(
     program = load(model, target=target, num_threads=threads)
     loaded = time.perf_counter() - began
     compiled = counters.compiled - before
-    given = arrays(program, inputs, sizes)
+    given = arrays(program, inputs, shapes)
     own = bool(program.program.states) and streams > 1
     run = _run_of_each_thread(lambda: load(model, target=target, num_threads=threads)) if own else program.run
     with working(f"starting {model} in fresh processes", as_json):  # nothing is drawn while calls are timed

@@ -30,7 +30,9 @@ def compare(
     size: Size = None,
     as_json: Json = False,
 ) -> None:
-    """Compares float, quantized and compiled model on a call, and prints where accuracy goes, worst first.
+    """Shows where accuracy goes, layer by layer.
+
+    Compares float, quantized and compiled model on a call; prints the table, worst first.
 
     A .pt2 file and module:function are code, and run as such: name what you trust.
     """

@@ -10,7 +10,10 @@ from .progress import working
 
 
 def cpu(threads: Threads = None, as_json: Json = False) -> None:
-    """Measures the CPU's int8 peak and how fast it reads memory; names the level that kernels are made for."""
+    """Measures the CPU's int8 peak and its memory.
+
+    Names the level that kernels are made for, too.
+    """
     from ..codegen.target import Target
     from ..report.peak import measured_bandwidth, measured_peak
     from ..report.quiet import Quiet

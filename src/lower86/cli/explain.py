@@ -10,7 +10,10 @@ from .text import printable
 
 
 def explain(model: Model, as_json: Json = False) -> None:
-    """Prints the table of lower86.explain: what runs in int8, as which kernel, and why the rest does not."""
+    """Says what runs in int8, and why the rest does not.
+
+    Prints the table of lower86.explain.
+    """
     from ..artifact.load import opened
 
     explanation = opened(model)[1].explanation

@@ -18,9 +18,9 @@ Inputs = Annotated[
     list[str] | None,
     typer.Option("--input", "-i", metavar="NAME=FILE.npy", help="An input, once for each; bf16 as uint16 bits."),
 ]
-Sizes = Annotated[
+Shapes = Annotated[
     list[str] | None,
-    typer.Option("--size", metavar="DIM=NUMBER", help="Of a dim that varies, where inputs are made up."),
+    typer.Option("--shape", metavar="NAME=8,128", help="Of an input, where inputs are made up and sizes vary."),
 ]
 Level = Annotated[str | None, typer.Option("--target", help="A lower level than this CPU's, such as avx2.")]
 Threads = Annotated[int | None, typer.Option("--threads", help="Threads to run on.")]
@@ -63,18 +63,24 @@ def read_array(path: Path) -> Any:
     return array
 
 
-def arrays(program: LoadedProgram, inputs: Sequence[str] | None, sizes: Sequence[str] | None) -> dict[str, Any]:
-    """What `--input` names; where nothing is named, made-up inputs of `--size`."""
+def arrays(program: LoadedProgram, inputs: Sequence[str] | None, shapes: Sequence[str] | None) -> dict[str, Any]:
+    """What `--input` names; where nothing is named, made-up inputs of `--shape`."""
     from ..report.inputs import made_up_inputs
 
     files = named_files(inputs)
+    if files and shapes:
+        raise typer.BadParameter("inputs from files have shapes of their own", param_hint="--shape")
     if files:
         return {name: read_array(path) for name, path in files.items()}
-    pairs = [_parted(one, "DIM=NUMBER", "--size") for one in sizes or ()]
-    if not all(number.isdecimal() for _, number in pairs):
-        raise typer.BadParameter("a size is a number", param_hint="--size")
-    sizes_by_name = {name: int(number) for name, number in pairs}
-    return dict(made_up_inputs(program.program, program.interface, sizes_by_name))
+    wanted = dict(_parted(one, "NAME=8,128", "--shape") for one in shapes or ())
+    return dict(made_up_inputs(program.program, program.interface, {k: _shape(v) for k, v in wanted.items()}))
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    sizes = text.split(",")
+    if not all(size.isdecimal() for size in sizes):
+        raise typer.BadParameter(f"{text!r} is no shape, such as 8,128", param_hint="--shape")
+    return tuple(map(int, sizes))
 
 
 def _parted(text: str, form: str, option: str) -> tuple[str, str]:

@@ -16,7 +16,10 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     operators: Annotated[bool, typer.Option("--operators", help="Print the whole table of lower86.explain.")] = False,
 ) -> None:
-    """Describes a saved model: everything in the file is checked, nothing is compiled or run."""
+    """Checks and describes a saved model.
+
+    Everything in the file is checked, nothing is compiled or run.
+    """
     from ..artifact.load import opened
 
     contents, saved = opened(model)

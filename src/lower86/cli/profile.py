@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .inputs import Inputs, Json, Level, Model, Sizes, Threads, arrays
+from .inputs import Inputs, Json, Level, Model, Shapes, Threads, arrays
 from .progress import working
 from .text import printable
 
@@ -16,17 +16,20 @@ from .text import printable
 def profile(
     model: Model,
     inputs: Inputs = None,
-    sizes: Sizes = None,
+    shapes: Shapes = None,
     seconds: Annotated[float, typer.Option(help="How long to measure.", min=0.0)] = 2.0,
     target: Level = None,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
-    """Times every kernel of a saved model, beside the CPU's int8 peak; made-up inputs if none are given."""
+    """Times every kernel, beside the CPU's int8 peak.
+
+    Inputs are made up if none are given.
+    """
     from ..artifact.load import load
 
     program = load(model, target=target, num_threads=threads)
-    given = arrays(program, inputs, sizes)
+    given = arrays(program, inputs, shapes)
     with working(f"timing {model} for {seconds:g} s", as_json):
         found = program.profile_run(given, seconds=seconds)
     print(json.dumps(asdict(found)) if as_json else printable(str(found)))

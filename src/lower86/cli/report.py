@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import InputError
-from .inputs import Inputs, Json, Level, Model, Sizes, Threads, arrays
+from .inputs import Inputs, Json, Level, Model, Shapes, Threads, arrays
 from .progress import working
 from .text import printable
 
@@ -25,13 +25,16 @@ def report(
         typer.Option("--comparison", help="What lower86 compare -o wrote."),
     ] = None,
     inputs: Inputs = None,
-    sizes: Sizes = None,
+    shapes: Shapes = None,
     seconds: Annotated[float, typer.Option(help="For how long to time it.", min=0.01, max=600)] = 1.0,
     target: Level = None,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
-    """Times a saved model step by step, and writes all that is known of it as one HTML page."""
+    """Writes all that is known of a model as a web page.
+
+    The model is timed step by step; the page is one HTML file that needs no network.
+    """
     from ..artifact.load import load
     from ..report.page.data import gather
     from ..report.page.write import write_page
@@ -40,7 +43,7 @@ def report(
         raise typer.BadParameter("where to? -o report.html, or --json", param_hint="--output")
     compared = None if comparison is None else _comparison(comparison)
     program = load(model, target=target, num_threads=threads)
-    given = arrays(program, inputs, sizes) if inputs or sizes else None
+    given = arrays(program, inputs, shapes) if inputs or shapes else None
     with working(f"timing {model}", as_json):
         facts = gather(program, given, compared, name=model.stem, file_bytes=model.stat().st_size, seconds=seconds)
     written = None if output is None else write_page(facts, output)

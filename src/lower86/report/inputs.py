@@ -13,7 +13,7 @@ from ..program.dtypes import DTYPES
 from ..program.interface import Interface
 from ..program.kernels import Fill, Pack
 from ..program.program import Program, native_steps
-from ..program.sizes import Size, SizeExpr, evaluate
+from ..program.sizes import Size, SizeExpr, dim_atom, evaluate
 from ..runtime.executable import bind_dims
 from .page.flow import touched
 
@@ -46,29 +46,41 @@ def made_up(program: Program, interface: Interface) -> Arguments:
 
 
 def made_up_inputs(
-    program: Program, interface: Interface, sizes: Mapping[str, int] | None = None
+    program: Program, interface: Interface, shapes: Mapping[str, Sequence[int]] | None = None
 ) -> dict[str, npt.NDArray[Any]]:
     """Arrays for the tensor inputs, by flat name, the same ones each time.
 
-    Normal floats; integers below every bound that they are checked against, ones where there is none; all True. Dims
-    that vary have the size that `sizes` names, or the first of a few that the model admits. Raises InputError where it
-    admits none, and for a size of no dim.
+    Normal floats; integers below every bound that they are checked against, ones where there is none; all True. Inputs
+    have the shapes that `shapes` names; sizes that vary and that those leave open are the first of a few that the model
+    admits. Raises InputError where it admits none, and for the shape of no input.
     """
-    names = [dim.name for dim in program.dims]
-    unknown = set(sizes or {}) - set(names)
+    wanted = {name: tuple(shape) for name, shape in (shapes or {}).items()}
+    tensors = [one.name for one in interface.inputs if one.dtype]
+    unknown = wanted.keys() - set(tensors)
     if unknown:
-        fix = f"the dims that vary are {', '.join(names)}" if names else "none varies"
-        raise InputError(f"no input has a dim {min(unknown)!r}", where="sizes", fix=fix)
+        raise InputError(
+            f"there is no input {min(unknown)!r}", where="shapes", fix=f"name some of {', '.join(tensors)}"
+        )
     generator = np.random.default_rng(0)
-    dims = _dims(program, [one.name for one in interface.inputs], sizes or {})
-    return {
+    dims = _dims(program, [one.name for one in interface.inputs], wanted)
+    made = {
         one.name: _array(program, value, dims, generator)
         for one, value in zip(interface.inputs, program.inputs, strict=True)
         if one.dtype
     }
+    for name, shape in wanted.items():
+        if made[name].shape != shape:
+            declared = program.values[program.inputs[[one.name for one in interface.inputs].index(name)]].shape
+            raise InputError(
+                f"{name} cannot have the shape {list(shape)}, the program takes [{', '.join(map(str, declared))}]",
+                where="shapes",
+                fix="give shapes that fit the model, and each other",
+            )
+    return made
 
 
-def _dims(program: Program, names: Sequence[str], given: Mapping[str, int]) -> dict[str, int]:
+def _dims(program: Program, names: Sequence[str], wanted: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+    given = _dims_of(program, names, wanted)
     problem: InputError | None = None
     for size in _SIZES:
         dims = {dim.name: given.get(dim.name, min(max(size, dim.low), dim.high or size)) for dim in program.dims}
@@ -78,7 +90,23 @@ def _dims(program: Program, names: Sequence[str], given: Mapping[str, int]) -> d
         except InputError as refused:
             problem = problem or refused
     what = "no sizes" if problem is None else problem.what
-    raise InputError(f"no inputs could be made up: {what}", where="sizes", fix="pass inputs that the model can take")
+    raise InputError(f"no inputs could be made up: {what}", where="shapes", fix="pass inputs that the model can take")
+
+
+def _dims_of(program: Program, names: Sequence[str], wanted: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+    """The dims that shapes say: those that are a size by themselves, and those that are found by such an input."""
+    found = {}
+    for dim in program.dims:
+        shape = wanted.get(names[dim.input], ())
+        if dim.axis < len(shape):
+            found[dim.name] = (shape[dim.axis] - dim.offset) // dim.factor
+    for name, shape in wanted.items():
+        declared = program.values[program.inputs[names.index(name)]].shape
+        plain = {dim_atom(dim.name): dim.name for dim in program.dims}
+        for size, number in zip(declared, shape, strict=False):
+            if isinstance(size, SizeExpr) and size in plain:
+                found.setdefault(plain[size], number)
+    return found
 
 
 def _array(program: Program, value: int, dims: Mapping[str, int], generator: np.random.Generator) -> npt.NDArray[Any]:

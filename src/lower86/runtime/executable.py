@@ -345,8 +345,10 @@ def bind_dims(program: Program, shapes: Sequence[Sequence[int]], names: Sequence
         size = dims[dim.name]
         if size < dim.low or (dim.high is not None and size > dim.high):
             bound = f"{dim.low} … {'∞' if dim.high is None else dim.high}"
+            plain_size = (dim.factor, dim.offset) == (1, 0)
+            name = f"{names[dim.input]}.shape[{dim.axis}]" if plain_size else dim.name
             raise InputError(
-                f"{dim.name} is {size}, outside its range {bound}",
+                f"{name} is {size}, outside its range {bound}",
                 where=f"{names[dim.input]}, axis {dim.axis}",
                 fix="stay within the range given to dynamic_shapes, or lower again with a wider one",
             )

@@ -66,11 +66,11 @@ def load_data(name: str, source: ModelSource, options: DataOptions | None = None
     options, path = options or DataOptions(), Path(name)
     if options.batch is not None and options.batch < 1:
         raise InputError(f"{options.batch} rows a call", where="--batch", fix="give a number of at least 1")
-    reader = from_images if path.is_dir() else _READERS.get(path.suffix.lower())
+    reader = from_images if name and path.is_dir() else _READERS.get(path.suffix.lower())
     if reader is None and ":" in name and not path.exists():
         return Data(_given(name))
     if reader is None:
-        what = f"{name} is of no kind that is read" if path.exists() else f"there is no data {name}"
+        what = f"{name} is of no kind that is read" if name and path.exists() else f"there is no data {name}"
         raise InputError(what, where="data", fix=f"give {FORMS}")
     if not path.exists():
         raise InputError(f"{name} cannot be read: No such file or directory", where="data")

@@ -70,7 +70,7 @@ class ModelOptions:
 def load_model(name: str, options: ModelOptions | None = None) -> ModelSource:
     """The model of that name. Raises Lower86Error where there is none, and for what is no model."""
     path = Path(name)
-    if path.is_dir():
+    if name and path.is_dir():
         from .hugging_face import from_folder
 
         return from_folder(path, options or ModelOptions())
