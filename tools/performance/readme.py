@@ -79,10 +79,9 @@ def _decode(results: Results) -> str:
     one = results.decode
     if one is None:
         return ""
-    share = one.weight_bytes / one.seconds / one.read_bytes_per_second
     return (
-        f"GPT-2 takes {ms(one.seconds * 1e3)} ms for one more token: its int8 weights at {share:.0%} of the speed at "
-        "which memory can be read."
+        f"GPT-2 takes {ms(one.seconds * 1e3)} ms for one more token: its int8 weights at {one.share:.0%} of the speed "
+        "at which memory can be read."
     )
 
 

@@ -80,8 +80,8 @@ def decode(found: Decode | None) -> str:
     return (
         f"GPT-2 small with a static cache of {found.cache} tokens takes **{found.seconds * 1e3:.2f} ms** for one more "
         f"token: {found.weight_bytes / 1e6:.0f} MB of int8 weights at {rate / 1e9:.1f} GB/s, "
-        f"{rate / found.read_bytes_per_second:.0%} of the {found.read_bytes_per_second / 1e9:.1f} GB/s at which the "
-        "same run sums up memory."
+        f"{found.share:.0%} of the {found.read_bytes_per_second / 1e9:.1f} GB/s at which the same run, in turns, sums "
+        "up memory."
     )
 
 
