@@ -221,6 +221,7 @@ def _movement() -> Iterator[tuple[Any, Example]]:
     yield A.pixel_unshuffle.default, call(IMAGE[..., :6], 3)
     yield from _default("channel_shuffle native_channel_shuffle", call(IMAGE, 4))
     yield A.im2col.default, call(IMAGE, [3, 2], [2, 1], [1, 2], [2, 1])
+    yield A.col2im.default, call(torch.randn(2, 12, 12), [6, 12], [2, 3], [1, 1], [0, 0], [2, 3])
     yield A.rot90.default, call(X, 1, [1, 2])
     yield A.glu.default, call(IMAGE, 1, tolerance=ULPS)
     yield A.copy.default, call(X, Y)

@@ -120,6 +120,10 @@ def test_layouts() -> None:
         check(A.glu.default, x, dim, tolerance=1e-6)
     for kernel, dilation, padding, stride in (([3, 3], [1, 1], [0, 0], [1, 1]), ([2, 3], [2, 1], [1, 2], [2, 3])):
         check(A.im2col.default, x, kernel, dilation, padding, stride)
+    patches = torch.randn(2, 12, 12)
+    for kernel, padding, size in (([2, 3], [0, 0], [6, 12]), ([2, 3], [1, 3], [6, 3]), ([3, 2], [0, 1], [12, 4])):
+        check(A.col2im.default, patches, size, kernel, [1, 1], padding, kernel)
+        check(A.col2im.default, patches[0], size, kernel, [1, 1], padding, kernel)
 
 
 def test_strides_are_places() -> None:

@@ -4,6 +4,7 @@ repeat(x, [1, 3])          ->  reshape(expand(reshape(x, [a, 1, b]), [a, 3, b]),
 pixel_shuffle(x, r)        ->  reshape(permute(reshape(x, [n, c, r, r, h, w])), [n, c, hr, wr])      and back
 channel_shuffle(x, g)      ->  reshape(permute(reshape(x, [n, g, c, …])), [n, gc, …])
 im2col(x, k, d, p, s)      ->  reshape(permute(slice(unfold(slice(unfold(pad(x)))))), [n, c·k·k, …])
+col2im(x, [h, w], k)       ->  reshape(permute(reshape(x, [n, c, k, k, h/k, w/k])), [n, c, h, w])      side by side
 rot90(x, k, dims)          ->  permute(flip(x))
 roll(x, s)                 ->  reshape(roll(reshape(x, [-1]), s, 0))
 glu(x, dim)                ->  mul(slice(x), sigmoid(slice(x)))
@@ -125,6 +126,28 @@ def _im2col(node: Node) -> Node | None:
     return call.reshaped(moved, [batch, patch, times(node, rows, columns)])
 
 
+def _col2im(node: Node) -> Node | None:
+    """Of patches side by side, perhaps with a padding; those that overlap would have to be summed up."""
+    call, given = _Before(node), arguments(node)
+    x, kernel, padding, out = (given[name] for name in ("self", "kernel_size", "padding", "output_size"))
+    *batch, channels, _ = sizes_of(node, x)
+    side_by_side = kernel == given["stride"] and all(step == 1 for step in given["dilation"])
+    whole = [size + 2 * pad for size, pad in zip(out, padding, strict=True) if isinstance(size, int)]
+    if not side_by_side or not isinstance(channels, int) or len(whole) != 2:
+        return None
+    rows, columns = (size // part for size, part in zip(whole, kernel, strict=True))
+    if [rows * kernel[0], columns * kernel[1]] != whole:
+        return None
+    n, c = len(batch), channels // (kernel[0] * kernel[1])
+    apart = call.reshaped(x, [*batch, c, *kernel, rows, columns])
+    moved = call.permuted(apart, [*range(n + 1), n + 3, n + 1, n + 4, n + 2])
+    image = call.reshaped(moved, [*batch, c, *whole])
+    for dim, (pad, size) in enumerate(zip(padding, out, strict=True)):
+        if pad:
+            image = call(_A.slice.Tensor, image, n + 1 + dim, pad, pad + size)
+    return image
+
+
 def _rot90(node: Node) -> Node:
     call, given = _Before(node), arguments(node)
     x, turns = given["self"], given["k"] % 4
@@ -202,6 +225,7 @@ LAYOUTS: Mapping[Any, Callable[[Node], Node | None]] = {
     _A.channel_shuffle.default: _channel_shuffle,
     _A.native_channel_shuffle.default: _channel_shuffle,
     _A.im2col.default: _im2col,
+    _A.col2im.default: _col2im,
     _A.rot90.default: _rot90,
     _A.roll.default: _roll,
     _A.glu.default: _glu,
