@@ -26,6 +26,7 @@ import torch  # noqa: E402
 from peers import PEERS  # noqa: E402
 
 from lower86.peers.contest import cosines, field_of, warm_up  # noqa: E402
+from lower86.report.percentile import percentile  # noqa: E402
 from lower86.report.turns import interleave, ratios, samples  # noqa: E402
 
 UNIT = "lower86"
@@ -63,8 +64,8 @@ def measure(case: Case, names: list[str], rounds: int, busy: bool) -> list[dict[
     for name, contender in field.contenders.items():
         ms = times[name]
         row = {
-            "case": case.name, "busy": busy, "name": name, "min": ms[0], "median": ms[len(ms) // 2],
-            "p99": ms[min(len(ms) - 1, int(0.99 * len(ms)))], "ratio": relative.get(name),
+            "case": case.name, "busy": busy, "name": name, "min": ms[0], "median": percentile(ms, 0.5),
+            "p99": percentile(ms, 0.99), "ratio": relative.get(name),
             "cosine": likeness[name], "prepared": contender.prepared, "first": contender.first,
         }  # fmt: skip
         rows.append(row)
