@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -99,3 +100,14 @@ CASES: Mapping[str, Callable[[], Case]] = {
     "t5-encoder": partial(transformer, "t5-encoder", "T5-small's encoder, 128 tokens"),
     "whisper-tiny": partial(transformer, "whisper-tiny", "Whisper-tiny's encoder, 30 seconds"),
 }
+
+
+def add_cases(parser: argparse.ArgumentParser) -> None:
+    """Adds the names of cases as arguments: `cases`, empty if none is named. One that there is not is a usage error."""
+    parser.add_argument("cases", nargs="*", type=_known, help=f"of {', '.join(CASES)}; all if none is named")
+
+
+def _known(name: str) -> str:
+    if name not in CASES:
+        raise argparse.ArgumentTypeError(f"there is no case {name}; there are {', '.join(CASES)}")
+    return name

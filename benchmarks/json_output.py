@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
+
+from lower86.whole_file import write_whole
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
@@ -24,15 +24,7 @@ def write_json(path: Path | None, figures: Any) -> None:
     if path is None:
         return
     text = json.dumps(_finite(figures), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    descriptor, temporary = tempfile.mkstemp(dir=path.resolve().parent, prefix=".", suffix=".part")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    write_whole(path, lambda file: file.write(text.encode()))
 
 
 def _finite(value: Any) -> Any:

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from cases import CASES, Case
+from cases import CASES, Case, add_cases
 from json_output import add_json, write_json
 
 from minilm.quiet import silence
@@ -26,6 +26,7 @@ import torch  # noqa: E402
 from peers import PEERS  # noqa: E402
 
 from lower86.peers.contest import cosines, field_of, warm_up  # noqa: E402
+from lower86.report.percentile import percentile  # noqa: E402
 from lower86.report.turns import interleave, ratios, samples  # noqa: E402
 
 UNIT = "lower86"
@@ -63,8 +64,8 @@ def measure(case: Case, names: list[str], rounds: int, busy: bool) -> list[dict[
     for name, contender in field.contenders.items():
         ms = times[name]
         row = {
-            "case": case.name, "busy": busy, "name": name, "min": ms[0], "median": ms[len(ms) // 2],
-            "p99": ms[min(len(ms) - 1, int(0.99 * len(ms)))], "ratio": relative.get(name),
+            "case": case.name, "busy": busy, "name": name, "min": ms[0], "median": percentile(ms, 0.5),
+            "p99": percentile(ms, 0.99), "ratio": relative.get(name),
             "cosine": likeness[name], "prepared": contender.prepared, "first": contender.first,
         }  # fmt: skip
         rows.append(row)
@@ -80,15 +81,12 @@ def measure(case: Case, names: list[str], rounds: int, busy: bool) -> list[dict[
 def main() -> None:
     """Measures the cases named, or all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("cases", nargs="*", help=f"of {', '.join(CASES)}; all if none is named")
+    add_cases(parser)
     parser.add_argument("--only", nargs="+", choices=list(PEERS), default=list(PEERS), metavar="PEER")
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--busy", action="store_true")
     add_json(parser)
     options = parser.parse_args()
-    unknown = set(options.cases) - set(CASES)
-    if unknown:
-        parser.error(f"unknown case {', '.join(sorted(unknown))}; there are {', '.join(CASES)}")
     rows = []
     for name in options.cases or CASES:
         rows += measure(CASES[name](), options.only, options.rounds, options.busy)

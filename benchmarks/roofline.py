@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from cases import CASES
+from cases import CASES, add_cases
 from json_output import add_json, write_json
 
 from minilm.quiet import silence
@@ -44,13 +44,10 @@ def _row(title: str, found: Profile) -> dict[str, Any]:
 def main() -> None:
     """Profiles the cases named, or all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("cases", nargs="*", help=f"of {', '.join(CASES)}; all if none is named")
+    add_cases(parser)
     parser.add_argument("--seconds", type=float, default=1.0, help="for each model")
     add_json(parser)
     options = parser.parse_args()
-    unknown = set(options.cases) - set(CASES)
-    if unknown:
-        parser.error(f"unknown case {', '.join(sorted(unknown))}; there are {', '.join(CASES)}")
     rows = []
     for name in options.cases or CASES:
         row = _row(*_profiled(name, options.seconds))

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import stat
 from collections import deque
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 import lower86
 from lower86.artifact import fields, save
-from lower86.artifact.format import read
+from lower86.artifact.format import Contents, read
+from lower86.artifact.saved import Saved, from_contents, to_contents
+from lower86.program.program import Packing
 from tests.artifact.round_trip import again, agrees
 from tests.models.checks import lower, lower_anyhow
 from tests.models.qdq import Linear, Q, grid
@@ -191,3 +195,20 @@ def test_a_tied_table_is_held_once(tmp_path: Path) -> None:
     assert (held, sorted(packings)) == (1, ["int8_panels", "none"])
     agrees(lowered, program, torch.tensor([[3, 89, 0]]))
     agrees(lowered, lower86.load(tmp_path / "model.safetensors", cache=False), torch.tensor([[1, 2, 88]]))
+
+
+def test_no_more_is_tied_than_a_file_may_say() -> None:
+    """What is read lays each tied constant out anew, so it has a bound; what is beyond it is held again."""
+    torch.manual_seed(0)
+    program, interface, explanation, state = lower(_TiedTable(), torch.tensor([[3, 89, 0]])).portable()
+    (table, *_) = [one for one in program.constants if one.shape == (90, 1024)]
+    more = dataclasses.replace(
+        program,
+        constants=(*program.constants, table, table, table),
+        packings=(*program.packings, *[Packing()] * 3),
+    )
+    metadata, tensors = to_contents(Saved(more, interface, explanation, state, {}))
+    assert [one.array.shape for one in tensors.values()].count((90, 1024)) == 3  # of five
+    found = from_contents(Contents(metadata, tensors, 0, ""), "model")
+    assert len(found.program.constants) == len(more.constants)
+    assert all(np.array_equal(*pair) for pair in zip(found.program.constants, more.constants, strict=True))

@@ -31,7 +31,12 @@ def inputs() -> dict[str, Any]:
     return {"input": np.ones((4, 32), np.float32)}
 
 
-def test_the_second_process_finds_the_code(saved: Path, inputs: dict[str, Any]) -> None:
+def test_the_second_process_finds_the_code(
+    saved: Path, inputs: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever it runs, beside whatever files."""
+    (tmp_path / "numpy.py").write_text("raise SystemExit('not this')\n")
+    monkeypatch.chdir(tmp_path)
     found = measured_starts(saved, inputs, 1)
     assert found.warm.load < found.cold.load
     assert found.warm.model_memory < found.cold.model_memory  # LLVM among it

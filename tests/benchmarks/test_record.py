@@ -90,7 +90,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
 
     with pytest.raises(TypeError, match="not JSON serializable"):
         json_output.write_json(path, {"a": path})
-    monkeypatch.setattr(json_output.os, "replace", full)
+    monkeypatch.setattr("os.replace", full)
     with pytest.raises(OSError, match="no space"):
         json_output.write_json(path, {"a": 2})
     assert json.loads(path.read_text()) == {"a": 1}

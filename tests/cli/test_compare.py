@@ -9,17 +9,18 @@ import pytest
 
 import lower86
 from lower86.cli.main import main
-from tests.cli.test_main import run
 
 
 def test_a_table_and_a_file_for_the_report(
     nets: str, quantized: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, saved = tmp_path / "comparison.json", tmp_path / "model.safetensors"
-    done = run("compare", f"{nets}:wide", str(quantized), "--data", "x.npz", "-o", str(out), "--batch", "10")
-    assert (done.returncode, done.stderr) == (0, "")
+    arguments = ["compare", f"{nets}:wide", str(quantized), "--data", "x.npz", "-o", str(out), "--batch", "10"]
+    assert main(arguments) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
     comparison = lower86.Comparison.from_json(out.read_text())
-    assert done.stdout == f"{comparison}\nwrote {out}\n"
+    assert captured.out == f"{comparison}\nwrote {out}\n"
     rows = {row.operator: row for row in comparison.rows}
     assert {"linear", "relu"} <= set(rows)
     assert all(row.quantization is not None for row in comparison.rows)

@@ -8,6 +8,11 @@ from torch.export import Dim
 from lower86.frontend.dynamic import larger_examples
 
 
+class Gathered(torch.nn.Module):
+    def forward(self, x: torch.Tensor, *rest: torch.Tensor, **more: torch.Tensor) -> torch.Tensor:
+        return x + sum(rest) + sum(more.values())
+
+
 class ByName(torch.nn.Module):
     def forward(self, x: torch.Tensor, *, scale: torch.Tensor) -> torch.Tensor:
         return x * scale
@@ -21,3 +26,14 @@ def test_arguments_of_a_graph_stay_as_they_are_given() -> None:
     args, kwargs = larger_examples(graph, (x[:1],), {"scale": x[:1]}, shapes)
     assert [tensor.shape for tensor in args] == [(2, 3)]
     assert {name: tensor.shape for name, tensor in kwargs.items()} == {"scale": (2, 3)}
+
+
+def test_arguments_that_a_model_gathers() -> None:
+    """Just as many as it has names for them, and not."""
+    rows = {0: Dim("rows")}
+    x = torch.zeros(1, 3)
+    for rest, names in ((1, ()), (0, ("a",)), (2, ("a", "b")), (0, ())):
+        shapes = {"x": rows, "rest": (rows,) * rest, "more": dict.fromkeys(names, rows)}
+        args, kwargs = larger_examples(Gathered(), (x,) * (1 + rest), dict.fromkeys(names, x), shapes)
+        assert [tensor.shape for tensor in args] == [(2, 3)] * (1 + rest)
+        assert {name: tensor.shape for name, tensor in kwargs.items()} == dict.fromkeys(names, (2, 3))

@@ -168,11 +168,17 @@ def test_folders_that_are_no_saved_model(library: Any, saved: Path, folder: Path
         (copied / "modules.json").write_text(text)
         with pytest.raises(lower86.ArtifactError, match=r"modules\.json"):
             library.load_sentence_transformer(copied)
-    modules[1] |= {"type": "sentence_transformers.sentence_transformer.modules.pooling.Pooling", "path": "../1_Pooling"}
-    (copied / "modules.json").write_text(json.dumps(modules))
-    with pytest.raises(lower86.ArtifactError, match="names the folder"):
-        library.load_sentence_transformer(copied)
+    for path in ("../1_Pooling", "..", "1_Pooling/.."):
+        modules[1] |= {"type": "sentence_transformers.sentence_transformer.modules.pooling.Pooling", "path": path}
+        (copied / "modules.json").write_text(json.dumps(modules))
+        with pytest.raises(lower86.ArtifactError, match="names the folder"):
+            library.load_sentence_transformer(copied)
     shutil.copy(saved / "modules.json", copied)
+    for text in ("[]", '{"similarity_fn_name": "nearness"}', "[" * 100_000):
+        (copied / "config_sentence_transformers.json").write_text(text)
+        with pytest.raises(lower86.ArtifactError, match=r"config_sentence_transformers\.json"):
+            library.load_sentence_transformer(copied)
+    shutil.copy(saved / "config_sentence_transformers.json", copied)
     (copied / "1_Pooling" / "config.json").write_text("{")
     with pytest.raises(lower86.ArtifactError, match="1_Pooling cannot be read"):
         library.load_sentence_transformer(copied)

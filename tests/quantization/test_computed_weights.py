@@ -27,6 +27,10 @@ class _Computed(nn.Module):
         return self.apply(x, self.weight)
 
 
+def _twice(x: Tensor, weight: Tensor) -> Tensor:
+    return F.linear(F.linear(x, weight), weight)
+
+
 X = torch.randn(2, 3, 8, generator=torch.Generator().manual_seed(0))
 W = torch.randn(6, 8, generator=torch.Generator().manual_seed(1))
 CASES: dict[str, nn.Module] = {
@@ -36,6 +40,7 @@ CASES: dict[str, nn.Module] = {
     ),
     "scaled": _Computed(lambda x, w: F.linear(x, w * 0.3), W),
     "read twice": _Computed(lambda x, w: F.linear(x, w.T.contiguous().T) @ w.T.contiguous().T, W),
+    "one weight of two layers": _Computed(lambda x, w: _twice(x, w * 0.3), W.mT @ W),
     "normalized": nn.Sequential(weight_norm(nn.Conv1d(3, 4, 3))),
     "a table": _Computed(lambda x, w: F.embedding((x[..., 0] > 0).long(), w / 2), W),
 }

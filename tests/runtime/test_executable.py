@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import random
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from pathlib import Path
 
@@ -304,3 +306,37 @@ def test_what_waits_for_other_sizes_is_little(varied: lower86.LoweredModule) -> 
     for rows in range(1, WAITING_SIZES + 20):
         varied(torch.zeros(rows, 16))
     assert len(executable._free) <= WAITING_SIZES
+
+
+def test_calls_of_many_sizes_at_once(varied: lower86.LoweredModule, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With room for three sizes, threads let go of what others are about to take, and put back what is let go of."""
+    monkeypatch.setattr("lower86.runtime.executable.WAITING_SIZES", 3)
+    monkeypatch.setattr("lower86.runtime.bounds._MOST_PASSED", 3)
+    inputs = [torch.randn(rows, 16) for rows in range(1, 13)]
+    expected = [varied(x) for x in inputs]
+    executable, gate, problems = varied.compiled().executable, threading.Barrier(6), list[object]()
+
+    def call(seed: int) -> None:
+        order = random.Random(seed)
+        gate.wait()
+        try:
+            until = time.monotonic() + 0.7
+            while time.monotonic() < until:
+                number = order.randrange(len(inputs))
+                if not torch.equal(varied(inputs[number]), expected[number]):
+                    problems.append(number)
+        except BaseException as problem:
+            problems.append(problem)
+
+    threads = [threading.Thread(target=call, args=(seed,)) for seed in range(6)]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert problems == []
+    assert len(executable._free) < 3 + len(threads)

@@ -17,8 +17,8 @@ import transformers
 from PIL import Image
 from torch.export import Dim
 
+from lower86 import needed as needed_module
 from lower86.errors import InputError, Lower86Error
-from lower86.sources import needed as needed_module
 from lower86.sources.data import DataOptions, load_data
 from lower86.sources.model import ModelSource, load_model
 from lower86.sources.naming import Example, inputs_of

@@ -37,7 +37,9 @@ def test_without_an_example() -> None:
     assert list(opened.dynamic_shapes["x"]) == [1]
 
 
-@pytest.mark.parametrize("text", ["x", "x:0", "x:0=", "x=rows", "x:a=rows", "x:0=1", "x:0=rows:", "x:0=rows:b", ":0=r"])
+@pytest.mark.parametrize(
+    "text", ["x", "x:0", "x:0=", "x=rows", "x:a=rows", "x:0=1", "x:0=rows:", "x:0=rows:b", "x:0=rows:0", ":0=r"]
+)
 def test_what_is_of_another_form(text: str) -> None:
     with pytest.raises(InputError, match="is not INPUT:AXIS=DIM"):
         with_dims(source(None), [text])

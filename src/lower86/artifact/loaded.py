@@ -90,26 +90,14 @@ class LoadedProgram:
 
         Raises InputError for a name that is missing or unknown, and as a call does.
         """
-        results = self._run(self._leaves(inputs))
+        results = self._run(self._interface.leaves(inputs))
         return dict(zip([one.name for one in self._interface.outputs], results, strict=True))
 
     def profile_run(self, inputs: Mapping[str, Any], *, seconds: float = 2.0) -> Profile:
         """The time of every kernel of such a `run`: see `lower86.profile`."""
         from ..report.profile import measured
 
-        return measured(self._rehearsal(self._leaves(inputs)), seconds)
-
-    def _leaves(self, inputs: Mapping[str, Any]) -> list[Any]:
-        known = [one.name for one in self._interface.inputs]
-        wrong = [f"there is no input {name!r}" for name in inputs if name not in known]
-        wrong += [f"{one.name} is missing" for one in self._inputs if one.dtype and one.name not in inputs]
-        if wrong:
-            raise InputError(
-                "; ".join(wrong),
-                where="inputs by name",
-                fix=f"pass {', '.join(s.name for s in self._inputs if s.dtype)}",
-            )
-        return [inputs.get(one.name, one.literal) for one in self._interface.inputs]
+        return measured(self._rehearsal(self._interface.leaves(inputs)), seconds)
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import tempfile
 from typing import Any
 
 from ..errors import ArtifactError, UnsupportedError
 from ..report.environment import versions
+from ..whole_file import write_whole
 from .format import MOST_HEADER_BYTES, MOST_TENSORS, Contents, Stored, write
 from .saved import Saved, from_contents, to_contents
 
@@ -45,7 +44,7 @@ def save(lowered: Any, path: str | os.PathLike[str]) -> int:
     name = os.fspath(path)
     _check(metadata, tensors, name)
     try:
-        return _written(name, metadata, tensors)
+        return write_whole(name, lambda file: write(file, metadata, tensors), lasting=True)
     except OSError as problem:
         raise ArtifactError(
             f"{name} cannot be written: {problem.strerror or problem}",
@@ -69,33 +68,3 @@ def _check(metadata: dict[str, str], tensors: dict[str, Stored], name: str) -> N
             where="lower86.save",
             fix="lower and save it in parts",
         )
-
-
-def _written(name: str, metadata: Any, tensors: Any) -> int:
-    folder = os.path.dirname(os.path.abspath(name))
-    descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".part")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            size = write(file, metadata, tensors)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())  # private until it is whole
-        os.replace(temporary, name)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-    with contextlib.suppress(OSError):  # not every file system lets a folder be synchronized
-        entry = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(entry)
-        finally:
-            os.close(entry)
-    return size
-
-
-def _umask() -> int:
-    """What this process takes from new files; to ask means to set it, so it is read where the system tells."""
-    with contextlib.suppress(OSError, StopIteration), open("/proc/self/status", encoding="ascii") as file:
-        return int(next(line for line in file if line.startswith("Umask:")).split()[1], 8)
-    return 0o077

@@ -85,6 +85,14 @@ def _tied(constants: Sequence[npt.NDArray[Any]]) -> dict[int, int]:
             same = first.setdefault((constant.ctypes.data, constant.dtype, constant.shape), number)
             if same != number:
                 found[number] = same
+    # As much as `_constants` admits when it reads them.
+    held = sum(constant.nbytes for number, constant in enumerate(constants) if number not in found)
+    for number in list(found):
+        if constants[number].nbytes > held:
+            del found[number]
+            held += constants[number].nbytes
+        else:
+            held -= constants[number].nbytes
     return found
 
 

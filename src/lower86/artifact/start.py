@@ -24,10 +24,12 @@ _SECONDS = 600
 _SCRIPT = """
 import sys, time
 running = time.monotonic()
+sys.path = [one for one in sys.path if one]
 from lower86.artifact.started import report
 report(sys.argv[1], running)
 """
-"""The clock is the system's, so that this process can say when it began."""
+"""The clock is the system's, so that this process can say when it began. Modules that lie where it runs are not meant:
+`python -c` would take a file of the user's that is called numpy.py for NumPy, as the process that asks does not."""
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ import typer
 from ..errors import InputError, Lower86Error
 from .inputs import Json
 from .making import FORMS, Batch, Column, Mean, Size, Std, data_options, load, notes
+from .output import check_writable, write_output
 from .progress import working
 from .text import printable
-from .whole import check_writable, write_whole
 
 
 def compare(
@@ -43,7 +43,7 @@ def compare(
         found = _compared(model, quantized, data, item, options, said)
     if output is not None:
         text = found.to_json()
-        write_whole(output, lambda file: file.write(text.encode()))
+        write_output(output, lambda file: file.write(text.encode()))
     if as_json:
         where = None if output is None else str(output)
         print(json.dumps({"rows": json.loads(found.to_json()), "output": where, "notes": said}))

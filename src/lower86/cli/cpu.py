@@ -16,7 +16,7 @@ def cpu(threads: Threads = None, as_json: Json = False) -> None:
     """
     from ..codegen.target import Target
     from ..report.peak import measured_bandwidth, measured_peak
-    from ..report.quiet import Quiet
+    from ..report.quiet import NOISE, Quiet, disturbed
     from ..runtime.threads import default_threads
 
     quiet, target, count = Quiet(), Target.host(), threads or default_threads()
@@ -37,5 +37,5 @@ def cpu(threads: Threads = None, as_json: Json = False) -> None:
     print(
         f"int8 peak {found['int8_macs_per_second'] / 1e9:.0f} GMAC/s, memory {found['bytes_per_second'] / 1e9:.1f} GB/s"
     )
-    if found["others"] > 0.05:
-        print(f"the machine was not quiet: other processes took {found['others']:.0%} of its CPU time")
+    if found["others"] >= NOISE:
+        print(disturbed(found["others"]))

@@ -12,9 +12,9 @@ import typer
 from ..errors import Lower86Error
 from .inputs import Json
 from .making import Dynamic, Fallback, check_fallback, int8_line, load, notes, suffix_of
+from .output import check_writable
 from .progress import working
 from .text import printable
-from .whole import check_writable
 
 
 def lower(

@@ -100,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except (KeyboardInterrupt, typer.Abort):
         return _failed("interrupted", _INTERRUPTED)
-    except Exception as error:
+    except Exception as error:  # Typer's, and what nobody has thought of
         if debug:
             raise
         return _failed_otherwise(error)

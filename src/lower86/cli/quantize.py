@@ -30,9 +30,9 @@ from .making import (
     notes,
     suffix_of,
 )  # fmt: skip
+from .output import check_writable, write_output
 from .progress import shown, working
 from .text import printable
-from .whole import check_writable, write_whole
 
 if TYPE_CHECKING:
     from ..sources.naming import Example
@@ -103,7 +103,7 @@ def _exported(made: Any, call: Example, output: Path) -> int:
     from ..sources.exported import exported_bytes
 
     content = exported_bytes(made, call)
-    return write_whole(output, lambda file: file.write(content))
+    return write_output(output, lambda file: file.write(content))
 
 
 def _lowered(made: Any, call: Example, dynamic_shapes: Any, on_fallback: str, output: Path) -> tuple[int, Any]:

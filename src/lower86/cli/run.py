@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from .inputs import Inputs, Json, Level, Model, Threads, named_files, read_array
+from .output import write_output
 from .text import printable
-from .whole import write_whole
 
 
 def run(
@@ -37,7 +37,7 @@ def run(
     ran = time.perf_counter()
     arrays: dict[str, Any] = {name: result for name, result in results.items() if isinstance(result, np.ndarray)}
     if output is not None:
-        write_whole(output, lambda file: np.savez(file, **arrays))
+        write_output(output, lambda file: np.savez(file, **arrays))
     if as_json:
         described = {name: {"dtype": str(a.dtype), "shape": list(a.shape)} for name, a in arrays.items()}
         literals = {name: {"value": value} for name, value in results.items() if name not in arrays}

@@ -64,8 +64,9 @@ def larger_examples(
         specs = [*dynamic_shapes, *[None] * len(bound.arguments)][: len(bound.arguments)]
     for (name, value), spec in zip(list(bound.arguments.items()), specs, strict=True):
         bound.arguments[name] = _larger(value, spec)
-    found = bound.arguments
-    if len(found) != len(args) + len(kwargs):  # some of them are gathered, as *args
+    found, kinds = bound.arguments, inspect.Parameter
+    gathered = (kinds.VAR_POSITIONAL, kinds.VAR_KEYWORD)
+    if any(bound.signature.parameters[name].kind in gathered for name in found):
         return bound.args, bound.kwargs
     # As they were given: an exported graph's signature says of none that it goes by name alone.
     return tuple(found[name] for name in [*found][: len(args)]), {name: found[name] for name in kwargs}

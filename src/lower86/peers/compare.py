@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,7 +13,8 @@ from ..codegen.target import resolve_target
 from ..errors import InputError
 from ..quantization.recipe import Recipe
 from ..report.environment import environment
-from ..report.quiet import NOISE, Quiet
+from ..report.percentile import percentile
+from ..report.quiet import NOISE, Quiet, disturbed
 from ..report.turns import interleave, ratios, samples
 from ..runtime.host import known_host
 from ..runtime.threads import default_threads, thread_count
@@ -88,9 +89,7 @@ class PeerBenchmark:
         if policy is not None:
             lines.append(f"OMP_WAIT_POLICY={policy} is set: PyTorch's threads do not wait as they do by default")
         if not self.quiet:
-            lines.append(
-                f"the machine was not quiet: other processes took {self.others:.0%} of its CPU time; measure again"
-            )
+            lines.append(f"{disturbed(self.others)}; measure again")
         return "\n".join(lines)
 
 
@@ -147,15 +146,11 @@ def benchmark_peers(
     times, relative = samples(taken), ratios(taken, OWN)
     rows = [
         PeerRow(
-            one, ms[0], ms[len(ms) // 2], at(ms, 0.99), relative[one], likeness[one], made.prepared, made.first
+            one, ms[0], percentile(ms, 0.5), percentile(ms, 0.99), relative[one], likeness[one],
+            made.prepared, made.first,
         )
         for one, made in field.contenders.items()
         for ms in [times[one]]
     ]  # fmt: skip
     about = environment(count, resolve_target(None, known_host))
     return PeerBenchmark(work.name, rounds, tuple(rows), field.left_out, others, about, (*notes, *field.notes))
-
-
-def at(ordered: Sequence[float], share: float) -> float:
-    """The value below which that share of them lies."""
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]

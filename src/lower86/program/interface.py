@@ -99,6 +99,18 @@ class Interface:
     inputs: tuple[Given, ...]
     outputs: tuple[Result, ...]
 
+    def leaves(self, given: Mapping[str, Any]) -> list[Any]:
+        """The flat inputs in order, from those given by name; fixed values may be left out.
+
+        Raises InputError for a name that is missing or unknown.
+        """
+        wanted, known = [one.name for one in self.inputs if one.dtype], {one.name for one in self.inputs}
+        wrong = [f"there is no input {name!r}" for name in given if name not in known]
+        wrong += [f"{name} is missing" for name in wanted if name not in given]
+        if wrong:
+            raise InputError("; ".join(wrong), where="inputs by name", fix=f"pass {', '.join(wanted)}")
+        return [given.get(one.name, one.literal) for one in self.inputs]
+
 
 def merged(made: Sequence[Any], literals: Sequence[Literal | None], dims: Mapping[str, int]) -> list[Any]:
     """All flat results of a call: the tensors `made`, and between them what is known without."""

@@ -23,19 +23,26 @@ from ..graph.edit import insert_constant, remove_dead, replace, tensor_at
 
 def hold_computed_weights(graph: GraphModule) -> None:
     """Replaces every weight and table that is computed from constants alone by its value, in place."""
-    memory = Memory(graph.graph)
-    for node in list(graph.graph.nodes):
+    for weight in _computed(graph):
+        with torch.no_grad():
+            value = _value(graph, weight, {})
+        # A view would be the parameter's own memory, which others may read.
+        held = insert_constant(graph, weight, value.clone(), "_weight")
+        held.meta.update({key: found for key, found in weight.meta.items() if key != "val"})
+        replace(weight, held)
+    remove_dead(graph)
+    graph.recompile()
+
+
+def _computed(graph: GraphModule) -> list[Node]:
+    """The weights and tables that are computed, each once, however many read it."""
+    memory, found = Memory(graph.graph), dict[Node, None]()
+    for node in graph.graph.nodes:
         contraction = contraction_of(node, memory)
         weight = table_of(node, memory) if contraction is None else contraction.weight
         if weight is not None and weight.op == "call_function":
-            with torch.no_grad():
-                value = _value(graph, weight, {})
-            # A view would be the parameter's own memory, which others may read.
-            held = insert_constant(graph, weight, value.clone(), "_weight")
-            held.meta.update({key: found for key, found in weight.meta.items() if key != "val"})
-            replace(weight, held)
-    remove_dead(graph)
-    graph.recompile()
+            found[weight] = None
+    return list(found)
 
 
 def _value(graph: GraphModule, node: Node, known: dict[Node, Any]) -> Tensor:

@@ -11,7 +11,8 @@ from typing import Any
 
 from ..errors import InputError
 from ..runtime.streams import own_helpers
-from .quiet import NOISE, Quiet
+from .percentile import percentile
+from .quiet import NOISE, Quiet, disturbed
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,7 @@ class Benchmark:
             f"{self.throughput:.1f} calls a second: {self.calls} in {self.wall:.1f} s, {self.streams} at once",
         ]
         if not self.quiet:
-            lines.append(
-                f"the machine was not quiet: other processes took {self.others:.0%} of its CPU time; measure again"
-            )
+            lines.append(f"{disturbed(self.others)}; measure again")
         return "\n".join(lines)
 
 
@@ -120,11 +119,6 @@ def benchmark(
 
 
 def _measured(ordered: list[float], streams: int, wall: float, first: float, others: float) -> Benchmark:
-    def percentile(share: float) -> float:
-        return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
-
-    count = len(ordered)
-    return Benchmark(
-        count, streams, wall, first, sum(ordered) / count, percentile(0.5), percentile(0.9), percentile(0.99),
-        ordered[-1], others,
-    )  # fmt: skip
+    p50, p90, p99 = (percentile(ordered, share) for share in (0.5, 0.9, 0.99))
+    mean = sum(ordered) / len(ordered)
+    return Benchmark(len(ordered), streams, wall, first, mean, p50, p90, p99, ordered[-1], others)

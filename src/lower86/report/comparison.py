@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import json
 import math
 import os
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import Lower86Error
+from ..needed import needed
 from .explanation import table
 
 
@@ -91,12 +91,7 @@ class Comparison:
 
         Needs matplotlib: Lower86Error without it.
         """
-        try:
-            figure: Any = importlib.import_module("matplotlib.figure").Figure
-        except ModuleNotFoundError as problem:
-            raise Lower86Error(
-                "a picture takes matplotlib", where="Comparison.plot", fix="pip install 'lower86[plot]'"
-            ) from problem
+        figure = needed("matplotlib.figure", "a picture", "plot", where="Comparison.plot").Figure
         rows = self.in_order()
         drawn = figure(figsize=(max(8, 0.22 * len(rows)), 7), layout="constrained")
         upper, lower = drawn.subplots(2, 1, sharex=True, height_ratios=(4, 1))

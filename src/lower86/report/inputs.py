@@ -31,13 +31,7 @@ def arguments(interface: Interface, leaves: Sequence[Any]) -> Arguments:
 
 def by_name(interface: Interface, given: Mapping[str, Any]) -> Arguments:
     """Arguments from flat inputs by name. Raises InputError for a name that is missing or unknown."""
-    known = {one.name for one in interface.inputs}
-    wrong = [f"there is no input {name!r}" for name in given if name not in known]
-    wrong += [f"{one.name} is missing" for one in interface.inputs if one.dtype and one.name not in given]
-    if wrong:
-        wanted = ", ".join(one.name for one in interface.inputs if one.dtype)
-        raise InputError("; ".join(wrong), where="inputs by name", fix=f"pass {wanted}")
-    return arguments(interface, [given.get(one.name, one.literal) for one in interface.inputs])
+    return arguments(interface, interface.leaves(given))
 
 
 def made_up(program: Program, interface: Interface) -> Arguments:

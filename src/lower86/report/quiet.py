@@ -9,6 +9,11 @@ NOISE = 0.05
 """So much of the CPUs' time may go to others before the figures are doubtful."""
 
 
+def disturbed(others: float) -> str:
+    """What to say of a machine of whose CPU time others took this share."""
+    return f"the machine was not quiet: other processes took {others:.0%} of its CPU time"
+
+
 class Quiet:
     """From its making on, counts the CPU time of all but this process and the children that it has waited for."""
 

@@ -40,7 +40,7 @@ class Bounds:
         pairs = zip(program.constants, program.packings, strict=True)
         self._constants = [packed_bytes(constant, packing, cpu) for constant, packing in pairs]
         self._kernels = [Known(kernel) for kernel in program.kernels]
-        self._passed: dict[tuple[tuple[str, int], ...], bool] = {}
+        self._passed: set[tuple[tuple[str, int], ...]] = set()
         if sum(self._constants) > most.memory:
             raise _too_much(sum(self._constants), most.memory, "its constants")
 
@@ -51,7 +51,7 @@ class Bounds:
             _Call(self._program, self._constants, self._kernels, self._reading, dict(dims)).check(self._most)
             if len(self._passed) >= _MOST_PASSED:
                 self._passed.clear()
-            self._passed[sizes] = True
+            self._passed.add(sizes)
 
 
 class Known:

@@ -215,8 +215,8 @@ class Executable:
 
     def _make_room(self) -> None:
         """Lets go of what waits for other sizes, oldest first, down to the bounds."""
-        waiting = list(self._free.items())
-        held = {sizes: sum(one.nbytes for one in list(instances)) for sizes, instances in waiting}
+        # A copy is one operation, which going through the items need not be.
+        held = {sizes: sum(one.nbytes for one in instances.copy()) for sizes, instances in self._free.copy().items()}
         total = sum(held.values())
         for number, (sizes, nbytes) in enumerate(held.items()):
             if total <= WAITING_BYTES and len(held) - number < WAITING_SIZES:

@@ -12,7 +12,7 @@ import os
 import threading
 from collections.abc import Iterator
 
-from .threads import Pool
+from .threads import Pool, pool
 
 
 class _Stream:
@@ -47,7 +47,7 @@ def own_helpers() -> Iterator[None]:
     try:
         mine = _idle.pop()
     except IndexError:
-        mine = Pool()
+        mine = Pool(like=pool())
         _made.append(mine)
         atexit.register(mine.stop)
     stream = _Stream()

@@ -63,8 +63,9 @@ class Pool:
     They stay as long as a program is there that may call again (`serve`), and start anew with the next one's calls.
     """
 
-    def __init__(self, *, disk: bool = True) -> None:
-        self._native = _Native(disk)
+    def __init__(self, *, disk: bool = True, like: Pool | None = None) -> None:
+        """`like` is a pool whose machine code it takes; without, it has its own, from the cache if `disk`."""
+        self._native: _Native = _Native(disk) if like is None else like._native
         self._served: set[int] = set()
         self._numbers = itertools.count()
         self.renew()

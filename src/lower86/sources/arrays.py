@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from ..errors import InputError, Lower86Error, first_line
+from ..needed import needed
 from .model import ModelSource
-from .needed import needed
 
 _WRITTEN = "write it by numpy.save or numpy.savez, without objects"
 
@@ -56,7 +56,7 @@ def from_npy(path: Path, source: ModelSource) -> Mapping[str, torch.Tensor]:
 
 def from_safetensors(path: Path, source: ModelSource) -> Mapping[str, torch.Tensor]:
     """The tensors of a .safetensors file. Raises InputError for what is none."""
-    loader = needed("safetensors.torch", "reading .safetensors")
+    loader = needed("safetensors.torch", "reading .safetensors", "cli")
     with _readable(path, "write it by safetensors"):
         found: Mapping[str, torch.Tensor] = loader.load_file(path)
         return found

@@ -52,7 +52,7 @@ def _parted(text: str) -> tuple[str, int, str, int | None]:
     place, sign, rest = text.partition("=")
     name, _, axis = place.rpartition(":")
     dim, colon, most = rest.partition(":")
-    well = name and sign and axis.isdecimal() and dim.isidentifier() and (most.isdecimal() if colon else True)
-    if not well:
+    limited = not colon or (most.isdecimal() and int(most) > 0)
+    if not (name and sign and axis.isdecimal() and dim.isidentifier() and limited):
         raise InputError(f"{text!r} is not {FORM}", where="--dynamic", fix="give such as x:0=batch or ids:1=length:512")
     return name, int(axis), dim, int(most) if colon else None

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from ..errors import Lower86Error, first_line
+from ..needed import needed
 from .model import ModelOptions, ModelSource, Tokenize
 from .naming import Example, inputs_of
-from .needed import needed
 from .pictures import of_folder
 
 _LENGTH, _LONGEST = 128, 4096
@@ -37,7 +37,7 @@ def from_folder(folder: Path, options: ModelOptions) -> ModelSource:
             f"{folder} holds no config.json", where="model", fix="give the folder that save_pretrained wrote"
         )
     with _offline():
-        transformers = needed("transformers", "a folder of Hugging Face's")
+        transformers = needed("transformers", "a folder of Hugging Face's", "cli")
         try:
             config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             model, loading = _class(transformers, config).from_pretrained(

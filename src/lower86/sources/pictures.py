@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError, Lower86Error
-from .needed import needed
+from ..needed import needed
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _BILINEAR = 2
@@ -92,7 +92,7 @@ def _size(given: Any) -> tuple[int, int] | int | None:
 
 def pixels(path: Path, how: Preprocessing, channels: int) -> npt.NDArray[np.float32]:
     """A picture as float32 [channels, height, width]. Raises InputError for what is none."""
-    image_module = needed("PIL.Image", "reading pictures", "pillow")
+    image_module = needed("PIL.Image", "reading pictures", "cli", package="pillow")
     modes = {1: "L", 3: "RGB", 4: "RGBA"}
     if channels not in modes:
         raise InputError(f"the model takes {channels} channels, pictures have 1, 3 or 4", where=str(path))

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError, first_line
+from ..needed import needed
 from .batches import check_names, fitted, rows_of, sizes_of
 from .model import ModelSource
 from .naming import Input
-from .needed import needed
 from .texts import tokenized
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def from_table(
     path: Path, source: ModelSource, options: DataOptions
 ) -> tuple[Iterator[dict[str, Tensor]], tuple[str, ...]]:
     """The rows of a .parquet file. Raises InputError for columns that are not the model's inputs."""
-    parquet = needed("pyarrow.parquet", "reading .parquet")
+    parquet = needed("pyarrow.parquet", "reading .parquet", "cli")
     try:
         file = parquet.ParquetFile(path)
     except Exception as problem:  # OSError, and pyarrow's own

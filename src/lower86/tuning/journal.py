@@ -13,7 +13,6 @@ import hashlib
 import json
 import math
 import os
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from torch.fx import GraphModule
 
 from ..errors import Lower86Error, first_line
 from ..graph.edit import tensor_at
+from ..whole_file import write_whole
 
 _VERSION = "lower86 accuracy control"
 
@@ -93,12 +93,9 @@ class Journal:
     def _write(self) -> None:
         if self._path is None:
             return
-        text = json.dumps({_VERSION: 1, "runs": self._runs}, indent=1)
+        content = json.dumps({_VERSION: 1, "runs": self._runs}, indent=1).encode()
         try:
-            handle, name = tempfile.mkstemp(dir=self._path.absolute().parent, prefix=self._path.name)
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            os.replace(name, self._path)
+            write_whole(self._path, lambda file: file.write(content))
         except OSError as problem:
             self._refuse(f"it cannot be written: {first_line(problem)}", "give a path that can be written to")
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 import os
 from collections.abc import Sequence
-from typing import Any
 
-from ..errors import Lower86Error
+from ..needed import needed
 
 
 def draw(
@@ -23,12 +21,7 @@ def draw(
 
     Raises Lower86Error without matplotlib.
     """
-    try:
-        figure: Any = importlib.import_module("matplotlib.figure").Figure
-    except ModuleNotFoundError as problem:
-        raise Lower86Error(
-            "a picture takes matplotlib", where="AccuracyReport.plot", fix="pip install 'lower86[plot]'"
-        ) from problem
+    figure = needed("matplotlib.figure", "a picture", "plot", where="AccuracyReport.plot").Figure
     drawn = figure(figsize=(8, 5), layout="constrained")
     axes = drawn.subplots()
     for met, label, color in ((True, "within the bound", "tab:blue"), (False, "beyond it", "tab:red")):

@@ -36,23 +36,30 @@ def load_sentence_transformer(
     settings = _read_json(place / "config_sentence_transformers.json")
     if not isinstance(described, list) or not described or not all(isinstance(one, dict) for one in described):
         raise unreadable(place, "modules.json lists no modules")
+    if not isinstance(settings, dict):
+        raise unreadable(place, "config_sentence_transformers.json holds no object")
     program = load(place / PROGRAM, target=target, num_threads=num_threads)
     modules = [LoweredTransformer.of_folder(place, program), *(_module(one, place) for one in described[1:])]
-    kept = {name: settings.get(name) for name in ("prompts", "default_prompt_name", "similarity_fn_name")}
-    return SentenceTransformer(modules=modules, device="cpu", **kept)
+    kept: dict[str, Any] = {
+        name: settings.get(name) for name in ("prompts", "default_prompt_name", "similarity_fn_name")
+    }
+    try:
+        return SentenceTransformer(modules=modules, device="cpu", **kept)
+    except Exception as problem:  # whatever the library raises for settings of other types
+        raise unreadable(place, f"config_sentence_transformers.json: {first_line(problem)}") from problem
 
 
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as problem:
+    except (OSError, ValueError, RecursionError) as problem:
         raise unreadable(path.parent, f"{path.name} cannot be read: {problem}") from problem
 
 
 def _module(described: Mapping[str, Any], folder: Path) -> nn.Module:
     """A module after the first. Raises ArtifactError."""
     kind, path = _module_class(described, folder), str(described.get("path", ""))
-    if Path(path).name != path:
+    if Path(path).name != path or path == "..":
         raise unreadable(folder, f"modules.json names the folder {path!r}")
     try:
         module: nn.Module = kind.load(str(folder), subfolder=path, local_files_only=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 import warnings
 from collections.abc import Callable, Mapping
@@ -10,7 +9,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 from xml.etree import ElementTree
 
-from ...errors import Lower86Error
+from ...needed import needed
 from .flow import PRECISIONS
 
 INK, MUTED, LINE, ACCENT, SECOND = "#010101", "#010102", "#010103", "#010104", "#010105"
@@ -50,13 +49,8 @@ def figure(identity: str, size: tuple[float, float], font: float, draw: Callable
 
 
 def imported(name: str) -> Any:
-    """A module of matplotlib. Raises Lower86Error where that is not installed."""
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as problem:
-        raise Lower86Error(
-            f"a report takes {problem.name}", where="lower86.write_report", fix="pip install 'lower86[report]'"
-        ) from problem
+    """A module that only reports need. Raises Lower86Error where it is not installed."""
+    return needed(name, "a report", "report", where="lower86.write_report")
 
 
 def _cleaned(written: bytes, title: str) -> str:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ...errors import Lower86Error
 from .charts import accuracy, roofline, waterfall
+from .drawing import imported
 from .facts import Facts, Tensor
 from .flow import PRECISIONS
 from .graph import HEATS, picture_of
@@ -31,18 +30,13 @@ _REST_COLUMNS = (("operator", ""), ("why", ""), ("MMAC", "n"), ("module", ""), (
 
 def page(facts: Facts) -> str:
     """The page. Raises Lower86Error where jinja2 or matplotlib is not installed."""
-    try:
-        jinja2: Any = importlib.import_module("jinja2")
-    except ModuleNotFoundError as problem:
-        raise Lower86Error(
-            "a report takes jinja2", where="lower86.write_report", fix="pip install 'lower86[report]'"
-        ) from problem
+    jinja2 = imported("jinja2")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters.update(bytes=_bytes, tensor=_tensor, decibels=_decibels, micros=_micros, numeral=_numeral)
-    safe = importlib.import_module("markupsafe").Markup
+    safe = imported("markupsafe").Markup
     style, script = ((_TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     picture = picture_of(facts)
     tabs = {"summary": "Summary", "graph": "Graph", "kernels": "Steps", "time": "Time"}

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from ...errors import Lower86Error
+from ...whole_file import write_whole
 from ..comparison import Comparison
 from .data import Inputs, gather
 from .facts import Facts
@@ -53,24 +51,10 @@ def write_page(facts: Facts, path: str | os.PathLike[str]) -> int:
     """Writes the page of these facts, whole or not at all; gives its size in bytes. Raises Lower86Error."""
     content = page(facts).encode()
     try:
-        _replace(Path(path), content)
+        return write_whole(path, lambda file: file.write(content))
     except OSError as problem:
         raise Lower86Error(
             f"{os.fspath(path)} cannot be written: {problem.strerror or problem}",
             where="lower86.write_report",
             fix="choose a folder that exists and can be written to",
         ) from problem
-    return len(content)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    descriptor, temporary = tempfile.mkstemp(dir=path.resolve().parent, prefix=".", suffix=".part")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
