@@ -291,3 +291,12 @@ def test_state_is_read_and_left_alone() -> None:
         assert found.sqnr > 30, "all began with the lowered module's state"
     assert torch.equal(before[2]["seen"], lowered.get_buffer("seen"))
     assert not torch.equal(before[1]["seen"], before[2]["seen"])
+
+
+def test_inputs_with_nan(network: tuple[nn.Module, GraphModule, Tensor]) -> None:
+    model, quantized, images = network
+    lowered = lower(quantized, images)
+    holed = images.clone()
+    holed[3, 0, 2, 2] = math.nan
+    with pytest.raises(lower86.InputError, match="the inputs hold NaN"):
+        lower86.compare(model, quantized, lowered, (holed,))
