@@ -10,8 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from .inputs import Inputs, Json, Level, Model, Threads, named_files, read_array
+from .making import suffix_of
 from .text import printable
-from .whole import write_whole
+from .whole import check_writable, write_whole
 
 
 def run(
@@ -30,6 +31,9 @@ def run(
     from ..artifact.load import load
 
     files = named_files(inputs)
+    if output is not None:
+        suffix_of(output, (".npz",))
+        check_writable(output)
     start = time.perf_counter()
     program = load(model, target=target, num_threads=threads)
     loaded = time.perf_counter()

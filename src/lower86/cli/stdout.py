@@ -27,6 +27,22 @@ def results_only() -> Iterator[None]:
         yield
 
 
+def open_all() -> None:
+    """Gives the process its standard streams where it was started without: what is written to them is lost.
+
+    Otherwise the next file that is opened would have their number, and errors would be printed as results.
+    """
+    for number, name in ((_OUT, "stdout"), (_ERR, "stderr")):
+        if getattr(sys, name) is not None:
+            continue
+        stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # for as long as the process is
+        try:
+            os.fstat(number)
+        except OSError:
+            os.dup2(stream.fileno(), number)
+        setattr(sys, name, stream)
+
+
 def _flush() -> None:
     for stream in (sys.__stdout__, sys.stdout, sys.stderr):
         if stream is not None and not stream.closed:
