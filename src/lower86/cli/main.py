@@ -103,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _no_more_output()  # whoever reads it has enough
         return 1
     except (KeyboardInterrupt, typer.Abort):
-        return _failed("interrupted", _INTERRUPTED)
+        return _interrupted()
     except MemoryError as error:
         if debug:
             raise
@@ -116,8 +116,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _failed(f"the output cannot be written: {error.strerror}", 1)
         return _failed_otherwise(error)
     if code == _INTERRUPTED:
-        return _failed("interrupted", _INTERRUPTED)
+        return _interrupted()
     return code if isinstance(code, int) else 0
+
+
+def _interrupted() -> int:
+    # Python ends by the signal, not by this code, if an interrupt ever left an exec of text; the next exec undoes that.
+    exec("")
+    return _failed("interrupted", _INTERRUPTED)
 
 
 def _failed_otherwise(error: Exception) -> int:
