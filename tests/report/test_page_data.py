@@ -153,6 +153,7 @@ def test_inputs_that_are_made_up_are_taken(encoder: LoweredModule) -> None:
     facts = gather(encoder, seconds=QUICK)
     assert facts.timed_on.startswith("random inputs, ")
     assert facts.timed_on.endswith(" = 40")
+    assert int(facts.arena_bytes) > 0, "at the sizes that were timed"
     assert [(one.name, one.dtype) for one in facts.inputs] == [("ids", "i64"), ("mask", "bool")]
     assert facts.inputs[0].ranges[0].endswith(" 0 … 40")
 

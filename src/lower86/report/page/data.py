@@ -67,7 +67,7 @@ def gather(
         len(explanation.operators), sum(one.is_int8 for one in explanation.operators), explanation.int8_fraction,
         dict(Counter(kind_of(kernel) for kernel in program.kernels).most_common()),
         file_bytes, sum(evaluate(product(one.shape), {}) * DTYPES[one.dtype].size for one in constants),
-        clean(str(program.arena_bytes), 80), explanation.regions, timed.seconds, timed_on,
+        str(evaluate(program.arena_bytes, dims)), explanation.regions, timed.seconds, timed_on,
         Machine(_cpu(target.cpu), target.level, threads, timed.peak, bandwidth),
         {clean(key): clean(version, 40) for key, version in getattr(model, "versions", {}).items()},
         {"Python": platform.python_version(), **versions(("lower86", "llvmlite", "numpy"))},
