@@ -18,7 +18,7 @@ from ..runtime.threads import default_threads, pool
 from .explanation import kind_of, shape_of, table
 from .peak import measured_peak
 
-_LEAST_SEEN = 1e-7
+LEAST_SEEN = 1e-7
 """Seconds of a step, less what starting it costs. What is left of shorter ones is chance: no rate follows from it."""
 
 
@@ -54,7 +54,7 @@ class Profile:
         rows = [("us", "GMAC/s", "of peak", "KB", "GB/s", "kernel", "sizes", "nodes")]
         for step in self.steps:
             rate = step.macs / step.seconds
-            seen = step.seconds >= _LEAST_SEEN
+            seen = step.seconds >= LEAST_SEEN
             rows.append(
                 (
                     f"{step.seconds * 1e6:.1f}" if seen else "<0.1", f"{rate / 1e9:.0f}" if step.macs and seen else "",

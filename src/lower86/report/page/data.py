@@ -23,7 +23,7 @@ from ..environment import cpu_name, versions
 from ..explanation import Explanation, Record, kind_of
 from ..inputs import Arguments, by_name, made_up
 from ..peak import measured_bandwidth
-from ..profile import Profile, profile
+from ..profile import LEAST_SEEN, Profile, profile
 from .facts import Facts, Machine, NotInt8, StepFacts, Tensor, clean
 from .flow import edges_of, precision_of
 
@@ -132,7 +132,7 @@ def _steps(program: Program, explanation: Explanation, timed: Profile) -> Iterab
     for number, (step, taken) in enumerate(zip(program.steps, timed.steps, strict=True)):
         nodes = _nodes(step)
         record = next((records[node] for node in nodes if node in records), None)
-        rate = taken.macs / taken.seconds if taken.macs else None
+        rate = taken.macs / taken.seconds if taken.macs and taken.seconds >= LEAST_SEEN else None
         module, line = _place(step, record, explanation)
         yield StepFacts(
             number, taken.kind, clean(taken.shape), step.kernel if isinstance(step, Step) else None,
