@@ -6,6 +6,7 @@ import copy
 import io
 import json
 import os
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,14 @@ def test_every_byte_counts(tmp_path: Path) -> None:
             read(put(tmp_path, good[:length]))
     with pytest.raises(ArtifactError, match="goes on after its last tensor"):
         read(put(tmp_path, good + b"\0"))
+
+
+def test_an_archive_is_no_damaged_file(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "model.pt2", "w") as archive:
+        archive.writestr("model.json", "{}")
+    with pytest.raises(ArtifactError, match="it is a zip archive") as caught:
+        read(tmp_path / "model.pt2")
+    assert "lower86 lower" in caught.value.fix
 
 
 def test_a_wrong_hash_is_what_is_said_whatever_else_goes_wrong(tmp_path: Path) -> None:

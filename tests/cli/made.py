@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 
 CODE = """
+import os
+import sys
 import time
 import torch
 from torch import nn
@@ -34,9 +36,13 @@ def wide(): return Net(), (torch.zeros(2, 8),), ({0: Dim("rows")},)
 def alone(): return Net()
 def rough(): return Rough(), (torch.zeros(2, 8),)
 def branches(): return Branches(), (torch.zeros(2, 8),)
+def talks():
+    print("of the user's code")
+    os.write(1, b"of native code\\n")
+    return net()
 def slow():
-    print("begun", flush=True)
-    time.sleep(60)
+    print("begun", file=sys.stderr, flush=True)
+    exec("time.sleep(60)")  # as the code that FX generates runs
 def inputs():
     torch.manual_seed(1)
     return [torch.randn(2, 8) for _ in range(10)]

@@ -155,3 +155,30 @@ def test_output_that_nobody_reads(tmp_path: Path) -> None:
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert done.stderr == ""
     assert done.stdout.strip() in ("0", "1")
+
+
+def test_output_that_cannot_be_written() -> None:
+    command = [sys.executable, "-m", "lower86", "cache", "info"]
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "lower86: error: the output cannot be written: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("rest", "code", "error"),
+    [("cache info >&-", 0, ""), ("inspect none 2>&-", 1, ""), ("inspect none >&- 2>&-", 1, "")],
+)
+def test_streams_that_are_closed(rest: str, code: int, error: str) -> None:
+    command = ["bash", "-c", f"{sys.executable} -m lower86 {rest}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", error)
+
+
+def test_too_little_memory(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(path: object) -> None:
+        raise MemoryError("Unable to allocate 1.09 PiB")
+
+    monkeypatch.setattr("lower86.artifact.load.opened", fail)
+    assert main(["inspect", "a"]) == 1
+    assert capsys.readouterr().err == "lower86: error: there is not enough memory: Unable to allocate 1.09 PiB\n"

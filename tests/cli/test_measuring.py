@@ -29,6 +29,7 @@ def test_bench(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert found["calls"] >= 10
     assert 0 < found["p50"] <= found["p99"] <= found["worst"]
     assert found["load"] > 0
+    assert found["inputs"]["rest_1"] == {"dtype": "float32", "shape": [4, 1]}
     assert found["start"]["warm"]["load"] < found["start"]["cold"]["load"]
     assert found["peak_memory"] == found["start"]["warm"]["peak"] > found["model_memory"] > 0
     assert found["environment"]["threads"] == found["threads"]
@@ -42,6 +43,7 @@ def test_bench_with_streams(model: Path, capsys: pytest.CaptureFixture[str]) -> 
     options = ["bench", model, "--shape", shape, "--seconds", 0, "--warm-up", 0, "--no-start", "--streams"]
     text = printed(capsys, *options, streams)
     assert f"{10 * streams} in" in text
+    assert "\ninputs, made up: x float32 [3, 8], more_a float32 [3, 8], more_b float32 [8], " in text
     assert f"{cpus // streams} threads a call" in text
     assert "first inference" not in text
     assert "wait for each other" not in text

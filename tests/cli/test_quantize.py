@@ -89,6 +89,8 @@ def test_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["{m}:net", "-o", "a.pt2"], 2, "Missing option '--data'"),
         (["{m}:net", "--data", "x.npz", "-o", "a.onnx"], 2, "'a.onnx' does not end in .safetensors or .pt2"),
         (["{m}:net", "--data", "x.npz", "-o", "a.pt2", "--mean", "a,b"], 2, "'a,b' are no numbers"),
+        (["{m}:net", "--data", "x.npz", "-o", "a.pt2", "--mean", "nan"], 2, "'nan' are no numbers"),
+        (["{m}:net", "--data", "x.npz", "-o", "a.pt2", "--std", "1,0"], 2, "'1,0' are not all above 0"),
         (["{m}:net", "--data", "x.npz", "-o", "a.pt2", "--size", "0x5"], 2, "'0x5' is not 224 or 224x320"),
         (["{m}:net", "--data", "x.npz", "-o", "a.pt2", "--on-fallback", "no"], 2, "'no' is not warn, raise or ignore"),
         (["{m}:net", "--data", "x.npz", "-o", "a.pt2", "--samples", "0"], 2, "--samples"),
@@ -142,9 +144,17 @@ def test_what_cannot_be_int8_or_saved(nets: str, tmp_path: Path, capsys: pytest.
 def test_an_interrupt_is_a_line(nets: str) -> None:
     command = [sys.executable, "-m", "lower86", "quantize", f"{nets}:slow", "--data", "x.npz", "-o", "slow.pt2"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "begun\n"
+        assert process.stderr is not None
+        assert process.stderr.readline() == "begun\n"
         process.send_signal(signal.SIGINT)
         _, error = process.communicate(timeout=60)
     assert (process.returncode, error) == (130, "lower86: error: interrupted\n")
     assert not os.path.exists("slow.pt2")
+
+
+def test_what_the_users_code_prints_is_no_result(nets: str, tmp_path: Path) -> None:
+    command = ["quantize", f"{nets}:talks", "--data", "x.npz", "-o", str(tmp_path / "out.pt2"), "--recipe", "fast"]
+    done = run(*command, "--json")
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["notes"] == []
+    assert sorted(done.stderr.splitlines()) == ["of native code", "of the user's code"]

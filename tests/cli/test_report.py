@@ -47,6 +47,7 @@ def test_both_are_of_one_run(model: Path, tmp_path: Path, capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
+        (["-o", "{tmp}/no/a.html", "--comparison", "none"], 1, "cannot be written: No such file"),
         ([], 2, "where to? -o report.html, or --json"),
         (["-o", "{tmp}/no/a.html", "--seconds", "0.01"], 1, "cannot be written: No such file"),
         (["--json", "-i", "y={x}"], 1, "there is no input 'y'"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,7 @@ def test_what_is_wrong_is_said_by_name(model: Path, tmp_path: Path, capsys: pyte
     np.save(tmp_path / "objects.npy", np.array([{}], object), allow_pickle=True)
     np.savez(tmp_path / "many.npz", a=np.zeros(3))
     (tmp_path / "text.npy").write_text("no array")
+    (tmp_path / "pickle.npy").write_bytes(pickle.dumps({"a": 1}))
     good = options(model)
     cases = [
         (options(model, x=tmp_path / "wide.npy"), "x has shape [4, 9]"),
@@ -63,6 +65,7 @@ def test_what_is_wrong_is_said_by_name(model: Path, tmp_path: Path, capsys: pyte
         (options(model, x=tmp_path / "objects.npy"), "objects.npy cannot be read as an array"),
         (options(model, x=tmp_path / "many.npz"), "many.npz holds several arrays"),
         (options(model, x=tmp_path / "text.npy"), "text.npy cannot be read as an array"),
+        (options(model, x=tmp_path / "pickle.npy"), "as an array: it holds objects, as a pickle does"),
         (options(model, x=tmp_path / "missing.npy"), "missing.npy cannot be read as an array: No such file"),
         (options(model, z=model.parent / "x.npy"), "there is no input 'z'"),
         (good[2:], "x is missing"),
@@ -75,7 +78,10 @@ def test_what_is_wrong_is_said_by_name(model: Path, tmp_path: Path, capsys: pyte
         assert main(["run", str(model), *arguments]) == 1, message
         (line,) = capsys.readouterr().err.splitlines()
         assert message in line
-    assert main(["run", str(model), *good]) == 0
+    assert main(["run", str(model), *good, "--output", str(tmp_path / "out.npy")]) == 2
+    assert "does not end in .npz" in capsys.readouterr().err
+    np.save(tmp_path / "x.npy", np.load(model.parent / "x.npy").astype(">f4"))
+    assert main(["run", str(model), *options(model, x=tmp_path / "x.npy")]) == 0, "of another machine's byte order"
 
 
 def test_an_output_that_cannot_be_finished(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,8 @@ from lower86.lowered import LoweredModule
 from lower86.program.kernels import Contraction
 from lower86.program.program import Step
 from lower86.report.comparison import Row
+from lower86.sources.exported import exported_bytes, from_exported
+from lower86.sources.naming import Example
 from tests.models import transformer
 from tests.models.checks import lower, lower_anyhow
 from tests.models.digits import DigitsNet
@@ -215,6 +218,20 @@ def test_attention_in_int8() -> None:
     assert "layers.1" in worst.module
 
 
+def test_a_program_that_was_in_a_file_joins_as_before(tmp_path: Path) -> None:
+    """It is exported once more, which gives other names: the second layer's queries are not the first one's values."""
+    model, inputs = transformer.load("vit-s16", small=True), transformer.inputs("vit-s16", 2, small=True)
+    quantized = quantize(model, inputs[0], quantizer=X86Quantizer())
+    (tmp_path / "q.pt2").write_bytes(exported_bytes(quantized, Example(inputs[0], {})))
+    again = from_exported(tmp_path / "q.pt2").graph
+    found = [
+        lower86.compare(model, one, lower(one, *inputs[0]), inputs[1]).in_order() for one in (quantized, again)
+    ]  # fmt: skip
+    before, after = ([row.quantization and row.quantization.sqnr for row in rows] for rows in found)
+    assert after == pytest.approx(before)
+    assert [row.operator for row in found[0]] == [row.operator for row in found[1]]
+
+
 class Two(nn.Module):
     """Two linears, an activation in place, a keyword."""
 
@@ -291,3 +308,12 @@ def test_state_is_read_and_left_alone() -> None:
         assert found.sqnr > 30, "all began with the lowered module's state"
     assert torch.equal(before[2]["seen"], lowered.get_buffer("seen"))
     assert not torch.equal(before[1]["seen"], before[2]["seen"])
+
+
+def test_inputs_with_nan(network: tuple[nn.Module, GraphModule, Tensor]) -> None:
+    model, quantized, images = network
+    lowered = lower(quantized, images)
+    holed = images.clone()
+    holed[3, 0, 2, 2] = math.nan
+    with pytest.raises(lower86.InputError, match="the inputs hold NaN"):
+        lower86.compare(model, quantized, lowered, (holed,))

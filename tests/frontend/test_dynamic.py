@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch.export import Dim
 
+from lower86.errors import InputError
 from lower86.frontend.dynamic import larger_examples
 
 
@@ -37,3 +39,9 @@ def test_arguments_that_a_model_gathers() -> None:
         args, kwargs = larger_examples(Gathered(), (x,) * (1 + rest), dict.fromkeys(names, x), shapes)
         assert [tensor.shape for tensor in args] == [(2, 3)] * (1 + rest)
         assert {name: tensor.shape for name, tensor in kwargs.items()} == dict.fromkeys(names, (2, 3))
+
+
+def test_an_axis_that_there_is_not() -> None:
+    for spec in ({3: Dim("rows")}, [None, None, Dim("rows")]):
+        with pytest.raises(InputError, match=r"axis [23] of a tensor of shape \[2, 3\]"):
+            larger_examples(torch.nn.Linear(3, 4), (torch.zeros(2, 3),), {}, {"input": spec})

@@ -21,6 +21,7 @@ from lower86.report.page.data import gather
 from lower86.report.page.facts import Facts
 from lower86.report.page.flow import PRECISIONS
 from lower86.report.page.render import page
+from lower86.report.profile import LEAST_SEEN
 from tests.models import transformer
 from tests.models.checks import lower, lower_anyhow
 from tests.models.quantized import quantize
@@ -119,8 +120,10 @@ def test_steps_of_real_programs(
     assert sum(step.share for step in facts.steps) == pytest.approx(1)
     for step in facts.steps:
         if step.macs:
-            assert step.macs_per_second == pytest.approx(step.macs / step.seconds)
-            assert step.of_peak == pytest.approx(step.macs / step.seconds / facts.machine.peak)
+            seen = step.seconds >= LEAST_SEEN
+            rate = step.macs / step.seconds
+            assert step.macs_per_second == (pytest.approx(rate) if seen else None)
+            assert step.of_peak == (pytest.approx(rate / facts.machine.peak) if seen else None)
             assert step.intensity == pytest.approx(step.macs / step.bytes)
     assert facts.weight_bytes == sum(np.asarray(c).nbytes for c in lowered.program.constants)
     json.dumps(facts.to_json(), allow_nan=False)
@@ -153,6 +156,7 @@ def test_inputs_that_are_made_up_are_taken(encoder: LoweredModule) -> None:
     facts = gather(encoder, seconds=QUICK)
     assert facts.timed_on.startswith("random inputs, ")
     assert facts.timed_on.endswith(" = 40")
+    assert int(facts.arena_bytes) > 0, "at the sizes that were timed"
     assert [(one.name, one.dtype) for one in facts.inputs] == [("ids", "i64"), ("mask", "bool")]
     assert facts.inputs[0].ranges[0].endswith(" 0 … 40")
 
@@ -236,3 +240,10 @@ def test_a_report_is_a_file(encoder: LoweredModule, tmp_path: Path) -> None:
     assert path.stat().st_size == size < 500_000
     assert "My <encoder>" in Page(path.read_text(encoding="utf-8")).of("h1")
     assert [one.name for one in tmp_path.iterdir()] == ["a.html"]
+
+
+def test_no_rate_follows_from_a_time_that_was_not_seen(encoder: LoweredModule, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lower86.report.page.data.LEAST_SEEN", 1e9)
+    steps = gather(encoder, seconds=QUICK).steps
+    assert {(step.macs_per_second, step.of_peak) for step in steps} == {(None, None)}
+    assert any(step.macs for step in steps)

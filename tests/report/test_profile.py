@@ -9,6 +9,7 @@ from torch import nn
 import lower86
 from lower86 import X86Quantizer
 from lower86.report.peak import measured_peak
+from lower86.report.profile import Profile, StepProfile
 from tests.harness import TARGET
 from tests.models.checks import lower, lower_anyhow
 from tests.models.quantized import quantize
@@ -32,6 +33,13 @@ def test_every_step_is_timed_and_counted() -> None:
     assert "ms a call on" in lines[0]
     assert lines[2].split()[:2] == ["us", "GMAC/s"]
     assert len(lines) == 3 + len(profile.steps)
+
+
+def test_no_rate_follows_from_a_time_that_was_not_seen() -> None:
+    steps = (StepProfile("a", "contraction", "", 1e-9, 4096, 10), StepProfile("b", "contraction", "", 1e-6, 4096, 10))
+    _, _, _, first, second = str(Profile(steps, 1e-5, 1e12, 2)).splitlines()
+    assert first.split() == ["<0.1", "0", "contraction", "a"]
+    assert second.split() == ["1.0", "4", "0%", "0", "0.0", "contraction", "b"]
 
 
 def test_foreign_steps_and_varying_sizes() -> None:

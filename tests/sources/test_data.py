@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import pickle
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -123,6 +125,9 @@ def test_files_that_are_none(tmp_path: Path, text_folder: Path) -> None:
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
     (tmp_path / "blank.txt").write_text("\n \n")
     (tmp_path / "lines.txt").write_text("a\n")
+    (tmp_path / "pickle.npy").write_bytes(pickle.dumps({"a": 1}))
+    with zipfile.ZipFile(tmp_path / "archive.npz", "w") as archive:
+        archive.writestr("readme.txt", "no array")
     (tmp_path / "folder").mkdir()
     for suffix in ("npz", "npy", "safetensors", "parquet"):
         (tmp_path / f"empty.{suffix}").write_bytes(b"")
@@ -131,6 +136,8 @@ def test_files_that_are_none(tmp_path: Path, text_folder: Path) -> None:
     for name, model, message in (
         ("many.npy", PLAIN, "holds several arrays"),
         ("one.npz", PLAIN, "holds one array without a name"),
+        ("pickle.npy", PLAIN, "it holds objects"),
+        ("archive.npz", PLAIN, "an archive of something else"),
         ("two.npy", FIXED, "holds one array, the model takes 2: x, ids"),
         *((f"{kind}.{suffix}", PLAIN, "cannot be read") for kind in ("empty", "text")
           for suffix in ("npz", "npy", "safetensors", "parquet")),
@@ -174,7 +181,7 @@ def test_tables(tmp_path: Path, text_folder: Path) -> None:
     ids = calls(written(input_ids=[[2, 4, 3], [2, 3]], attention_mask=[[1, 1, 1], [1, 1]]), texts)
     assert [call[0].tolist() for call in ids] == [[[2, 4, 3]], [[2, 3]]]
     for path, model, options, message in (
-        (written(x=X.tolist()), FIXED, {}, "input ids is missing; the data has x"),
+        (written(x=X.tolist(), y=IDS), FIXED, {}, "column ids is missing; the file has x, y"),
         (written(x=[[1.0], [1.0, 2.0]], ids=[1, 2]), FIXED, {}, "column x is no array of numbers"),
         (written(x=[[1.0] * 4] * 2, ids=[1, 2]), FIXED, {}, r"x has shape \[2, 4\], the model takes \[2, 3\]"),
         (written(x=[[1.0] * 3]), flat, {}, r"column x gives \[1, 3\], the model takes \[1, 2, 2\]"),

@@ -45,6 +45,9 @@ def test_a_quantized_program_goes_there_and_back(tmp_path: Path) -> None:
     source = from_exported(tmp_path / "q.pt2")
     assert source.is_quantized
     assert source.inputs[0].rows_vary
+    assert "layer.weight" in dict(quantized.named_parameters())
+    kept = {name: tensor.dtype for name, tensor in source.model.state_dict().items() if tensor.numel() == 32}
+    assert list(kept.values()) == [torch.int8], "without the float weight that was quantized"
     x = torch.randn(5, 8)
     torch.testing.assert_close(source.model(x, *EXAMPLE.args[1:]), quantized(x, *EXAMPLE.args[1:]))
     lowered = lower86.lower_pt2e_quantized_to_x86(quantized, EXAMPLE.args, on_fallback="raise")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,7 @@ def four(): return 1, 2, 3, 4
 def wrong(): return torch.nn.Linear(3, 4), 3
 def many(): return torch.nn.Linear(3, 4), (x, x)
 def fails(): raise KeyError("weights")
+def leaves(): raise SystemExit("no weights")
 class Made:
     @staticmethod
     def make(): return torch.nn.Linear(3, 4)
@@ -38,8 +41,9 @@ def name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     module = f"made_{tmp_path.name}"
     (tmp_path / f"{module}.py").write_text(CODE)
     (tmp_path / f"{module}_broken.py").write_text("1 / 0")
+    (tmp_path / f"{module}_script.py").write_text("import sys\nsys.exit(3)")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.path", ["/nothing"])
+    monkeypatch.setattr("sys.path", ["/nothing", *sys.path])
     return module
 
 
@@ -64,10 +68,14 @@ def test_what_it_may_not(name: str) -> None:
         (f"{name}:wrong", "are a int, not a tuple"),
         (f"{name}:many", "does not take its example inputs"),
         (f"{name}:fails", "failed: KeyError: 'weights'"),
+        (f"{name}:leaves", "failed: SystemExit: no weights"),
+        (f"{name}_script:make", "importing .* failed: SystemExit: 3"),
+        (f"{name}.py:alone", f"not its file: {name}:alone"),
+        (f"./{name}.py:alone", f"not module:function.*give {name}:alone"),
         (f"{name}:alon", "has no alon"),
         (f"{name}_broken:make", "importing .* failed: ZeroDivisionError"),
         (f"{name}_missing:make", "there is no module"),
         (f"{name}:", "is not module:function"),
     ):
-        with pytest.raises(Lower86Error, match=message):
+        with pytest.raises(Lower86Error, match=re.compile(message, re.DOTALL)):
             from_function(function)

@@ -19,6 +19,7 @@ def test_who_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
         warnings.warn("of another library", UserWarning, stacklevel=1)
         warnings.warn(Lower86Warning("one layer stays float"), stacklevel=1)
         logger.warning("cannot load this")
+        logging.getLogger("torch._guards").error("Error while creating guard:\nName: ''")
         print("class GraphModule(torch.nn.Module):\n    def forward(self, x):", file=sys.stderr)
         print("\n\n\ndef forward(self, arg0_1, arg1_1):\n    return 1", file=sys.stderr)
         print("of the user's own code", file=sys.stderr)

@@ -165,6 +165,10 @@ def _opened(name: str) -> Iterator[tuple[BinaryIO, int]]:
 
 def _read(file: Any, size: int, name: str, hashing: Hashing) -> Contents:
     prefix = _exactly(file, bytearray(min(_PREFIX, size)), name)
+    if prefix.startswith(b"PK\x03\x04"):
+        raise ArtifactError(
+            "it is a zip archive, as a .pt2 file is", where=name, fix="lower it first: lower86 lower MODEL.pt2 -o OUT"
+        )
     length = int.from_bytes(prefix, "little")
     if size < _PREFIX + 2 or length > size - _PREFIX or length < 2:
         raise _damaged(f"it is no safetensors file, or cut short: {size} bytes, header of {length}", name)

@@ -95,6 +95,7 @@ def bench(
     crowded = streams * threads > available
     if as_json:
         measured: dict[str, Any] = {
+            "inputs": {name: {"dtype": str(one.dtype), "shape": list(one.shape)} for name, one in given.items()},
             "load": loaded,
             "kernels_compiled": compiled,
             "threads": threads,
@@ -106,6 +107,8 @@ def bench(
         print(json.dumps({**found.to_dict(), **measured, "environment": about}))
         return
     print(found)
+    shown = ", ".join(f"{name} {one.dtype} {list(one.shape)}" for name, one in given.items())
+    print(printable(f"inputs{'' if inputs else ', made up'}: {shown or 'none'}"))
     names = ", ".join(map(str, about["cpus"]))
     print(printable(f"{threads} threads a call, on CPUs {names} ({about['cpu']}, level {about['level']})"))
     if crowded:

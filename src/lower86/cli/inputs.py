@@ -53,14 +53,17 @@ def read_array(path: Path) -> Any:
     try:
         array = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as problem:
+        said = getattr(problem, "strerror", None) or str(problem)
+        if said.startswith("This file contains pickled"):  # NumPy goes on to say how to run it
+            said = "it holds objects, as a pickle does, or something else than arrays"
         raise InputError(
-            f"{path} cannot be read as an array: {getattr(problem, 'strerror', None) or problem}",
+            f"{path} cannot be read as an array: {said}",
             where="--input",
             fix="write it by numpy.save",
         ) from problem
     if not isinstance(array, np.ndarray):
         raise InputError(f"{path} holds several arrays", where="--input", fix="pass one .npy file for each input")
-    return array
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def arrays(program: LoadedProgram, inputs: Sequence[str] | None, shapes: Sequence[str] | None) -> dict[str, Any]:

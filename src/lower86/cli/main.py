@@ -6,6 +6,7 @@ A command is a function, a group of commands a `typer.Typer`. A new one is a fil
 
 from __future__ import annotations
 
+import errno
 import importlib.metadata
 import io
 import os
@@ -18,6 +19,7 @@ import typer.main
 
 from ..errors import Lower86Error
 from . import bench, cache, compare, cpu, explain, inspect, lower, profile, quantize, report, run
+from .stdout import open_all
 from .text import one_line, printable
 
 COMMANDS: Mapping[str, Callable[..., None] | typer.Typer] = {
@@ -38,6 +40,8 @@ COMMANDS: Mapping[str, Callable[..., None] | typer.Typer] = {
 _DEBUG = "--debug"
 _INTERRUPTED = 130
 """The exit code, as shells have it; Typer gives it without a word."""
+
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF)
 
 
 def _version(wanted: bool) -> None:
@@ -82,6 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0: done. 1: an error, a line on stderr. 2: wrong usage, a line. 130: interrupted, a line. With --debug errors are
     raised.
     """
+    open_all()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # whatever the terminal can show
@@ -95,18 +100,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return _failed(one_line(error), 1)
     except BrokenPipeError:
-        # Whoever reads the output has enough; Python would complain once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _no_more_output()  # whoever reads it has enough
         return 1
     except (KeyboardInterrupt, typer.Abort):
-        return _failed("interrupted", _INTERRUPTED)
+        return _interrupted()
+    except MemoryError as error:
+        if debug:
+            raise
+        return _failed(f"there is not enough memory: {printable(str(error)) or 'no more could be had'}", 1)
     except Exception as error:  # Typer's, and what nobody has thought of
         if debug:
             raise
+        if isinstance(error, OSError) and error.errno in _UNWRITABLE and error.filename is None:
+            _no_more_output()
+            return _failed(f"the output cannot be written: {error.strerror}", 1)
         return _failed_otherwise(error)
     if code == _INTERRUPTED:
-        return _failed("interrupted", _INTERRUPTED)
+        return _interrupted()
     return code if isinstance(code, int) else 0
+
+
+def _interrupted() -> int:
+    # Python ends by the signal, not by this code, if an interrupt ever left an exec of text; the next exec undoes that.
+    exec("")
+    return _failed("interrupted", _INTERRUPTED)
 
 
 def _failed_otherwise(error: Exception) -> int:
@@ -122,6 +139,11 @@ def _failed_otherwise(error: Exception) -> int:
         print(text, file=sys.stderr)
         return 2
     return _failed(f"{text.rstrip('.')}; see lower86 --help", int(getattr(error, "exit_code", 2)))
+
+
+def _no_more_output() -> None:
+    """What is left in the buffer is lost; Python would complain of it once more at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _failed(message: str, code: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .stdout import results_only
 from .text import printable
 
 if TYPE_CHECKING:
@@ -38,11 +40,12 @@ Fallback = Annotated[
 def notes() -> Iterator[list[str]]:
     """Other libraries are quiet within it; what lower86 warns of, and what is put into the list, is said at its end.
 
-    Raises ModuleNotFoundError where PyTorch is not installed.
+    What the user's code prints goes to stderr: stdout is for results. Raises ModuleNotFoundError where PyTorch is not
+    installed.
     """
     from ..sources.quiet import quiet
 
-    with quiet() as said:
+    with quiet() as said, results_only():
         yield said
     say(said)
 
@@ -70,6 +73,8 @@ def data_options(
         raise typer.BadParameter(f"{size!r} is not 224 or 224x320", param_hint="--size")
     shape = None if size is None else (int(height), int(width or height))
     means, stds = _numbers(mean, "--mean"), _numbers(std, "--std")
+    if stds is not None and not all(one > 0 for one in stds):
+        raise typer.BadParameter(f"{std!r} are not all above 0", param_hint="--std")
     return {"batch": batch, "column": column, "mean": means, "std": stds, "size": shape}
 
 
@@ -77,9 +82,12 @@ def _numbers(text: str | None, option: str) -> tuple[float, ...] | None:
     if text is None:
         return None
     try:
-        return tuple(float(one) for one in text.split(","))
-    except ValueError as problem:
-        raise typer.BadParameter(f"{text!r} are no numbers with commas between", param_hint=option) from problem
+        found = tuple(float(one) for one in text.split(","))
+    except ValueError:
+        found = (math.nan,)
+    if not all(map(math.isfinite, found)):
+        raise typer.BadParameter(f"{text!r} are no numbers with commas between", param_hint=option)
+    return found
 
 
 def suffix_of(output: Path, suffixes: Sequence[str]) -> str:

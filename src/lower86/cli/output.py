@@ -39,5 +39,5 @@ def _unwritable(path: Path, said: str) -> Lower86Error:
     return Lower86Error(
         f"{path} cannot be written: {said}",
         where="--output",
-        fix="choose a folder that exists and can be written to",
+        fix="choose a folder that exists, can be written to and has room",
     )

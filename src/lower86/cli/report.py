@@ -10,6 +10,7 @@ import typer
 
 from ..errors import InputError
 from .inputs import Inputs, Json, Level, Model, Shapes, Threads, arrays
+from .output import check_writable
 from .progress import working
 from .text import printable
 
@@ -41,6 +42,8 @@ def report(
 
     if output is None and not as_json:
         raise typer.BadParameter("where to? -o report.html, or --json", param_hint="--output")
+    if output is not None:
+        check_writable(output)
     compared = None if comparison is None else _comparison(comparison)
     program = load(model, target=target, num_threads=threads)
     given = arrays(program, inputs, shapes) if inputs or shapes else None

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from .inputs import Inputs, Json, Level, Model, Threads, named_files, read_array
-from .output import write_output
+from .making import suffix_of
+from .output import check_writable, write_output
 from .text import printable
 
 
@@ -30,6 +31,9 @@ def run(
     from ..artifact.load import load
 
     files = named_files(inputs)
+    if output is not None:
+        suffix_of(output, (".npz",))
+        check_writable(output)
     start = time.perf_counter()
     program = load(model, target=target, num_threads=threads)
     loaded = time.perf_counter()

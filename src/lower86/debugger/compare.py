@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
+from torch.utils import _pytree as pytree
 
 from ..errors import InputError, Lower86Error, first_line
 from ..frontend.export import plain_graph
@@ -47,11 +48,14 @@ def compare(
 
     Raises:
         Lower86Error: `lowered` is no lowered module, or was not made from `quantized`.
-        InputError: the inputs do not fit one of the models.
+        InputError: the inputs do not fit one of the models, or hold NaN.
         ExportError: the float model cannot be traced.
     """
     _check(model_fp32, quantized, lowered, inputs)
     args, named = tuple(inputs), dict(kwargs or {})
+    for leaf in pytree.tree_leaves((args, named)):
+        if isinstance(leaf, Tensor) and leaf.is_floating_point() and bool(leaf.isnan().any()):
+            raise InputError("the inputs hold NaN", where=_WHERE, fix="look at what makes them, or take other ones")
     state = {name: tensor.detach().clone() for name, tensor in lowered.named_state()}
     compiled = CompiledValues(quantized, lowered, args, named, state)  # first: it says best what does not fit
     places = places_of(quantized)

@@ -60,9 +60,10 @@ class FloatNodes:
         self._by_handle: dict[int, Node] = {handle: n for n in nodes if (handle := debug_handle(n)) is not None}
         self._by_origin: dict[Origin, Node] = {next(origins(node), (node.name, 0)): node for node in nodes}
         self._by_name: dict[str, Node] = {next(origins(node), (node.name, 0))[0]: node for node in nodes}
+        self._by_history: dict[tuple[str, ...], Node] = {_history(node): node for node in nodes}
         inputs = ([n for n in m.graph.nodes if n.op == "placeholder"] for m in (quantized, model))
         self._inputs: Mapping[Node, Node] = dict(zip(*inputs, strict=False))
-        self._last = {next(origins(node), (node.name, 0)): node for node in quantized.graph.nodes}
+        self._last = {found: node for node in quantized.graph.nodes for found in self._candidates(node)}
         norms = [n for n in quantized.graph.nodes if "batch_norm" in name_of(n)]
         self._norms = {self._of(n) for n in norms}
 
@@ -80,11 +81,25 @@ class FloatNodes:
         for one in (node, *scaled):
             if one.op == "placeholder":
                 return self._inputs.get(one)
-        first = next(origins(node), (node.name, 0))
-        handle = debug_handle(node)
-        same = None if handle is None else self._by_handle.get(handle)
-        for found in (same, self._by_origin.get(first), self._by_name.get(first[0])):
+        for found in self._candidates(node):
             # What quantization spells out, as an attention, ends with a node of another name.
-            if found is not None and (name_of(found) == name_of(node) or self._last.get(first) is node):
+            if name_of(found) == name_of(node) or self._last.get(found) is node:
                 return found
         return None
+
+    def _candidates(self, node: Node) -> list[Node]:
+        """The float nodes that it may have been made from, the likeliest first."""
+        first = next(origins(node), (node.name, 0))
+        handle = debug_handle(node)
+        # A quantized program that was in a file was exported once more: its nodes were renamed, and are now at a
+        # later stage of their history than the float model's, with which the history ends.
+        names = _history(node)
+        ends = (self._by_history.get(names[place:]) for place in range(len(names) - 1))
+        known = next((one for one in ends if one is not None), None) or self._by_name.get(first[0])
+        same = None if handle is None else self._by_handle.get(handle)
+        return [one for one in (same, self._by_origin.get(first), known) if one is not None]
+
+
+def _history(node: Node) -> tuple[str, ...]:
+    """The names of what a node was made from, the last first."""
+    return tuple(name for name, _ in origins(node)) or (node.name,)

@@ -53,7 +53,10 @@ def _hint(size: torch.SymInt) -> Any:
 def larger_examples(
     model: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], dynamic_shapes: Any
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The example arguments with every open dim of size 0 or 1 made larger, by repeating what is there."""
+    """The example arguments with every open dim of size 0 or 1 made larger, by repeating what is there.
+
+    Raises InputError for an axis that a tensor does not have.
+    """
     try:
         bound = inspect.signature(model.forward).bind(*args, **kwargs)
     except TypeError:
@@ -78,6 +81,12 @@ def _larger(value: Any, spec: Any) -> Any:
     if isinstance(value, Tensor):
         axes = spec.items() if isinstance(spec, Mapping) else enumerate(spec)
         for axis, dim in axes:
+            if isinstance(axis, int) and axis >= value.dim():
+                raise InputError(
+                    f"it names axis {axis} of a tensor of shape {list(value.shape)}",
+                    where="dynamic_shapes",
+                    fix="axes are counted from 0",
+                )
             value = _resized(value, axis, _wanted(dim, value.shape[axis]))
         return value
     if isinstance(value, Mapping) and isinstance(spec, Mapping):

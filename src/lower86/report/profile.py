@@ -18,6 +18,9 @@ from ..runtime.threads import default_threads, pool
 from .explanation import kind_of, shape_of, table
 from .peak import measured_peak
 
+LEAST_SEEN = 1e-7
+"""Seconds of a step, less what starting it costs. What is left of shorter ones is chance: no rate follows from it."""
+
 
 @dataclass(frozen=True)
 class StepProfile:
@@ -51,11 +54,12 @@ class Profile:
         rows = [("us", "GMAC/s", "of peak", "KB", "GB/s", "kernel", "sizes", "nodes")]
         for step in self.steps:
             rate = step.macs / step.seconds
+            seen = step.seconds >= LEAST_SEEN
             rows.append(
                 (
-                    f"{step.seconds * 1e6:.1f}", f"{rate / 1e9:.0f}" if step.macs else "",
-                    f"{rate / self.peak:.0%}" if step.macs else "", f"{step.bytes / 1e3:.0f}",
-                    f"{step.bytes / step.seconds / 1e9:.1f}", step.kind, step.shape, step.label,
+                    f"{step.seconds * 1e6:.1f}" if seen else "<0.1", f"{rate / 1e9:.0f}" if step.macs and seen else "",
+                    f"{rate / self.peak:.0%}" if step.macs and seen else "", f"{step.bytes / 1e3:.0f}",
+                    f"{step.bytes / step.seconds / 1e9:.1f}" if seen else "", step.kind, step.shape, step.label,
                 )
             )  # fmt: skip
         head = (

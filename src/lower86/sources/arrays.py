@@ -25,6 +25,8 @@ def _readable(path: Path, fix: str) -> Iterator[None]:
         raise
     except Exception as problem:  # OSError, ValueError, EOFError, zipfile's, safetensors'
         said = getattr(problem, "strerror", None) or first_line(problem)
+        if said.startswith("This file contains pickled"):  # NumPy goes on to say how to run it
+            said = "it holds objects, as a pickle does, or something else than arrays"
         raise InputError(f"{path} cannot be read: {said}", where="data", fix=fix) from problem
 
 
@@ -63,6 +65,8 @@ def from_safetensors(path: Path, source: ModelSource) -> Mapping[str, torch.Tens
 
 
 def _tensor(array: Any) -> torch.Tensor:
+    if not isinstance(array, np.ndarray):
+        raise ValueError("it is an archive of something else")  # NumPy gives the bytes of what is no .npy in it
     if array.dtype.kind not in "fiub":
         raise ValueError(f"an array of dtype {array.dtype}")
     native = array.astype(array.dtype.newbyteorder("="), copy=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,9 @@ def exported_bytes(model: GraphModule, example: Example) -> bytes:
         with torch.no_grad(), specs_copied_quietly():
             if shapes is not None:
                 args, kwargs = larger_examples(model, args, kwargs, shapes)
-            program = torch.export.export(model, args, kwargs, dynamic_shapes=shapes, strict=False)
+            # Made anew, it has what the graph reads, and no longer the float weights that were quantized.
+            bare = GraphModule(model, copy.deepcopy(model.graph))
+            program = torch.export.export(bare, args, kwargs, dynamic_shapes=shapes, strict=False)
             content = io.BytesIO()
             torch.export.save(program, content)
     except Exception as problem:  # of many unrelated types

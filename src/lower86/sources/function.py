@@ -52,19 +52,19 @@ def called(name: str, where: str) -> Any:
     """
     module_name, _, path = name.partition(":")
     if not (module_name and path and all(part.isidentifier() for part in f"{module_name}.{path}".split("."))):
-        raise Lower86Error(f"{name!r} is not module:function", where=where, fix="give such as package.module:make")
+        raise Lower86Error(f"{name!r} is not module:function", where=where, fix=f"give {_meant(module_name, path)}")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
         found: Any = importlib.import_module(module_name)
-    except Exception as problem:  # whatever the user's module does when it is imported
+    except (Exception, SystemExit) as problem:  # whatever the user's module does when it is imported
         missing = isinstance(problem, ModuleNotFoundError) and module_name.startswith(problem.name or "\0")
         raise Lower86Error(
             f"there is no module {module_name}"
             if missing
             else f"importing {module_name} failed: {type(problem).__name__}: {first_line(problem)}",
             where=where,
-            fix="run this where the module lies, or install it" if missing else "--debug shows where",
+            fix=_where_to_look(module_name, path) if missing else "--debug shows where",
         ) from problem
     for part in path.split("."):
         if not hasattr(found, part):
@@ -77,7 +77,22 @@ def called(name: str, where: str) -> Any:
         return found
     try:
         return found()
-    except Exception as problem:  # whatever the user's function raises
+    except (Exception, SystemExit) as problem:  # whatever the user's function raises
         raise Lower86Error(
             f"{name} failed: {type(problem).__name__}: {first_line(problem)}", where=where, fix="--debug shows where"
         ) from problem
+
+
+def _meant(module_name: str, path: str) -> str:
+    """A file's name, as people give it, in the form that is taken."""
+    file = os.path.normpath(module_name)
+    parts = file.removesuffix(".py").split(os.sep)
+    if file.endswith(".py") and all(part.isidentifier() for part in parts):
+        return f"{'.'.join(parts)}:{path or 'make'}"
+    return "such as package.module:make"
+
+
+def _where_to_look(module_name: str, path: str) -> str:
+    if module_name.endswith(".py"):
+        return f"name the module, not its file: {_meant(module_name, path)}"
+    return "run this where the module lies, or install it"

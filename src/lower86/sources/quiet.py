@@ -13,8 +13,10 @@ import torch  # noqa: F401  # first: importing it sets the levels of its loggers
 
 from ..errors import Lower86Warning
 
+_TWICE = "torch._guards"
+"""Logs, as an error and in forty lines, what it raises as well."""
 _TALKATIVE = (
-    "torchao", "torch.utils._pytree", "torch.export", "torch.fx.experimental.symbolic_shapes", "transformers",
+    "torchao", _TWICE, "torch.utils._pytree", "torch.export", "torch.fx.experimental.symbolic_shapes", "transformers",
 )  # fmt: skip
 
 
@@ -49,7 +51,7 @@ def quiet() -> Iterator[list[str]]:
 
         warnings.showwarning = keep
         for logger in loggers:
-            logger.setLevel(logging.ERROR)
+            logger.setLevel(logging.CRITICAL if logger.name == _TWICE else logging.ERROR)
         filtered: Any = _Filtered(sys.stderr)
         try:
             with contextlib.redirect_stderr(filtered):

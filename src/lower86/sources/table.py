@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..errors import InputError, first_line
 from ..needed import needed
-from .batches import check_names, fitted, rows_of, sizes_of
+from .batches import fitted, rows_of, sizes_of
 from .model import ModelSource
 from .naming import Input
 from .texts import tokenized
@@ -38,7 +38,13 @@ def from_table(
     if text is not None:
         return tokenized((str(row[text] or "") for row in _rows(file, [text], path)), source, options), ()
     names = [one.name for one in source.inputs]
-    check_names({name: None for name in columns if name in names}, source.inputs)
+    missing = [name for name in names if name not in columns]
+    if missing:
+        raise InputError(
+            f"column {missing[0]} is missing; the file has {', '.join(columns)}",
+            where="data",
+            fix=f"the model takes {', '.join(names)}: give a column for each",
+        )
     return _calls(_rows(file, names, path), source, options.batch), ()
 
 

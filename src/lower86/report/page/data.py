@@ -23,7 +23,7 @@ from ..environment import cpu_name, versions
 from ..explanation import Explanation, Record, kind_of
 from ..inputs import Arguments, by_name, made_up
 from ..peak import measured_bandwidth
-from ..profile import Profile, profile
+from ..profile import LEAST_SEEN, Profile, profile
 from .facts import Facts, Machine, NotInt8, StepFacts, Tensor, clean
 from .flow import edges_of, precision_of
 
@@ -67,7 +67,7 @@ def gather(
         len(explanation.operators), sum(one.is_int8 for one in explanation.operators), explanation.int8_fraction,
         dict(Counter(kind_of(kernel) for kernel in program.kernels).most_common()),
         file_bytes, sum(evaluate(product(one.shape), {}) * DTYPES[one.dtype].size for one in constants),
-        clean(str(program.arena_bytes), 80), explanation.regions, timed.seconds, timed_on,
+        str(evaluate(program.arena_bytes, dims)), explanation.regions, timed.seconds, timed_on,
         Machine(_cpu(target.cpu), target.level, threads, timed.peak, bandwidth),
         {clean(key): clean(version, 40) for key, version in getattr(model, "versions", {}).items()},
         {"Python": platform.python_version(), **versions(("lower86", "llvmlite", "numpy"))},
@@ -132,7 +132,7 @@ def _steps(program: Program, explanation: Explanation, timed: Profile) -> Iterab
     for number, (step, taken) in enumerate(zip(program.steps, timed.steps, strict=True)):
         nodes = _nodes(step)
         record = next((records[node] for node in nodes if node in records), None)
-        rate = taken.macs / taken.seconds if taken.macs else None
+        rate = taken.macs / taken.seconds if taken.macs and taken.seconds >= LEAST_SEEN else None
         module, line = _place(step, record, explanation)
         yield StepFacts(
             number, taken.kind, clean(taken.shape), step.kernel if isinstance(step, Step) else None,

@@ -56,5 +56,5 @@ def write_page(facts: Facts, path: str | os.PathLike[str]) -> int:
         raise Lower86Error(
             f"{os.fspath(path)} cannot be written: {problem.strerror or problem}",
             where="lower86.write_report",
-            fix="choose a folder that exists and can be written to",
+            fix="choose a folder that exists, can be written to and has room",
         ) from problem
