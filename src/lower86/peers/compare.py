@@ -20,6 +20,7 @@ from ..runtime.host import known_host
 from ..runtime.threads import default_threads, thread_count
 from .contest import WARM_UP, cosines, field_of
 from .contest import warm_up as call_all
+from .inductor import settings_kept
 from .known import chosen_peers
 from .own import own
 from .work import work_of
@@ -135,12 +136,13 @@ def benchmark_peers(
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
-        field = field_of(work, contenders, count, _INSTALL)
-        call_all(field.contenders, warm_up)
-        quiet = Quiet()
-        taken = list(interleave(field.contenders, rounds))
-        others = quiet.others()
-        likeness = cosines(work, field.contenders)
+        with settings_kept():
+            field = field_of(work, contenders, count, _INSTALL)
+            call_all(field.contenders, warm_up)
+            quiet = Quiet()
+            taken = list(interleave(field.contenders, rounds))
+            others = quiet.others()
+            likeness = cosines(work, field.contenders)
     finally:
         torch.set_num_threads(before)
     times, relative = samples(taken), ratios(taken, OWN)
