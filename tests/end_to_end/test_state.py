@@ -114,7 +114,7 @@ CASES: dict[str, Function] = {
     "one buffer's new rows into another": steps(row, lambda y, p, m: m.others[1:].copy_(m.rows[:-1])),
     "a buffer of a submodule": steps(lambda y, p, m: m.inner.rows.index_copy_(0, p, y[:1]) * 2),
     "rows multiplied by": steps(row, lambda y, p, m: y @ m.rows.T, lambda y, p, m: nn.functional.linear(y, m.rows)),
-    "rows of a product": steps(lambda y, p, m: m.rows.index_copy_(0, p, y[:1] @ m.others.T @ m.others), total),
+    "rows of a product": steps(lambda y, p, m: m.rows.index_copy_(0, p, y[:1] @ m.others.T @ m.others / 64), total),
     "an index from a buffer": steps(
         lambda y, p, m: m.rows.index_copy_(0, m.count[None] % 5, y[:1]), lambda y, p, m: m.count.add_(1), total
     ),
