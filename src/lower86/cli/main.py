@@ -108,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug:
             raise
         return _failed(f"there is not enough memory: {printable(str(error)) or 'no more could be had'}", 1)
-    except Exception as error:  # Typer's, and what nobody has thought of
+    except Exception as error:  # the last one: a user gets a line, --debug the traceback
         if debug:
             raise
         if isinstance(error, OSError) and error.errno in _UNWRITABLE and error.filename is None:

@@ -1,4 +1,8 @@
-"""torch.compile's own backend on the PT2E-quantized graph, with constants frozen, as PyTorch's guide for x86 says."""
+"""torch.compile's own backend on the PT2E-quantized graph, with constants frozen, as PyTorch's guide for x86 says.
+
+Its settings are a private module. The public way, `torch.compile(options={"freezing": True})`, fails on such graphs in
+torch 2.13. `tests/peers/test_inductor.py` tells when they move.
+"""
 
 from __future__ import annotations
 

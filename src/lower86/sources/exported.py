@@ -65,7 +65,7 @@ def exported_bytes(model: GraphModule, example: Example) -> bytes:
             program = torch.export.export(bare, args, kwargs, dynamic_shapes=shapes, strict=False)
             content = io.BytesIO()
             torch.export.save(program, content)
-    except Exception as problem:  # of many unrelated types
+    except Exception as problem:  # torch.export raises many unrelated types; all mean the same here
         raise ExportError(
             f"the quantized model cannot be written as an exported program: {first_line(problem)}",
             where="torch.export",

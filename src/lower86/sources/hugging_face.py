@@ -162,7 +162,7 @@ def _tokenizer(folder: Path, transformers: Any) -> Any:
     try:
         with _offline():
             return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as problem:  # of many kinds
+    except Exception as problem:  # OSError, ValueError, and the Rust tokenizers' plain Exception
         raise Lower86Error(
             f"the tokenizer in {folder} cannot be loaded: {first_line(problem)}",
             where="model",
