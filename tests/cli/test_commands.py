@@ -40,7 +40,7 @@ BAD: dict[str, tuple[tuple[str, ...], int, str]] = {
     "profile": (("{model}", "--shape", "x=5,9"), 1, "cannot have the shape [5, 9]"),
     "inspect": (("missing.safetensors",), 1, "missing.safetensors"),
     "explain": (("x.npy",), 1, "safetensors"),
-    "cpu": (("--threads", "none"), 2, "valid integer"),
+    "cpu": (("--threads", "none"), 2, "Invalid value for '--threads'"),
     "report": (("{model}", "-o", "{out}/no/report.html"), 1, "cannot be written"),
     "cache": (("clear", "everything"), 2, "everything"),
 }

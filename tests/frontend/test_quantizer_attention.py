@@ -96,7 +96,7 @@ def test_attention_spelled_out_and_quantized(name: str) -> None:
 
 def test_open_dims_stay_open() -> None:
     batch, length = torch.export.Dim("batch", min=2), torch.export.Dim("length", min=2)
-    inputs = tuple(torch.randn(2, 4, 5, 8) for _ in range(3))
+    inputs = tuple(torch.randn(2, 5, 4, 8).transpose(1, 2) for _ in range(3))
     graph = torch.export.export(
         Attention(is_causal=True), inputs, dynamic_shapes={name: {0: batch, 2: length} for name in "qkv"}
     ).module()
@@ -150,6 +150,18 @@ def test_small_weights_of_many_keys_are_not_rounded_away() -> None:
     q, k, v = torch.randn(1, 2, 16, 8), torch.randn(1, 2, 900, 8), torch.randn(1, 2, 900, 6)
     expected = Attention()(q, k, v)
     got = quantize(Attention(), q, k, v, bound=0.1)(q, k, v)
+    assert (got - expected).norm() < 0.05 * expected.norm()
+
+
+def test_heads_that_a_view_merges() -> None:
+    """PyTorch leaves the heads of a query side by side where they lay so before."""
+
+    class Model(nn.Module):
+        def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).view(2, 5, 32)
+
+    model, inputs = Model(), tuple(torch.randn(2, 5, 4, 8).transpose(1, 2) for _ in range(3))
+    expected, got = model(*inputs), quantize(model, *inputs)(*inputs)
     assert (got - expected).norm() < 0.05 * expected.norm()
 
 

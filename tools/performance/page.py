@@ -38,7 +38,7 @@ python tools/performance_page.py
 | [`machine.py`](source/benchmarks/machine.py.md) | what the machine can do at most |
 | [`dynamic.py`](source/benchmarks/dynamic.py.md) | dynamic shapes against static ones; not on this page |
 | [`encode.py`](source/benchmarks/encode.py.md) | `encode` of sentence-transformers, float and int8; not on this page |
-| [`report_page.py`](source/benchmarks/report_page.py.md) | a report's page in a browser: size, time, console; not on this page |
+| [`report_page.py`](source/benchmarks/report_page.py.md) | a report in a browser; not on this page |
 
 On a model of your own, `lower86.benchmark` has percentiles and throughput, and `lower86.profile(lowered, *inputs)` says
 of each kernel how long it takes and how far from the peak it is, which the same call measures.

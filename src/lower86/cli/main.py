@@ -7,7 +7,6 @@ A command is a function, a group of commands a `typer.Typer`. A new one is a fil
 from __future__ import annotations
 
 import errno
-import importlib.metadata
 import io
 import os
 import sys
@@ -46,7 +45,9 @@ _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF)
 
 def _version(wanted: bool) -> None:
     if wanted:
-        print(f"lower86 {importlib.metadata.version('lower86')}")
+        from ..report.environment import versions
+
+        print("lower86", versions(["lower86"]).get("lower86", "from a folder that is not installed"))
         raise typer.Exit
 
 

@@ -31,9 +31,14 @@ def is_attention(node: Node) -> bool:
 
 def take_apart_attention(module: GraphModule, is_wanted: Callable[[Node], bool]) -> None:
     """Takes apart every attention that `is_wanted` says to, if its head dims are numbers."""
-    for node in list(module.graph.nodes):
-        if is_call(node, ATTENTION) and _can_take_apart(node) and is_wanted(node):
-            _take_apart(module, node)
+    wanted = [
+        node for node in module.graph.nodes if is_call(node, ATTENTION) and _can_take_apart(node) and is_wanted(node)
+    ]
+    for node in wanted:
+        _take_apart(module, node)
+    # PyTorch's attention lays its result out as the queries are, so that a view can merge heads; a product does not.
+    for view in module.graph.find_nodes(op="call_function", target=_A.view.default) if wanted else ():
+        view.target = _A.reshape.default
 
 
 def _can_take_apart(node: Node) -> bool:
