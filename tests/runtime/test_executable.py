@@ -278,8 +278,8 @@ def test_sizes_that_take_turns_are_prepared_once(
 ) -> None:
     executable = varied.compiled().executable
     made: list[dict[str, int]] = []
-    prepare = executable._instance
-    monkeypatch.setattr(executable, "_instance", lambda dims: made.append(dims) or prepare(dims))
+    prepare = executable._writer.tables
+    monkeypatch.setattr(executable._writer, "tables", lambda dims: made.append(dims) or prepare(dims))
     inputs = [torch.randn(rows, 16) for rows in (3, 70, 1, 200, 0)]
     first = [varied(x) for x in inputs]
     assert len(made) == len(inputs)
@@ -293,19 +293,27 @@ def test_what_waits_for_other_sizes_is_little(varied: lower86.LoweredModule) -> 
     executable = varied.compiled().executable
 
     def waiting() -> int:
-        return sum(one.nbytes for instances in executable._free.values() for one in instances)
+        tables = sum(one.nbytes for waiting in executable._tables.values() for one in waiting)
+        return tables + sum(arena.size for arena in executable._arenas)
 
-    executable._free.clear()
+    executable._tables.clear()
     for rows in range(100_000, 1_000_000, 100_000):  # arenas of 8 to 80 MB
         varied(torch.zeros(rows, 16))
-        most = max(one.nbytes for instances in executable._free.values() for one in instances)
-        assert waiting() <= WAITING_BYTES + most
-    assert len(executable._free) < 9
+        assert len(executable._arenas) == 1
     varied(torch.zeros(1, 16))
     assert waiting() <= WAITING_BYTES + (1 << 20)
     for rows in range(1, WAITING_SIZES + 20):
         varied(torch.zeros(rows, 16))
-    assert len(executable._free) <= WAITING_SIZES
+    assert len(executable._tables) <= WAITING_SIZES
+
+
+def test_calls_of_all_sizes_have_the_same_arena(varied: lower86.LoweredModule) -> None:
+    executable = varied.compiled().executable
+    varied(torch.zeros(500, 16))
+    (arena,) = executable._arenas
+    for rows in (3, 0, 499, 77, 3):
+        varied(torch.zeros(rows, 16))
+        assert executable._arenas == [arena]
 
 
 def test_calls_of_many_sizes_at_once(varied: lower86.LoweredModule, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -339,4 +347,5 @@ def test_calls_of_many_sizes_at_once(varied: lower86.LoweredModule, monkeypatch:
     finally:
         sys.setswitchinterval(before)
     assert problems == []
-    assert len(executable._free) < 3 + len(threads)
+    assert len(executable._tables) < 3 + len(threads)
+    assert len(executable._arenas) <= len(threads)

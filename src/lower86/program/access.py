@@ -112,8 +112,8 @@ Expressions = Mapping[SizeExpr, Collection[int]]
 """Sizes that depend on dims, and the identities of the objects that are one of them."""
 
 
-def expressions(kernel: Kernel) -> Expressions:
-    """All sizes of a kernel that depend on dims."""
+def expressions(whole: Kernel | tuple[Any, ...]) -> Expressions:
+    """All sizes of a kernel, or of parts of a program, that depend on dims."""
     found: dict[SizeExpr, set[int]] = {}
 
     def collect(part: Any) -> None:
@@ -126,7 +126,7 @@ def expressions(kernel: Kernel) -> Expressions:
             for value in vars(part).values():
                 collect(value)
 
-    collect(kernel)
+    collect(whole)
     return found
 
 

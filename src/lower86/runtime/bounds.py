@@ -40,6 +40,7 @@ class Bounds:
         pairs = zip(program.constants, program.packings, strict=True)
         self._constants = [packed_bytes(constant, packing, cpu) for constant, packing in pairs]
         self._kernels = [Known(kernel) for kernel in program.kernels]
+        self._sizes = Sizes(program)
         self._passed: set[tuple[tuple[str, int], ...]] = set()
         if sum(self._constants) > most.memory:
             raise _too_much(sum(self._constants), most.memory, "its constants")
@@ -48,10 +49,22 @@ class Bounds:
         """Raises ArtifactError if a step would leave its buffers, InputError if the call needs too much of anything."""
         sizes = tuple(dims.items())
         if sizes not in self._passed:
-            _Call(self._program, self._constants, self._kernels, self._reading, dict(dims)).check(self._most)
+            call = _Call(self._program, self._constants, self._kernels, self._sizes, self._reading, dict(dims))
+            call.check(self._most)
             if len(self._passed) >= _MOST_PASSED:
                 self._passed.clear()
             self._passed.add(sizes)
+
+
+class Sizes:
+    """Where a program's sizes that depend on dims are among those that differ: hundreds are one of a dozen."""
+
+    def __init__(self, program: Program) -> None:
+        found = expressions((program.arena_bytes, program.values, program.steps))
+        self.places = {one: place for place, alike in enumerate(found.values()) for one in alike}
+        self.count = len(found)
+        self.fixed: dict[int, tuple[int, int]] = {}
+        """Rooms of values, as calls find them out, for which dims do not matter."""
 
 
 class Known:
@@ -82,11 +95,13 @@ class _Call:
         program: Program,
         constants: Sequence[int],
         kernels: Sequence[Known],
+        sizes: Sizes,
         reading: Reading,
         dims: dict[str, int],
     ) -> None:
         self._program, self._constants, self._kernels, self._reading = program, constants, kernels, reading
-        self._dims = dims
+        self._sizes, self._dims = sizes, dims
+        self._numbers: list[int | None] = [None] * sizes.count
         self._rows = self._table = 0
         self._nanoseconds = 0.0
 
@@ -125,17 +140,27 @@ class _Call:
             raise _too_much(needed, most.memory, "a call of these sizes")
 
     def _at(self, size: Size, where: str) -> int:
-        return number(size, self._dims, where)
+        if isinstance(size, int):
+            return size
+        place = self._sizes.places[id(size)]
+        found = self._numbers[place]
+        if found is None:
+            found = self._numbers[place] = number(size, self._dims, where)
+        return found
 
     def _room_of(self, index: int) -> tuple[int, int]:
         """The bytes that a slot bound to the value may touch, from where the value begins."""
+        fixed = self._sizes.fixed.get(index)
+        if fixed is not None:
+            return fixed
         value, where = self._program.values[index], f"values[{index}]"
         shape = [self._at(size, where) for size in value.shape]
         if any(size < 0 for size in shape):
             raise refuse(where, f"a negative size in {shape}")
         bytes_ = math.prod(shape) * DTYPES[value.dtype].size
         if value.place == "constant":
-            return 0, self._constants[value.index]
+            self._sizes.fixed[index] = 0, self._constants[value.index]
+            return self._sizes.fixed[index]
         if value.place == "arena":
             offset = self._at(value.offset, where)
             return -offset, self._arena - offset

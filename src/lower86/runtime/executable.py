@@ -1,18 +1,17 @@
 """A Program with its machine code: addresses go in, results are written, nothing is allocated once it runs.
 
-Every call in flight has an `_Instance`: an arena, and the tables of words that kernels read their arguments from. The
-tables are written once for given dims; a call only fills in where its inputs and outputs are.
+Every call in flight has an arena, and tables of words that kernels read their arguments from. The tables are written
+once for given dims; a call only fills in where its inputs and outputs are, and the arena, where that is another one.
 """
 
 from __future__ import annotations
 
 import operator
-import struct
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate, pairwise
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +19,8 @@ import numpy.typing as npt
 from ..codegen.names import kernel_name
 from ..codegen.target import Target
 from ..errors import InputError
-from ..program.layout import layout_of
 from ..program.limits import Limits
-from ..program.program import Check, Foreign, Loop, Program, Step
+from ..program.program import Check, Foreign, Program, Step
 from ..program.sizes import Size, evaluate, rename
 from ..program.validate import validate
 from .bounds import Bounds
@@ -30,6 +28,7 @@ from .code_cache import objects_for
 from .machine_code import MachineCode
 from .packing import Allocate, aligned, packed
 from .streams import helpers_here
+from .tables import ROW_BYTES, Arena, Tables, Writer
 from .threads import default_threads, pool, thread_count
 
 ForeignFunction = Callable[[Sequence[int], Mapping[str, int]], None]
@@ -43,31 +42,6 @@ class _Segment:
     first: int = 0
     count: int = 0
     foreign: Foreign | None = None
-
-
-@dataclass
-class _Instance:
-    """What one call needs to itself."""
-
-    dims: dict[str, int]
-    arena: npt.NDArray[np.uint8]
-    table: npt.NDArray[np.int64]
-    steps: npt.NDArray[np.int64]
-    rows: list[int]
-    """The row of the step table where each of the program's steps begins, and where the last one ends."""
-    bases: npt.NDArray[np.int64]
-    status: npt.NDArray[np.int64]
-    # Words of the table that depend on the call's own addresses: where, which of them, how far beyond it.
-    words: npt.NDArray[np.int64]
-    numbers: npt.NDArray[np.int64]
-    offsets: npt.NDArray[np.int64]
-    first: int  # address of `steps`
-    status_at: int
-
-    @property
-    def nbytes(self) -> int:
-        """Of memory that it holds."""
-        return self.arena.nbytes + self.table.nbytes + self.steps.nbytes
 
 
 WAITING_BYTES, WAITING_SIZES = 64 << 20, 256
@@ -95,9 +69,10 @@ class Executable:
     owned: bool = False
     allocate: Allocate = aligned
     limits: Limits = field(default_factory=Limits.of_machine)
-    # By dims: what calls left there for the next ones. Only single operations, which are atomic, and no lock, which a
-    # forked child would find held for ever.
-    _free: dict[tuple[int, ...], list[_Instance]] = field(default_factory=dict, repr=False)
+    # What calls left for the next ones: tables by dims, arenas for any dims. Only single operations, which are atomic,
+    # and no lock, which a forked child would find held for ever.
+    _tables: dict[tuple[int, ...], list[Tables]] = field(default_factory=dict, repr=False)
+    _arenas: list[Arena] = field(default_factory=list, repr=False)
 
     def __post_init__(self) -> None:
         program = self.program
@@ -108,8 +83,8 @@ class Executable:
         self._pool = pool(disk=self.disk)
         self._constants = packed(program.constants, program.packings, self.target, self.allocate, owned=self.owned)
         self._code = MachineCode(objects_for(program.kernels, self.target, disk=self.disk))
-        self._addresses = [self._code.address(kernel_name(kernel)) for kernel in program.kernels]
-        self._layouts = [layout_of(kernel) for kernel in program.kernels]
+        addresses = [self._code.address(kernel_name(kernel)) for kernel in program.kernels]
+        self._writer = Writer(program, addresses, [constant.ctypes.data for constant in self._constants])
         self._segments = self._segmented()
         self._io = [*program.inputs, *program.outputs, *(state.value for state in program.states)]
         self._pool.serve(self)
@@ -143,25 +118,20 @@ class Executable:
         State is what the last run with these addresses left there; only one may be in flight. Raises InputError if the
         data hold an index out of range; the outputs are then undefined.
         """
-        instance = self._take(dict(dims))
+        tables = self._take(addresses, dims, everything=bool(self.foreign))
         try:
-            given = np.array(addresses, np.int64)
-            instance.table[instance.words] = given[instance.numbers] + instance.offsets
-            if self.foreign:
-                instance.bases[self._io] = given
-            instance.status[0] = 0
             workers, helpers = threads or self.num_threads or default_threads(), helpers_here(self._pool)
             for segment in self._segments:
                 if segment.foreign is not None:
                     involved = [*segment.foreign.inputs, *segment.foreign.outputs]
-                    self.foreign[segment.foreign.function]([int(instance.bases[v]) for v in involved], dims)
+                    self.foreign[segment.foreign.function]([int(tables.bases[v]) for v in involved], dims)
                     continue
-                first, end = instance.rows[segment.first], instance.rows[segment.first + segment.count]
-                failed = helpers.run(instance.first + first * 32, end - first, instance.status_at, workers)
+                first, end = tables.rows[segment.first], tables.rows[segment.first + segment.count]
+                failed = helpers.run(tables.first + first * ROW_BYTES, end - first, tables.status_at, workers)
                 if failed >= 0:
-                    self._raise(first + failed, instance)
+                    self._raise(first + failed, tables)
         finally:
-            self._leave(instance)
+            self._leave(tables)
 
     def run_timed(self, addresses: Sequence[int], dims: Mapping[str, int], threads: int | None = None) -> list[float]:
         """As `run`, step by step; gives the seconds that each of the program's steps took."""
@@ -175,125 +145,76 @@ class Executable:
 
         A value of the arena is there from the first step that writes it to the last that touches it.
         """
-        instance = self._take(dict(dims))
+        tables = self._take(addresses, dims, everything=True)
         try:
-            given = np.array(addresses, np.int64)
-            instance.table[instance.words] = given[instance.numbers] + instance.offsets
-            instance.bases[self._io] = given
-            instance.status[0] = 0
             workers, helpers = threads or self.num_threads or default_threads(), helpers_here(self._pool)
-            yield -1, instance.bases
-            for number, (step, (first, end)) in enumerate(
-                zip(self.program.steps, pairwise(instance.rows), strict=True)
-            ):
+            yield -1, tables.bases
+            for number, (step, (first, end)) in enumerate(zip(self.program.steps, pairwise(tables.rows), strict=True)):
                 if isinstance(step, Foreign):
                     involved = [*step.inputs, *step.outputs]
-                    self.foreign[step.function]([int(instance.bases[v]) for v in involved], dims)
+                    self.foreign[step.function]([int(tables.bases[v]) for v in involved], dims)
                 else:
-                    failed = helpers.run(instance.first + first * 32, end - first, instance.status_at, workers)
+                    failed = helpers.run(tables.first + first * ROW_BYTES, end - first, tables.status_at, workers)
                     if failed >= 0:
-                        self._raise(first + failed, instance)
-                yield number, instance.bases
+                        self._raise(first + failed, tables)
+                yield number, tables.bases
         finally:
-            self._leave(instance)
+            self._leave(tables)
 
-    def _raise(self, row: int, instance: _Instance) -> None:
-        status, step = instance.status, self.program.steps[bisect_right(instance.rows, row) - 1]
+    def _raise(self, row: int, tables: Tables) -> None:
+        status, step = tables.status, self.program.steps[bisect_right(tables.rows, row) - 1]
         raise InputError(
             f"index {int(status[1])} is out of range for a dimension of size {int(status[2])}",
             where=(isinstance(step, Step) and step.source) or step.label,
             fix="check the values of integer inputs (token ids, positions) against the model's tables",
         )
 
-    def _take(self, dims: dict[str, int]) -> _Instance:
+    def _take(self, addresses: Sequence[int], dims: Mapping[str, int], *, everything: bool) -> Tables:
+        """Tables of these dims with these addresses in them, and an arena; in `bases`, too, if for `everything`."""
         try:
-            return self._free[self._sizes(dims)].pop()
+            tables = self._tables[self._sizes(dims)].pop()
         except (KeyError, IndexError):
-            pass
-        self._make_room()
-        return self._instance(dims)
+            self._bounds.check(dims)
+            self._make_room()
+            tables = self._writer.tables(dict(dims))
+        tables.move_to(self._arena(tables.arena_bytes))
+        given = np.array(addresses, np.int64)
+        tables.table[tables.words] = given[tables.numbers] + tables.offsets
+        if everything:
+            tables.bases[self._io] = given
+        tables.status[0] = 0
+        return tables
+
+    def _leave(self, tables: Tables) -> None:
+        self._arenas.append(tables.arena)
+        self._tables.setdefault(self._sizes(tables.dims), []).append(tables)
+
+    def _arena(self, size: int) -> Arena:
+        try:
+            arena = self._arenas.pop()
+        except IndexError:
+            return Arena.of(self.allocate, size)
+        if arena.size >= size:
+            return arena
+        return Arena.of(self.allocate, size + size // 4)  # more than was ever asked for, and so may be the next one
 
     def _make_room(self) -> None:
-        """Lets go of what waits for other sizes, oldest first, down to the bounds."""
+        """Lets go of what waits for calls, down to the bounds: arenas, and then the tables that have waited longest."""
         # A copy is one operation, which going through the items need not be.
-        held = {sizes: sum(one.nbytes for one in instances.copy()) for sizes, instances in self._free.copy().items()}
-        total = sum(held.values())
+        arenas = sum(arena.size for arena in self._arenas.copy())
+        if arenas > WAITING_BYTES:
+            self._arenas.clear()
+            arenas = 0
+        held = {sizes: sum(one.nbytes for one in waiting.copy()) for sizes, waiting in self._tables.copy().items()}
+        total = sum(held.values()) + arenas
         for number, (sizes, nbytes) in enumerate(held.items()):
             if total <= WAITING_BYTES and len(held) - number < WAITING_SIZES:
                 break
-            self._free.pop(sizes, None)
+            self._tables.pop(sizes, None)
             total -= nbytes
-
-    def _leave(self, instance: _Instance) -> None:
-        self._free.setdefault(self._sizes(instance.dims), []).append(instance)
 
     def _sizes(self, dims: Mapping[str, int]) -> tuple[int, ...]:
         return tuple(dims[dim.name] for dim in self.program.dims)
-
-    def _instance(self, dims: dict[str, int]) -> _Instance:
-        program = self.program
-        self._bounds.check(dims)
-        arena = self.allocate(evaluate(program.arena_bytes, dims))
-        bases = np.zeros(len(program.values), np.int64)
-        for i, value in enumerate(program.values):
-            if value.place == "arena":
-                bases[i] = arena.ctypes.data + evaluate(value.offset, dims)
-            elif value.place == "constant":
-                bases[i] = self._constants[value.index].ctypes.data
-        repeats = [_repeat(step, dims) for step in program.steps]
-        rows = [0, *accumulate(repeat.times * len(repeat.steps) for repeat in repeats)]
-        words_of = [sum(self._layouts[step.kernel].words for step in repeat.steps) * repeat.times for repeat in repeats]
-        table = np.zeros(sum(words_of), np.int64)
-        steps = np.zeros((rows[-1], 4), np.int64)
-        status = np.zeros(3, np.int64)
-        moving = [np.zeros((0, 3), np.int64)]
-        word = 0
-        for first, repeat in zip(rows, repeats, strict=False):
-            times = np.arange(repeat.times)
-            for i, (step, advances) in enumerate(zip(repeat.steps, repeat.advances, strict=True)):
-                kernel, layout = program.kernels[step.kernel], self._layouts[step.kernel]
-                local = {f"d{i}": evaluate(size, dims) for i, size in enumerate(step.dims)}
-                # A row of words for each time, in which only slots that advance differ.
-                words = table[word : word + repeat.times * layout.words].reshape(repeat.times, layout.words)
-                starts = word + times * layout.words
-                mine = steps[first + i : first + repeat.times * len(repeat.steps) : len(repeat.steps)]
-                mine[:, 0] = self._addresses[step.kernel]
-                mine[:, 1] = table.ctypes.data + 8 * starts
-                mine[:, 2] = evaluate(kernel.units(), local)
-                words[:, 0] = status.ctypes.data
-                for slot, ((number, offset), advance) in enumerate(zip(step.slots, advances, strict=True)):
-                    bytes_in = evaluate(offset, dims) + times * advance
-                    words[:, 1 + slot] = bases[number] + bytes_in
-                    if program.values[number].place in ("input", "output", "state"):
-                        index = np.full_like(times, self._io.index(number))
-                        moving.append(np.stack([starts + 1 + slot, index, bytes_in], axis=1))
-                place = 1 + layout.slots
-                for given in (*(local[name] for name in layout.dims), *(_word(*param) for param in step.params)):
-                    words[:, place] = given
-                    place += 1
-                word += words.size
-        columns = np.concatenate(moving)
-        moved, numbers, offsets = (columns[:, i].copy() for i in range(3))
-        places = steps.ctypes.data, status.ctypes.data
-        return _Instance(dims, arena, table, steps, rows, bases, status, moved, numbers, offsets, *places)
-
-
-@dataclass(frozen=True)
-class _Repeat:
-    """Native steps, how often they run, and how many bytes each slot advances every time."""
-
-    times: int
-    steps: tuple[Step, ...]
-    advances: tuple[tuple[int, ...], ...]
-
-
-def _repeat(step: Step | Loop | Foreign, dims: Mapping[str, int]) -> _Repeat:
-    if isinstance(step, Step):
-        return _Repeat(1, (step,), ((0,) * len(step.slots),))
-    if isinstance(step, Foreign):
-        return _Repeat(0, (), ())
-    advances = tuple(tuple(evaluate(size, dims) for size in sizes) for sizes in step.advances)
-    return _Repeat(evaluate(step.count, dims), step.steps, advances)
 
 
 _RELATIONS: Mapping[str, Callable[[int, int], bool]] = {
@@ -306,15 +227,6 @@ def _holds(check: Check, dims: Mapping[str, int]) -> bool:
         return _RELATIONS[check.relation](evaluate(check.left, dims), evaluate(check.right, dims))
     except ZeroDivisionError:
         return False  # a size too small to be divided as the model divides it
-
-
-def _word(dtype: str, value: float) -> int:
-    """A param as the 64-bit word that kernels load it from."""
-    if dtype == "f32":
-        return int(struct.unpack("<I", struct.pack("<f", np.float32(value)))[0])
-    if dtype == "f64":
-        return int(struct.unpack("<q", struct.pack("<d", value))[0])
-    return int(value)
 
 
 def _fits(declared: Sequence[Size], shape: Sequence[int], dims: Mapping[str, int]) -> bool:
