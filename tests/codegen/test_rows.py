@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lower86.codegen.target import Target
 from lower86.program.dtypes import DTYPES
 from lower86.program.kernels import Reduction, Rows
 from lower86.program.sizes import Size, contiguous_strides, dim_atom
@@ -75,6 +76,23 @@ def test_every_length(kind: str, dtype: str, vertical: bool) -> None:
             dims = {"d0": count, "d1": given}
             got = run_kernel(kernel, {X: x}, {OUT: ((count,), x.dtype.str)}, dims=dims)[OUT]
             check(kind, dtype, got, x, (0,) if vertical else (1,))
+
+
+@pytest.mark.parametrize("target", [Target.host(), Target.host(level="avx2")], ids=lambda target: target.level)
+@pytest.mark.parametrize(
+    ("kind", "dtype"), [("max", "u8"), ("min", "i8"), ("sum", "f32"), ("max", "f32"), ("sum", "i64")]
+)
+def test_many_columns(kind: str, dtype: str, target: Target) -> None:
+    """As pools have them: several vectors side by side, then one, then what is left of one."""
+    kind, dtype = of
+    for width in (31, 32, 33, 63, 64, 65, 130):
+        rng = np.random.default_rng(width)
+        shape = (2, 3, 5, width)
+        x = (rng.integers(-128, 256, shape) if dtype != "f32" else rng.normal(size=shape)).astype(DTYPES[dtype].numpy)
+        for last in (width, D0):
+            kernel = reduction(kind, dtype, (2, last), (3, 5), (15 * last, 1, 5 * last, last), True)
+            got = run_kernel(kernel, {X: x}, {OUT: ((2, width), x.dtype.str)}, dims={"d0": width}, target=target)[OUT]
+            check(kind, dtype, got, x, (1, 2))
 
 
 # (shape, kept dims, reduced dims) of one tensor, in any order

@@ -62,10 +62,28 @@ def emit_rows(frame: Frame, kernel: Rows) -> None:
     with code.loop(first, code.minimum(total, code.add(first, kernel.rows))) as number:
         kept = frame.split(number, row_sizes)
         if kernel.vertical:
-            lane_loop(frame, frame.size(kernel.kept[-1]), 0, lambda i, mask: row.emit([*kept, i], mask))
+            _emit_columns(frame, kernel, row, kept)
         else:
-            row.emit(kept, None)
+            row.emit([(kept, None)])
     code.ret()
+
+
+def _emit_columns(frame: Frame, kernel: Rows, row: _Row, kept: Sequence[Value]) -> None:
+    """The rows side by side along the last kept dim: from the lanes of several vectors, where their elements are so
+    little work that walking to them takes as long, and then from those of one.
+    """
+    code, extent = frame.code, frame.size(kernel.kept[-1])
+    first: Value | int = 0
+    if len(kernel.reductions) == 1 and all(node.op in _LITTLE for node in kernel.body.nodes):
+        together = _TOTALS if code.module.isa.wide else _TOTALS // 2
+        first = code.mul(code.div(extent, together * LANES), together * LANES)
+        if not (isinstance(first, int) and first == 0):
+            with code.loop(0, first, together * LANES) as i:
+                row.emit([([*kept, code.add(i, number * LANES)], None) for number in range(together)])
+    lane_loop(frame, extent, first, lambda i, mask: row.emit([([*kept, i], mask)]))
+
+
+_LITTLE = frozenset(("load", "cast", "const", "param", "value", "add", "sub", "mul"))
 
 
 def _is_long(kernel: Rows) -> bool:
@@ -121,12 +139,12 @@ class _Total:
 
 
 class _Row:
-    """One row, or with lanes along a kept dim 16 of them: its passes one after another."""
+    """One row, or with lanes along a kept dim 16 of them or more: their passes one after another."""
 
     def __init__(self, frame: Frame, kernel: Rows) -> None:
         self.frame, self.kernel, self.passes = frame, kernel, passes_of(kernel)
-        self._kept, self._dims = len(kernel.kept), len(kernel.kept) + len(kernel.reduced)
-        self._lane = self._kept - 1 if kernel.vertical else self._dims - 1
+        self.kept, self.dims = len(kernel.kept), len(kernel.kept) + len(kernel.reduced)
+        self.lane = self.kept - 1 if kernel.vertical else self.dims - 1
         saved = [position for this in self.passes for position in this.saved]
         self._written = {position: self._memory(position) for position in saved}
 
@@ -134,41 +152,28 @@ class _Row:
         """Where a row of the node's elements is written down."""
         return self.frame.code.stack(ELEMENT[self.kernel.body.nodes[position].dtype], row_elements(self.kernel))
 
-    def emit(self, kept: Sequence[Value | int], mask: Value | None) -> None:
-        """The row at `kept`, or the rows there that `mask` tells."""
-        code, body, values = self.frame.code, self.kernel.body, dict[int, Value]()
-        start = [*kept, *(0 for _ in self.kernel.reduced)]
-        once = BodyEmitter(self.frame, body, Point(start, self._lane if self.kernel.vertical else None, mask, values))
+    def emit(self, rows: Sequence[tuple[Sequence[Value | int], Value | None]]) -> None:
+        """The rows at each of these places, or the rows there that its mask tells, all of them side by side."""
+        together = [_Emission(self, kept, mask) for kept, mask in rows]
         stored = False
         for this in self.passes:
             if not this.reductions:
-                once.stores(self._kept)
+                for one in together:
+                    one.once.stores(self.kept)
                 stored = True
-            known = {position: once.node(position) for position in this.steady}
-            totals = {number: _Total(code, self.kernel, self.kernel.reductions[number]) for number in this.reductions}
+            for one in together:
+                one.begin(this)
 
-            def visit(
-                inner: Sequence[Value | int],
-                rest: Value | None,
-                number: int,
-                this: Pass = this,
-                known: Mapping[int, Value] = known,
-                totals: Mapping[int, _Total] = totals,
-            ) -> None:
-                read = {position: self._load(position, inner) for position in this.read}
-                point = Point([*kept, *inner], self._lane, mask if self.kernel.vertical else rest, values)
-                emitter = BodyEmitter(self.frame, body, point, {**known, **read})
-                for total in totals.values():
-                    total.add(emitter.node(total.node), rest, number)
-                for position in this.saved:
-                    code.store(code.splat(emitter.node(position)), self._place(position, inner))
-                if not totals:
-                    emitter.stores(self._dims)
+            def visit(inner: Sequence[Value | int], rest: Value | None, number: int, this: Pass = this) -> None:
+                for one in together:
+                    one.visit(this, inner, rest, number)
 
-            self._walk(visit, _TOTALS if totals else 1)
-            values.update({number: self._result(total) for number, total in totals.items()})
+            self._walk(visit, _TOTALS if this.reductions else 1)
+            for one in together:
+                one.end()
         if not stored:
-            once.stores(self._kept)
+            for one in together:
+                one.once.stores(self.kept)
 
     def _walk(self, visit: Callable[[Sequence[Value | int], Value | None, int], None], side_by_side: int) -> None:
         """`visit(index, mask, number)` with every index into the reduced dims.
@@ -192,10 +197,10 @@ class _Row:
                         visit([*inner, code.add(i, number * LANES)], None, number)
             lane_loop(self.frame, extent, first, lambda i, mask: visit([*inner, i], mask, 0))
 
-    def _result(self, total: _Total) -> Value:
+    def result(self, total: _Total) -> Value:
         return total.lanes() if self.kernel.vertical else total.joined()
 
-    def _place(self, position: int, inner: Sequence[Value | int]) -> Value:
+    def place(self, position: int, inner: Sequence[Value | int]) -> Value:
         """Where the vector of a node's elements at this index is written down."""
         code, (*outer, last) = self.frame.code, self.kernel.reduced
         *before, lane = inner
@@ -209,7 +214,43 @@ class _Row:
         size = DTYPES[computed(self.kernel.body.nodes[position].dtype)].size  # as registers hold them
         return code.at(self._written[position], code.mul(elements, size))
 
-    def _load(self, position: int, inner: Sequence[Value | int]) -> Value:
+    def load(self, position: int, inner: Sequence[Value | int]) -> Value:
         return self.frame.code.load(
-            vector(ELEMENT[self.kernel.body.nodes[position].dtype]), self._place(position, inner)
+            vector(ELEMENT[self.kernel.body.nodes[position].dtype]), self.place(position, inner)
         )
+
+
+class _Emission:
+    """A row, or 16 of them side by side, at a place: what is known of them in the pass that is being emitted."""
+
+    def __init__(self, row: _Row, kept: Sequence[Value | int], mask: Value | None) -> None:
+        self._row, self._kept, self._mask, self._values = row, kept, mask, dict[int, Value]()
+        start = [*kept, *(0 for _ in row.kernel.reduced)]
+        point = Point(start, row.lane if row.kernel.vertical else None, mask, self._values)
+        self.once = BodyEmitter(row.frame, row.kernel.body, point)
+
+    def begin(self, this: Pass) -> None:
+        """What is the same in the whole pass, and totals of nothing."""
+        row = self._row
+        self._known = {position: self.once.node(position) for position in this.steady}
+        self._totals = {
+            number: _Total(row.frame.code, row.kernel, row.kernel.reductions[number]) for number in this.reductions
+        }
+
+    def visit(self, this: Pass, inner: Sequence[Value | int], rest: Value | None, number: int) -> None:
+        """The elements at an index into the reduced dims, those of `rest` if given, into total `number`."""
+        row, code = self._row, self._row.frame.code
+        read = {position: row.load(position, inner) for position in this.read}
+        mask = self._mask if row.kernel.vertical else rest
+        point = Point([*self._kept, *inner], row.lane, mask, self._values)
+        emitter = BodyEmitter(row.frame, row.kernel.body, point, {**self._known, **read})
+        for total in self._totals.values():
+            total.add(emitter.node(total.node), rest, number)
+        for position in this.saved:
+            code.store(code.splat(emitter.node(position)), row.place(position, inner))
+        if not self._totals:
+            emitter.stores(row.dims)
+
+    def end(self) -> None:
+        """The pass's results are known from now on."""
+        self._values.update({number: self._row.result(total) for number, total in self._totals.items()})
