@@ -79,10 +79,8 @@ def test_every_length(kind: str, dtype: str, vertical: bool) -> None:
 
 
 @pytest.mark.parametrize("target", [Target.host(), Target.host(level="avx2")], ids=lambda target: target.level)
-@pytest.mark.parametrize(
-    ("kind", "dtype"), [("max", "u8"), ("min", "i8"), ("sum", "f32"), ("max", "f32"), ("sum", "i64")]
-)
-def test_many_columns(kind: str, dtype: str, target: Target) -> None:
+@pytest.mark.parametrize("of", [("max", "u8"), ("min", "i8"), ("sum", "f32"), ("max", "f32"), ("sum", "i64")], ids=str)
+def test_many_columns(of: tuple[str, str], target: Target) -> None:
     """As pools have them: several vectors side by side, then one, then what is left of one."""
     kind, dtype = of
     for width in (31, 32, 33, 63, 64, 65, 130):
