@@ -147,7 +147,7 @@ def test_an_interrupt_is_a_line(nets: str) -> None:
         assert process.stderr is not None
         assert process.stderr.readline() == "begun\n"
         process.send_signal(signal.SIGINT)
-        _, error = process.communicate(timeout=60)
+        _, error = process.communicate(timeout=300)
     assert (process.returncode, error) == (130, "lower86: error: interrupted\n")
     assert not os.path.exists("slow.pt2")
 

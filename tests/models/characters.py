@@ -30,7 +30,8 @@ _SYMBOLS = ["\n", *map(chr, range(32, 127))]
 VOCABULARY = len(_SYMBOLS) + 1
 """Newline, what ASCII prints, and one symbol for all else."""
 
-_STEPS, _BATCH, _RATE = {"Transformer": 220, "Recurrent": 500}, 48, 4e-3
+_TRAINING, _RATE = {"Transformer": (220, 48), "Recurrent": (500, 24)}, 4e-3
+"""Steps, and windows of each."""
 
 
 def _text(names: tuple[str, ...]) -> Tensor:
@@ -98,11 +99,11 @@ def trained(kind: type[nn.Module], cache: Path) -> nn.Module:
     if path.exists():
         model.load_state_dict(torch.load(path, weights_only=True))
         return model.eval()
-    text, steps = _text(_TRAIN), _STEPS[kind.__name__]
+    text, (steps, batch) = _text(_TRAIN), _TRAINING[kind.__name__]
     optimizer = torch.optim.AdamW(model.parameters(), _RATE, betas=(0.9, 0.98), weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, steps, pct_start=0.15)
     for _ in range(steps):
-        starts = torch.randint(len(text) - CONTEXT, (_BATCH, 1))
+        starts = torch.randint(len(text) - CONTEXT, (batch, 1))
         _loss(model, text[starts + torch.arange(CONTEXT + 1)]).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,17 +16,21 @@ from lower86.runtime.streams import helpers_here
 from lower86.runtime.threads import pool
 
 
-def test_percentiles() -> None:
-    turns = itertools.count()
+def test_percentiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns, now = itertools.count(), 0.0
+    clock = SimpleNamespace(perf_counter=lambda: now, monotonic=lambda: now)
+    for module in ("benchmark", "quiet"):
+        monkeypatch.setattr(f"lower86.report.{module}.time", clock)
 
     def call(pause: float, *, every: int) -> None:
-        time.sleep(pause * (10 if next(turns) % every == every - 1 else 1))
+        nonlocal now
+        now += pause * (10 if next(turns) % every == every - 1 else 1)
 
     found = lower86.benchmark(call, 0.002, seconds=0.5, warm_up=0.0, every=10)
-    assert found.calls >= 40
-    assert 0.002 <= found.p50 < 0.02 <= found.worst
+    assert 130 <= found.calls <= 135
+    assert (found.first, found.p50, found.worst) == pytest.approx((0.002, 0.002, 0.02))
     assert found.p50 <= found.p90 <= found.p99 <= found.worst
-    assert found.mean * found.calls <= found.wall
+    assert found.mean * found.calls == pytest.approx(found.wall)
     assert found.throughput == pytest.approx(found.calls / found.wall)
     assert f"{1e3 * found.p99:.3f}" in str(found)
     assert found.to_dict()["throughput"] == found.throughput
