@@ -12,6 +12,7 @@ from torch.fx import GraphModule
 from ..errors import ExportError, first_line
 from ..graph.pytrees import specs_copied_quietly
 from .decompositions import table
+from .dim_names import name_dims
 from .dynamic import kept_dims, larger_examples
 
 _LOG = logging.getLogger("lower86")
@@ -47,6 +48,7 @@ def export_module(
         program = _export(model, args, kwargs, dynamic_shapes, (True, False) if strict else (False,))
         module = program.module(check_guards=False)
     assert isinstance(module, GraphModule)
+    name_dims(module, model, args, kwargs)
     return module
 
 
