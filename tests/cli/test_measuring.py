@@ -13,6 +13,7 @@ import pytest
 
 import lower86
 from lower86.cli.main import main
+from lower86.counted import counted
 
 
 def printed(capsys: pytest.CaptureFixture[str], *arguments: Any) -> str:
@@ -44,7 +45,7 @@ def test_bench_with_streams(model: Path, capsys: pytest.CaptureFixture[str]) -> 
     text = printed(capsys, *options, streams)
     assert f"{10 * streams} in" in text
     assert "\ninputs, made up: x float32 [3, 8], more_a float32 [3, 8], more_b float32 [8], " in text
-    assert f"{cpus // streams} threads a call" in text
+    assert f"{counted(cpus // streams, 'thread')} a call" in text
     assert "first inference" not in text
     assert "wait for each other" not in text
     assert "wait for each other" in printed(capsys, *options, streams, "--threads", cpus + 1)

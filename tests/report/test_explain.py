@@ -68,7 +68,7 @@ def test_the_fraction_counts_multiplications_not_nodes() -> None:
     assert sum(r.macs for r in explanation.operators) == counted(model, (x,))
     assert explanation.int8_fraction == pytest.approx(2 / 5)
     assert [r.node for r in explanation.refused] == [c.node]
-    assert message.startswith("1 of 3 quantized contractions stay float")
+    assert message.startswith("1 of 3 quantized contractions stays float")
 
 
 def test_the_table_is_for_people() -> None:

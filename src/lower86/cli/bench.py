@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..counted import counted
 from ..errors import InputError
 from .beside import beside, check_alone
 from .inputs import Cpus, Inputs, Json, Level, Shapes, Threads, arrays, pinned
@@ -109,11 +110,13 @@ def bench(
     print(found)
     shown = ", ".join(f"{name} {one.dtype} {list(one.shape)}" for name, one in given.items())
     print(printable(f"inputs{'' if inputs else ', made up'}: {shown or 'none'}"))
-    names = ", ".join(map(str, about["cpus"]))
-    print(printable(f"{threads} threads a call, on CPUs {names} ({about['cpu']}, level {about['level']})"))
+    cpus = f"{'CPU' if len(about['cpus']) == 1 else 'CPUs'} {', '.join(map(str, about['cpus']))}"
+    each = counted(threads, "thread")
+    print(printable(f"{each} a call, on {cpus} ({about['cpu']}, level {about['level']})"))
     if crowded:
-        print(f"{streams} streams of {threads} threads are more than {available} CPUs: they wait for each other")
-    print(f"loaded in {loaded:.3f} s, {compiled or 'no'} kernels compiled, all others cached")
+        print(f"{streams} streams of {each} are more than {counted(available, 'CPU')}: they wait for each other")
+    made = counted(compiled, "kernel") if compiled else "no kernels"
+    print(f"loaded in {loaded:.3f} s, {made} compiled, all others cached")
     if starts is not None:
         print(starts)
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..counted import counted
 from .text import printable
 
 
@@ -79,6 +80,7 @@ def _lines(found: dict[str, Any], saved: Any) -> list[str]:
     from ..report.explanation import table
 
     inputs, outputs = specs(saved)
+    quantized = counted(found["quantized"], "quantized operator")
     file, share = found["file"], found["int8_fraction"]
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
     sizes = ", ".join(f"{_megabytes(size)} {name}" for name, size in found["tensor_bytes"].items())
@@ -89,7 +91,10 @@ def _lines(found: dict[str, Any], saved: Any) -> list[str]:
         *(("output", str(spec)) for spec in outputs),
         *(("state", f"{name} [{', '.join(shape)}]") for name, shape in found["state"].items()),
         ("tensors", f"{found['tensors']}: {sizes}"),
-        ("int8", f"{found['int8']} of {found['quantized']} quantized operators, {share:.1%} of their arithmetic"),
+        (
+            "int8",
+            f"{found['int8']} of {quantized}, {share:.1%} of their arithmetic",
+        ),
         ("kernels", ", ".join(f"{count} {kind}" for kind, count in found["kernels"].items())),
         ("steps", str(found["steps"])),
         (

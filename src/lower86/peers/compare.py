@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ..codegen.target import resolve_target
+from ..counted import counted
 from ..errors import InputError
 from ..quantization.recipe import Recipe
 from ..report.environment import environment
@@ -73,10 +74,10 @@ class PeerBenchmark:
 
     def __str__(self) -> str:
         about = self.environment
-        cpus = ", ".join(map(str, about["cpus"]))
+        cpus = f"{'CPU' if len(about['cpus']) == 1 else 'CPUs'} {', '.join(map(str, about['cpus']))}"
         lines = [
-            f"{self.name}: {about['threads']} threads on CPUs {cpus} ({about['cpu']}, level {about['level']}), "
-            f"{self.rounds} rounds in turns",
+            f"{self.name}: {counted(about['threads'], 'thread')} on {cpus} ({about['cpu']}, level {about['level']}), "
+            f"{counted(self.rounds, 'round')} in turns",
             *self.notes,
         ]
         for row in self.rows:

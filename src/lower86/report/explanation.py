@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..counted import counted
 from ..program.kernels import Attention, Contraction, Depthwise, Fill, Kernel, Pack, Rows
 from ..program.program import Program, native_steps
 
@@ -83,19 +84,22 @@ class Explanation:
         if self.refused:
             lines = [f"{r.node} ({r.operator}; {r.module or r.line}): {r.reason}" for r in self.refused]
             parts.append(
-                f"{len(self.refused)} of {len(self.operators)} quantized contractions stay float:{_listed(lines)}"
+                f"{len(self.refused)} of {counted(len(self.operators), 'quantized contraction')} "
+                f"{'stays' if len(self.refused) == 1 else 'stay'} float:{_listed(lines)}"
             )
         if self.foreign:
             lines = [f"{f.operator}: {f.where}" for f in self.foreign]
-            parts.append(f"{len(self.foreign)} steps run in PyTorch, not in generated code:{_listed(lines)}")
+            steps = counted(len(self.foreign), "step runs", "steps run")
+            parts.append(f"{steps} in PyTorch, not in generated code:{_listed(lines)}")
         return "; ".join(parts)
 
     def __str__(self) -> str:
         done = [r for r in self.operators if r.is_int8]
+        quantized, kernels = counted(len(self.operators), "quantized contraction"), counted(len(self.kernels), "kernel")
         lines = [
-            f"{len(done)} of {len(self.operators)} quantized contractions in int8 "
-            f"({100 * self.int8_fraction:.1f} % of their multiply-accumulates); {len(self.kernels)} kernels, "
-            f"{self.regions} native regions, {len(self.foreign)} foreign steps"
+            f"{len(done)} of {quantized} in int8 ({100 * self.int8_fraction:.1f} % of their multiply-accumulates); "
+            f"{kernels}, "
+            f"{counted(self.regions, 'native region')}, {counted(len(self.foreign), 'foreign step')}"
         ]
         rows = [("operator", "node", "module", "MMAC", "runs as")]
         for r in self.operators:
@@ -164,7 +168,7 @@ def shape_of(kernel: Kernel) -> str:
     if isinstance(kernel, Pack):
         return f"{by(*kernel.batch, kernel.k)} rows, {kernel.n} columns"
     if isinstance(kernel, Fill):
-        return f"{len(kernel.bands)} bands"
+        return counted(len(kernel.bands), "band")
     return by(*kernel.sizes)
 
 
