@@ -17,6 +17,7 @@ from ..frontend.dim_names import carried
 from ..frontend.dynamic import kept_dims, larger_examples
 from ..graph.dim_names import Axis, mark_dims
 from ..graph.pytrees import specs_copied_quietly
+from .archive import reasons, trouble
 from .model import ModelSource
 from .naming import Example, inputs_of
 
@@ -34,16 +35,13 @@ def from_exported(path: Path) -> ModelSource:
             content = io.BytesIO(file.read())
     except OSError as problem:
         raise Lower86Error(f"{path} cannot be read: {problem.strerror or problem}", where="model") from problem
-    try:
-        with specs_copied_quietly():
-            extra = {_NAMES: ""}
+    extra = {_NAMES: ""}
+    with specs_copied_quietly(), reasons() as logged:
+        try:
             program = torch.export.load(content, extra_files=extra)
-    except Exception as problem:  # torch raises whatever the first thing that it misses raises
-        raise Lower86Error(
-            f"{path} is no exported program: {first_line(problem)}",
-            where="model",
-            fix="write it by torch.export.save or lower86 quantize, in a version of torch that this one can read",
-        ) from problem
+        except Exception as problem:  # torch raises whatever the first thing that it misses raises
+            what, fix = trouble(content.getvalue(), logged[0] if logged else problem)
+            raise Lower86Error(f"{path} is no exported program: {what}", where="model", fix=fix) from problem
     return of_program(program, path.stem, _read(extra[_NAMES]))
 
 
