@@ -14,7 +14,19 @@ import typer
 from ..counted import counted
 from ..errors import InputError
 from .beside import beside, check_alone
-from .inputs import Cpus, Inputs, Json, Level, Shapes, Threads, arrays, pinned
+from .inputs import (
+    MOST_SECONDS,
+    MOST_STREAMS,
+    MOST_THREADS,
+    Cpus,
+    Inputs,
+    Json,
+    Level,
+    Shapes,
+    Threads,
+    arrays,
+    pinned,
+)  # fmt: skip
 from .making import Batch, Length, Samples
 from .progress import working
 from .text import printable
@@ -30,9 +42,9 @@ def bench(
     ],
     inputs: Inputs = None,
     shapes: Shapes = None,
-    seconds: Annotated[float, typer.Option(help="How long to measure.", min=0.0)] = 5.0,
-    warm_up: Annotated[float, typer.Option(help="How long to call before that, in seconds.", min=0.0)] = 1.0,
-    streams: Annotated[int, typer.Option(help="Calls at once, for throughput.", min=1)] = 1,
+    seconds: Annotated[float, typer.Option(help="How long to measure.", min=0.0, max=MOST_SECONDS)] = 5.0,
+    warm_up: Annotated[float, typer.Option(help="Seconds of calls before that.", min=0.0, max=MOST_SECONDS)] = 1.0,
+    streams: Annotated[int, typer.Option(help="Calls at once, for throughput.", min=1, max=MOST_STREAMS)] = 1,
     start: Annotated[bool, typer.Option(help="Time the first inference of fresh processes, too.")] = True,
     target: Level = None,
     threads: Threads = None,
@@ -43,7 +55,7 @@ def bench(
     ] = None,
     data: Annotated[str | None, typer.Option(help="With --peers: inputs to calibrate and to time with.")] = None,
     recipe: Annotated[str, typer.Option(help="With --peers: lower86's, fast, balanced or accurate.")] = "balanced",
-    rounds: Annotated[int, typer.Option(help="With --peers: turns of each.", min=1)] = 20,
+    rounds: Annotated[int, typer.Option(help="With --peers: turns of each.", min=1, max=100_000)] = 20,
     samples: Samples = 300,
     batch: Batch = None,
     length: Length = None,
@@ -80,6 +92,12 @@ def bench(
     from ..runtime.code_cache import counters
     from ..runtime.threads import default_threads
 
+    if streams * (threads or 1) > MOST_THREADS:
+        raise InputError(
+            f"{streams} streams of {counted(threads or 1, 'thread')} are more than {MOST_THREADS} threads",
+            where="bench",
+            fix="ask for fewer of them",
+        )
     available, before = default_threads(), counters.compiled
     threads = threads or max(1, available // streams)
     began = time.perf_counter()

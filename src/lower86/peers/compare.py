@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -129,7 +130,7 @@ def benchmark_peers(
     Raises InputError for data that do not fit the model, or a peer that there is not, and what `lower86.quantize` and
     lowering raise.
     """
-    if isinstance(rounds, bool) or not isinstance(rounds, int) or rounds < 1 or warm_up < 0:
+    if isinstance(rounds, bool) or not isinstance(rounds, int) or rounds < 1 or not 0 <= warm_up < math.inf:
         raise InputError(f"rounds={rounds}, warm_up={warm_up}", where="benchmark_peers", fix="pass positive numbers")
     contenders = {OWN: own(recipe), **chosen_peers(peers)}
     count = default_threads() if threads is None else thread_count(threads, "threads")
