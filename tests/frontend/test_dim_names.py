@@ -209,3 +209,30 @@ def test_errors_have_the_names() -> None:
         lower(Refused(), torch.randn(16, 3), dynamic_shapes=({0: Dim("batch", min=4)},), on_fallback="ignore")
     assert "linalg.qr(x)" in caught.value.where
     assert caught.value.fix
+
+
+class Sum(torch.nn.Module):
+    def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.embedding(a, b) + torch.nn.functional.embedding(a, b * 2)
+
+
+def test_what_a_call_is_told() -> None:
+    """The names, what other inputs say of them, and the line of the model once."""
+    batch, seq = Dim("batch"), Dim("seq")
+    lowered = lower(Rows(), grid(3, 8), dynamic_shapes=({0: batch},), on_fallback="ignore")
+    with pytest.raises(InputError, match=r"takes \[batch, 8\]\n"):
+        lowered(torch.randn(4, 9))
+    a, b = torch.zeros(2, 3, dtype=torch.int64), torch.randn(3, 4)
+    shapes = {"a": {0: batch, 1: seq}, "b": {0: seq}}
+    lowered = lower(Sum(), a, b, dynamic_shapes=shapes, on_fallback="ignore")
+    with pytest.raises(InputError, match=r"b has shape \[2, 4\], the program takes \[seq, 4\], where seq = 3 by a\n"):
+        lowered(a, b[:2])
+    with pytest.raises(InputError, match="index 3 is out of range") as caught:
+        lowered(a + 3, b)
+    assert caught.value.where.count("return torch.nn.functional") == 1
+
+
+def test_kernels_are_described_in_the_dims_of_the_model() -> None:
+    lowered = lower(Rows(), grid(3, 8), dynamic_shapes=({0: Dim("batch")},), on_fallback="ignore")
+    assert any("batch rows" in kernel.shape for kernel in lowered.explanation.kernels)
+    assert "batch rows" in str(lower86.profile(lowered, torch.randn(4, 8), seconds=0.01))

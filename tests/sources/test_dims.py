@@ -61,3 +61,9 @@ def test_one_axis_twice() -> None:
         with pytest.raises(InputError, match=f"axis 0 of x is {first} and {second}"):
             with_dims(source(None), [first, second])
     assert list(with_dims(source(None), ["x:0=rows:8", "x:0=rows"]).dynamic_shapes["x"]) == [0]
+
+
+@pytest.mark.parametrize(("most", "said"), [("1", "at most 1"), ("99999999999999999999", "is more than 2147483647")])
+def test_limits_that_are_none(most: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        with_dims(source(None), [f"x:0=rows:{most}"])

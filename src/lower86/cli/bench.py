@@ -133,8 +133,8 @@ def bench(
     print(printable(f"{each} a call, on {cpus} ({about['cpu']}, level {about['level']})"))
     if crowded:
         print(f"{streams} streams of {each} are more than {counted(available, 'CPU')}: they wait for each other")
-    made = counted(compiled, "kernel") if compiled else "no kernels"
-    print(f"loaded in {loaded:.3f} s, {made} compiled, all others cached")
+    made = f"{counted(compiled, 'kernel')} compiled, all others cached" if compiled else "all kernels cached"
+    print(f"loaded in {loaded:.3f} s, {made}")
     if starts is not None:
         print(starts)
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ..counted import counted
-from .text import printable
+from .text import megabytes, printable
 
 
 def inspect(
@@ -83,9 +83,9 @@ def _lines(found: dict[str, Any], saved: Any) -> list[str]:
     quantized = counted(found["quantized"], "quantized operator")
     file, share = found["file"], found["int8_fraction"]
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
-    sizes = ", ".join(f"{_megabytes(size)} {name}" for name, size in found["tensor_bytes"].items())
+    sizes = ", ".join(f"{megabytes(size)} {name}" for name, size in found["tensor_bytes"].items())
     rows = [
-        ("file", f"{_megabytes(file['bytes'])}, sha256 {file['sha256'][:16]}…, which matches"),
+        ("file", f"{megabytes(file['bytes'])}, sha256 {file['sha256'][:16]}…, which matches"),
         ("written by", versions or "unknown"),
         *(("input", str(spec)) for spec in inputs),
         *(("output", str(spec)) for spec in outputs),
@@ -103,7 +103,3 @@ def _lines(found: dict[str, Any], saved: Any) -> list[str]:
         ),
     ]
     return table(rows)
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.2f} MB" if size >= 1e4 else f"{size} bytes"

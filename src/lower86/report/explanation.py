@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from ..counted import counted
 from ..program.kernels import Attention, Contraction, Depthwise, Fill, Kernel, Pack, Rows
-from ..program.program import Program, native_steps
+from ..program.program import Program, Step, native_steps
+from ..program.renamed import renamed
 
 
 @dataclass(frozen=True)
@@ -133,12 +134,13 @@ def _short(text: str) -> str:
 
 def kernel_infos(program: Program) -> tuple[KernelInfo, ...]:
     """Of each kernel of a program, in order."""
-    steps: dict[int, list[str]] = {}
+    steps: dict[int, list[Step]] = {}
     for step in native_steps(program):
-        steps.setdefault(step.kernel, []).append(step.label)
+        steps.setdefault(step.kernel, []).append(step)
     return tuple(
-        KernelInfo(number, kind_of(kernel), shape_of(kernel), tuple(steps.get(number, ())))
+        KernelInfo(number, kind_of(kernel), shape_of(kernel, own), tuple(step.label for step in own))
         for number, kernel in enumerate(program.kernels)
+        for own in (steps.get(number, []),)
     )
 
 
@@ -149,8 +151,12 @@ def kind_of(kernel: Kernel) -> str:
     return type(kernel).__name__.lower()
 
 
-def shape_of(kernel: Kernel) -> str:
-    """The kernel's sizes, in words."""
+def shape_of(kernel: Kernel, steps: Sequence[Step] = ()) -> str:
+    """The kernel's sizes, in words: in the program's dims where all of these steps run it with the same ones."""
+    if len({step.dims for step in steps}) == 1:
+        dims = [str(size) for size in steps[0].dims]
+        own = {f"d{i}": name if name.isalnum() or name.isidentifier() else f"({name})" for i, name in enumerate(dims)}
+        kernel = renamed(kernel, own)
 
     def by(*sizes: object) -> str:
         return "x".join(str(size) for size in sizes)

@@ -152,4 +152,4 @@ def _profiled(program: Program, step: Step | Loop | Foreign, seconds: float, dim
     local = {f"d{i}": evaluate(extent, dims) for i, extent in enumerate(step.dims)}
     macs = evaluate(kernel.macs(), local) if isinstance(kernel, (Contraction, Depthwise, Attention)) else 0
     touched = sum(map(size, {value for value, _ in step.slots}))
-    return StepProfile(step.label, kind_of(kernel), shape_of(kernel), seconds, macs, touched)
+    return StepProfile(step.label, kind_of(kernel), shape_of(kernel, [step]), seconds, macs, touched)

@@ -11,7 +11,7 @@ from torch.fx import GraphModule, Node
 from torch.utils import _pytree as pytree
 
 from ..errors import GraphError
-from ..graph.source import describe
+from ..graph.source import describe, line_of, module_of
 from ..program.interface import Literal
 from ..program.program import Dim, Loop, Program, State, Step
 from ..program.renamed import renamed
@@ -132,8 +132,11 @@ def _written_views(memory: Memory, module: GraphModule) -> dict[str, View]:
 
 def _source_of(group: Group) -> str:
     """Where the group reads indices, if it does, and else where its first node comes from."""
-    readers = [node for node in group.nodes if indices_read(node)]
-    return "; ".join(describe(node) for node in readers or [group.anchor or group.nodes[0]])
+    readers = [node for node in group.nodes if indices_read(node)] or [group.anchor or group.nodes[0]]
+    places: dict[str, Node] = {}  # of what lowering has taken apart, the first
+    for node in readers:
+        places.setdefault(f"{module_of(node)} {line_of(node) or node.name}", node)
+    return "; ".join(describe(node) for node in places.values())
 
 
 def _is_tensor(result: object) -> bool:

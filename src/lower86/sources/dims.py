@@ -13,6 +13,7 @@ from ..errors import InputError
 from .model import ModelSource
 from .naming import leaf_name, named_arguments
 
+_MOST = 2**31 - 1
 FORM = "INPUT:AXIS=DIM or INPUT:AXIS=DIM:MOST"
 
 
@@ -66,4 +67,10 @@ def _parted(text: str) -> tuple[str, int, str, int | None]:
     limited = not colon or (most.isdecimal() and int(most) > 0)
     if not (name and sign and axis.isdecimal() and dim.isidentifier() and limited):
         raise InputError(f"{text!r} is not {FORM}", where="--dynamic", fix="give such as x:0=batch or ids:1=length:512")
+    if colon and not 2 <= int(most) <= _MOST:
+        raise InputError(
+            f"a dim of at most {most} is none that varies" if int(most) < 2 else f"{most} is more than {_MOST}",
+            where=f"--dynamic {text}",
+            fix="give a limit from 2 up, or leave it out",
+        )
     return name, int(axis), dim, int(most) if colon else None
