@@ -195,7 +195,7 @@ def test_sizes_of_a_kernel_in_the_programs_dims() -> None:
         return Step(0, (), dims, (), "")
 
     rows, half = dim_atom("rows"), dim_atom("n") + 1
-    assert shape_of(kernel) == "d0*d1 rows of d1x7"
-    assert shape_of(kernel, [step(rows, half)]) == "(n + 1)*rows rows of (n + 1)x7"
-    assert shape_of(kernel, [step(rows, half), step(rows, half)]) == "(n + 1)*rows rows of (n + 1)x7"
-    assert shape_of(kernel, [step(rows, half), step(half, rows)]) == "d0*d1 rows of d1x7"
+    assert shape_of(kernel) == "d0*d1 rows of d1 x 7"
+    assert shape_of(kernel, [step(rows, half)]) == "(n + 1)*rows rows of (n + 1) x 7"
+    assert shape_of(kernel, [step(rows, half), step(rows, half)]) == "(n + 1)*rows rows of (n + 1) x 7"
+    assert shape_of(kernel, [step(rows, half), step(half, rows)]) == "d0*d1 rows of d1 x 7"

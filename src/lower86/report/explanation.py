@@ -159,7 +159,8 @@ def shape_of(kernel: Kernel, steps: Sequence[Step] = ()) -> str:
         kernel = renamed(kernel, own)
 
     def by(*sizes: object) -> str:
-        return "x".join(str(size) for size in sizes)
+        between = "x" if all(isinstance(size, int) for size in sizes) else " x "
+        return between.join(str(size) for size in sizes)
 
     if isinstance(kernel, Contraction):
         return f"{by(*kernel.batch, *kernel.m)} rows, {kernel.n} columns, k {by(*kernel.k)}"
