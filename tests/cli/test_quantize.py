@@ -137,7 +137,7 @@ def test_what_cannot_be_int8_or_saved(nets: str, tmp_path: Path, capsys: pytest.
     said = capsys.readouterr().err
     assert "runs in PyTorch, which a file cannot" in said
     assert main([*arguments, "--on-fallback", "raise"]) == 1
-    assert "steps run in PyTorch" in capsys.readouterr().err
+    assert "1 step runs in PyTorch" in capsys.readouterr().err
     assert os.listdir(tmp_path) == []
 
 
