@@ -14,13 +14,13 @@ PLURALS = (
     "calls|channels|configurations|constants|contractions|inputs|kernels|layers|operators|rounds|rows|steps|streams|"
     "tensors|threads|values|weights"
 )
-FORGOTTEN = re.compile(rf"\{{[^{{}}]*\}} (?:\w+ )?(?:{PLURALS})\b")
+FORGOTTEN = re.compile(rf"\{{(?![A-Z_]+\}})[^{{}}]*\}} (?:\w+ )?(?:{PLURALS})\b")
 NEVER_ONE = {
     "artifact/format.py": ["{len(entries)} tensors"],
     "artifact/saved.py": ["{len(numbered)} constants"],
-    "cli/bench.py": ["{streams} streams"],
+    "cli/bench.py": ["{streams} streams", "{streams} streams"],
     "peers/work.py": ["{len(calls)} inputs"],
-    "report/benchmark.py": ["{self.throughput:.1f} calls"],
+    "report/benchmark.py": ["{self.throughput:.1f} calls", "{streams} streams"],
     "report/explanation.py": [
         "{by(*kernel.batch, *kernel.m)} rows", "{by(*kernel.kept)} rows", "{kernel.channels} channels",
         "{by(*kernel.batch, kernel.k)} rows",
