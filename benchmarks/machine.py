@@ -15,7 +15,7 @@ from typing import Any
 from json_output import add_json, write_json
 
 from lower86.codegen.target import Target
-from lower86.report.environment import versions
+from lower86.report.environment import cpu_name, versions
 from lower86.report.peak import measured_bandwidth, measured_f32_peak, measured_peak
 from lower86.runtime.threads import default_threads
 
@@ -24,20 +24,11 @@ def identity() -> dict[str, Any]:
     """What has to be the same for figures to be compared: the CPU, cores, the system, Python and packages."""
     target = Target.host()
     return {
-        "cpu": _cpu(), "llvm_cpu": target.cpu, "level": target.level, "cores": len(os.sched_getaffinity(0)),
+        "cpu": cpu_name(), "llvm_cpu": target.cpu, "level": target.level, "cores": len(os.sched_getaffinity(0)),
         "threads": default_threads(), "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "system": f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}",
         "python": platform.python_version(), "versions": versions(),
     }  # fmt: skip
-
-
-def _cpu() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-            fields = dict(map(str.strip, line.split(":", 1)) for line in file.read().split("\n\n")[0].splitlines())
-    except OSError:
-        return platform.processor() or platform.machine()
-    return f"{fields['model name']}, family {fields['cpu family']}, model {fields['model']}"
 
 
 def main() -> None:

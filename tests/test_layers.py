@@ -13,7 +13,7 @@ PACKAGE = Path(lower86.__file__).parent
 
 LAYERS = (
     {"errors"},
-    {"needed", "whole_file"},
+    {"counted", "needed", "whole_file"},
     {"program"},
     {"codegen"},
     {"runtime"},
@@ -42,8 +42,8 @@ LAYERS = (
 """Each part of the package may import those of the layers above it in this list, and itself."""
 
 TORCH_FREE = (
-    "errors", "needed", "whole_file", "program", "codegen", "runtime", "report", "artifact", "cli", "__init__",
-    "__main__",
+    "counted", "errors", "needed", "whole_file", "program", "codegen", "runtime", "report", "artifact", "cli",
+    "__init__", "__main__",
 )  # fmt: skip
 FACADES = {
     "llvmlite": "codegen", "torchao": "frontend", "openvino": "peers", "nncf": "peers", "onnxruntime": "peers",

@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_map_only
 
 from .call import CompiledGraph, without_autocast
 from .codegen.target import Target
+from .counted import counted
 from .errors import FallbackError, Lower86Warning, UnsupportedError
 from .graph.edit import add_examples
 from .graph.forms import INT8, check
@@ -140,7 +141,8 @@ class LoweredModule(GraphModule):
             names = "; ".join(f"{call.operator} ({call.where})" for call in foreign[:5])
             more = f"; and {len(foreign) - 5} more" if len(foreign) > 5 else ""
             raise UnsupportedError(
-                f"{len(foreign)} steps of the model run in PyTorch, which a file cannot: {names}{more}",
+                f"{counted(len(foreign), 'step of the model runs', 'steps of the model run')} in PyTorch, which a file "
+                f"cannot: {names}{more}",
                 where="lower86.save",
                 fix="spell these operators otherwise, or take them out of the model: lower86.explain lists them",
             )

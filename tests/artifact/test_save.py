@@ -83,7 +83,7 @@ def test_foreign_steps_are_refused_by_name_and_line(tmp_path: Path) -> None:
             return torch.sort(x * 2)[0] + 1
 
     lowered = lower_anyhow(Sorted(), torch.randn(3, 7))
-    with pytest.raises(lower86.UnsupportedError, match=r"1 steps .* aten::sort .*test_save.py:\d+: return torch.sort"):
+    with pytest.raises(lower86.UnsupportedError, match=r"1 step .* aten::sort .*test_save.py:\d+: return torch.sort"):
         lower86.save(lowered, tmp_path / "model.safetensors")
     assert os.listdir(tmp_path) == []
 

@@ -23,7 +23,7 @@ def test_what_it_says(model: Path) -> None:
     assert any("factor: 0.5" in line for line in lines)
     assert "which matches" in said["file"]
     assert "torch" in said["written by"]
-    assert "1 of 1 quantized operators, 100.0%" in said["int8"]
+    assert "1 of 1 quantized operator, 100.0%" in said["int8"]
     assert "contraction u8s8" in said["kernels"]
     assert f"this CPU: {lower86.Target.host().level}" in said["needs"]
     assert "operator" in said, "the table of explain"

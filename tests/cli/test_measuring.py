@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -12,7 +13,10 @@ from typing import Any
 import pytest
 
 import lower86
+from lower86.cli import inputs
 from lower86.cli.main import main
+from lower86.counted import counted
+from lower86.runtime import threads
 
 
 def printed(capsys: pytest.CaptureFixture[str], *arguments: Any) -> str:
@@ -44,7 +48,7 @@ def test_bench_with_streams(model: Path, capsys: pytest.CaptureFixture[str]) -> 
     text = printed(capsys, *options, streams)
     assert f"{10 * streams} in" in text
     assert "\ninputs, made up: x float32 [3, 8], more_a float32 [3, 8], more_b float32 [8], " in text
-    assert f"{cpus // streams} threads a call" in text
+    assert f"{counted(cpus // streams, 'thread')} a call" in text
     assert "first inference" not in text
     assert "wait for each other" not in text
     assert "wait for each other" in printed(capsys, *options, streams, "--threads", cpus + 1)
@@ -125,3 +129,30 @@ def test_mistakes_are_a_line(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "--streams 5000", "--streams 0", "--streams 99999999999999999999", "--threads 100000", "--threads 0",
+        "--threads -1", "--seconds -1", "--seconds nan", "--seconds inf", "--seconds 1e300", "--warm-up inf",
+        "--warm-up -1", "--streams 200 --threads 100", "--cpus 5000", "--rounds 0", "--rounds 99999999",
+        "--iterations -1",
+    ],
+)  # fmt: skip
+def test_absurd_numbers_are_refused_at_once(model: Path, capsys: pytest.CaptureFixture[str], wrong: str) -> None:
+    assert main(["bench", str(model), *wrong.split()]) in (1, 2)
+    said = capsys.readouterr()
+    assert said.out == ""
+    (line,) = said.err.splitlines()
+    option = wrong.split()[0]
+    assert option in line or option.removeprefix("--") in line
+    for command in ("profile", "report", "run", "cpu"):
+        if wrong.startswith("--threads"):
+            assert main([command, *([] if command == "cpu" else [str(model)]), *wrong.split()]) == 2
+            assert "--threads" in capsys.readouterr().err
+
+
+def test_bounds_of_options_are_the_packages() -> None:
+    benchmark = importlib.import_module("lower86.report.benchmark")  # which the function of that name hides
+    assert (inputs.MOST_THREADS, inputs.MOST_STREAMS) == (threads.MOST_THREADS, benchmark.MOST_STREAMS)

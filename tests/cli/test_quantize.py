@@ -27,7 +27,7 @@ def test_a_function_and_arrays(nets: str, tmp_path: Path) -> None:
     first, *_, int8, wrote = done.stdout.splitlines()
     assert first.startswith("8 inputs calibrated, 2 judged: ")
     assert int8 == "int8: 2 of 2 quantized operators, 100.0% of their arithmetic"
-    assert wrote.startswith(f"wrote {out}, 0.0")
+    assert wrote.startswith(f"wrote {out}, {out.stat().st_size} bytes, in ")
     assert os.listdir(tmp_path) == ["out.safetensors"]
     x = np.load("x.npz")["x"][:2]
     expected = load_model(f"{nets}:net").model(torch.from_numpy(x)).detach().numpy()
@@ -135,9 +135,9 @@ def test_what_cannot_be_int8_or_saved(nets: str, tmp_path: Path, capsys: pytest.
     ]
     assert main(arguments) == 1
     said = capsys.readouterr().err
-    assert "run in PyTorch, which a file cannot" in said
+    assert "runs in PyTorch, which a file cannot" in said
     assert main([*arguments, "--on-fallback", "raise"]) == 1
-    assert "steps run in PyTorch" in capsys.readouterr().err
+    assert "1 step runs in PyTorch" in capsys.readouterr().err
     assert os.listdir(tmp_path) == []
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from torch.export import Dim
 
-from lower86.errors import InputError
+import lower86
+from lower86.errors import ExportError, InputError
 from lower86.frontend.dynamic import larger_examples
 
 
@@ -45,3 +48,24 @@ def test_an_axis_that_there_is_not() -> None:
     for spec in ({3: Dim("rows")}, [None, None, Dim("rows")]):
         with pytest.raises(InputError, match=r"axis [23] of a tensor of shape \[2, 3\]"):
             larger_examples(torch.nn.Linear(3, 4), (torch.zeros(2, 3),), {}, {"input": spec})
+
+
+class Twins(torch.nn.Module):
+    def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return a + b
+
+
+@pytest.mark.parametrize(
+    ("shapes", "what", "fix"),
+    [
+        (({0: Dim("rows")}, None), r"rows.* constant \(2\)\.$", "give both axes the same dim"),
+        (({0: Dim("rows")}, {0: Dim("others")}), r"others.*rows.*must always be equal\.$", "fit the model"),
+    ],
+)
+def test_dims_that_do_not_fit(shapes: object, what: str, fix: str) -> None:
+    """What torch says of its own settings is left out."""
+    with pytest.raises(ExportError) as caught:
+        lower86.lower_pt2e_quantized_to_x86(Twins(), (torch.zeros(2, 3), torch.ones(2, 3)), dynamic_shapes=shapes)
+    assert re.search(what, caught.value.what, re.DOTALL)
+    assert not re.search("TORCH_LOGS|mark_dynamic|fixes:", caught.value.what)
+    assert fix in caught.value.fix

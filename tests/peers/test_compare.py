@@ -71,7 +71,7 @@ def test_everyone_is_in_the_table_or_has_a_reason() -> None:
     }
     text = str(found)
     assert "missing: not measured, no_such_package" in text
-    assert "1 of 7 inputs have other shapes" in text
+    assert "1 of 7 inputs has another shape" in text
     assert found.to_dict()["rows"][0]["ratio"] == 1
 
 

@@ -61,7 +61,7 @@ def test_no_channel_is_off_in_the_mean(
         return (got - exact).movedim(channel + 1 if channel >= 0 else channel, 0).flatten(1).mean(1).abs()
 
     before = means().max()
-    assert correct_biases(graph, calls, silent) == "1 layers"
+    assert correct_biases(graph, calls, silent) == "1 layer"
     exact = torch.stack([model(*call) for call in calls]).abs().max()
     assert means().max() < (0.1 * before if dtype == torch.float32 else before + 2.0**-8 * exact)
     assert means().max() < (1e-5 if dtype == torch.float32 else 2.0**-7) * max(1.0, float(exact))

@@ -231,7 +231,7 @@ class _Conv1D(nn.Module):
 def test_products_with_constants_are_linears() -> None:
     model, calls = _Conv1D().eval(), [torch.randn(2, 50, 16) for _ in range(8)]
     smoothed = lower86.quantize(model, calls, progress=False).meta["lower86"]
-    assert smoothed.steps[0].note == "1 layers' inputs, 1 of them at no cost"
+    assert smoothed.steps[0].note == "1 layer's input, 1 of them at no cost"
     assert smoothed.final > smoothed.plain + 6
     dynamic = lower86.quantize(model, calls, recipe=Recipe(dynamic_linears=True), progress=False)
     assert any("quantize_affine" in str(node.target) for node in dynamic.graph.nodes)

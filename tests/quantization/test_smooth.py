@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lower86.counted import counted
 from lower86.graph.scaled import factors_of
 from lower86.quantization.judge import Judge
 from lower86.quantization.recipe import Recipe
@@ -67,7 +68,8 @@ def test_linears(read: Callable[[Any, Tensor], Tensor], done: int, free: int) ->
     exact, judge = floats(graph, *calls[0]), Judge(graph, calls)
     before = judge.sqnr(graph)
     note = smooth(graph, slots_of(graph), seen, ALL)
-    assert note == f"{done} layers' inputs, {free} of them at no cost"
+    inputs = counted(done, "layer's input", "layers' inputs")
+    assert note == f"{inputs}, {free} of them at no cost"
     (value,) = floats(graph, *calls[0])
     torch.testing.assert_close(value, exact[0], rtol=1e-5, atol=1e-5 * float(exact[0].abs().max()))
     assert judge.sqnr(graph) >= before + 3 * done
@@ -131,7 +133,7 @@ def test_convolutions(make: Callable[[], nn.Module], shape: tuple[int, ...]) -> 
     graph, seen = settled(model, calls)
     (exact,), judge = floats(graph, *calls[0]), Judge(graph, calls)
     before = judge.sqnr(graph)
-    assert smooth(graph, slots_of(graph), seen, ALL) == "1 layers' inputs, 0 of them at no cost"
+    assert smooth(graph, slots_of(graph), seen, ALL) == "1 layer's input, 0 of them at no cost"
     torch.testing.assert_close(floats(graph, *calls[0])[0], exact, rtol=1e-5, atol=1e-5 * float(exact.abs().max()))
     assert judge.sqnr(graph) > before
 

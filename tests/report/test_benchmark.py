@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import itertools
 import threading
 import time
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 import lower86
-from lower86.report.benchmark import Benchmark
+from lower86.report.benchmark import MOST_STREAMS, Benchmark
 from lower86.report.quiet import Quiet
 from lower86.runtime.streams import helpers_here
 from lower86.runtime.threads import pool
+
+benchmark_file = importlib.import_module("lower86.report.benchmark")  # which the function of that name hides
 
 
 def test_percentiles(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,3 +110,36 @@ def test_own_time_is_not_others() -> None:
     while time.monotonic() < end:
         pass
     assert 0 <= quiet.others() <= 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"seconds": -1.0}, {"seconds": float("nan")}, {"seconds": float("inf")}, {"warm_up": float("nan")},
+        {"warm_up": float("inf")}, {"streams": 0}, {"streams": MOST_STREAMS + 1},
+    ],
+)  # fmt: skip
+def test_numbers_that_make_no_sense(wrong: dict[str, Any]) -> None:
+    with pytest.raises(lower86.InputError, match=r"seconds=.*, warm_up=.*, streams="):
+        lower86.benchmark(lambda: pytest.fail("nothing is to be called"), **wrong)
+
+
+def test_as_many_streams_as_there_may_be() -> None:
+    assert lower86.benchmark(lambda: None, seconds=0.0, warm_up=0.0, streams=MOST_STREAMS).calls >= 10 * MOST_STREAMS
+
+
+def test_threads_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[threading.Thread] = []
+    start = threading.Thread.start
+
+    def scarce(thread: threading.Thread) -> None:
+        if len(begun) == 2:
+            raise RuntimeError("can't start new thread")
+        begun.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", scarce)
+    monkeypatch.setattr(benchmark_file, "own_helpers", contextlib.nullcontext)
+    with pytest.raises(lower86.InputError, match="of 5 streams, this process could begin 3: can't start new thread"):
+        lower86.benchmark(lambda: None, seconds=60.0, warm_up=60.0, streams=5)
+    assert not any(thread.is_alive() for thread in begun)

@@ -29,7 +29,7 @@ COMPARISON = Comparison(
 def test_table() -> None:
     head, empty, _, first, second, third = str(COMPARISON).splitlines()
     assert (head.split(";")[0], empty) == ("3 values, worst first", "")
-    assert "1 of them lie in the compiled program's memory" in head
+    assert "1 of them in the compiled program's memory" in head
     figures = ["#1", "20.0", "21.3", "0.5", "3.12%", "50.0", "equal", "0.1", "0", "0", "uint8", "relu", "a.block"]
     assert first.split()[: len(figures)] == figures
     assert "in the kernel of #1" in second

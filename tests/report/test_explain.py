@@ -12,6 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import lower86
+from lower86.program.body import Body
+from lower86.program.kernels import Rows
+from lower86.program.program import Step
+from lower86.program.sizes import Size, dim_atom
+from lower86.report.explanation import shape_of
 from tests.models.checks import lower, lower_anyhow, warned
 from tests.models.qdq import S8, U8, Linear, Q, grid
 from tests.models.quantized import quantize
@@ -68,7 +73,7 @@ def test_the_fraction_counts_multiplications_not_nodes() -> None:
     assert sum(r.macs for r in explanation.operators) == counted(model, (x,))
     assert explanation.int8_fraction == pytest.approx(2 / 5)
     assert [r.node for r in explanation.refused] == [c.node]
-    assert message.startswith("1 of 3 quantized contractions stay float")
+    assert message.startswith("1 of 3 quantized contractions stays float")
 
 
 def test_the_table_is_for_people() -> None:
@@ -181,3 +186,16 @@ def test_embedded_quantize_nodes_are_no_contractions() -> None:
     lowered, (message,) = warned(Rounded(), torch.tensor([1, 2]))
     assert lower86.explain(lowered).operators == ()
     assert "no quantized contraction" in message
+
+
+def test_sizes_of_a_kernel_in_the_programs_dims() -> None:
+    kernel = Rows((dim_atom("d0") * dim_atom("d1"),), (dim_atom("d1"), 7), False, (), Body((), ()), 1)
+
+    def step(*dims: Size) -> Step:
+        return Step(0, (), dims, (), "")
+
+    rows, half = dim_atom("rows"), dim_atom("n") + 1
+    assert shape_of(kernel) == "d0*d1 rows of d1 x 7"
+    assert shape_of(kernel, [step(rows, half)]) == "(n + 1)*rows rows of (n + 1) x 7"
+    assert shape_of(kernel, [step(rows, half), step(rows, half)]) == "(n + 1)*rows rows of (n + 1) x 7"
+    assert shape_of(kernel, [step(rows, half), step(half, rows)]) == "d0*d1 rows of d1 x 7"

@@ -347,7 +347,7 @@ def test_threads_that_cannot_start_are_done_without(own_pool: Pool, monkeypatch:
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
     table, counters = counting(np.random.default_rng(1), 10, 9)
-    with pytest.warns(Lower86Warning, match="1 threads: can't start new thread"):
+    with pytest.warns(Lower86Warning, match="1 thread: can't start new thread"):
         run(table, 3, on=own_pool)
     run(table, 3, on=own_pool)
     assert (counters == 2).all()

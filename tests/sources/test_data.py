@@ -58,7 +58,7 @@ def test_arrays_by_name(tmp_path: Path) -> None:
     safetensors.numpy.save_file({"ids": IDS, "x": X}, tmp_path / "a.safetensors")
     for path in (tmp_path / "a.npz", tmp_path / "a.safetensors"):
         fixed = load_data(str(path), FIXED)
-        assert fixed.notes == ("a call takes 2 rows: the last 1 of 5 are left out",)
+        assert fixed.notes == ("a call takes 2 rows: of 5, the last is left out",)
         found = fixed.first(100)
         assert [[list(t.shape) for t in call] for call in found] == [[[2, 3], [2]]] * 2
         assert [t.dtype for t in found[0]] == [torch.float32, torch.int64]

@@ -43,3 +43,27 @@ def test_without_an_example() -> None:
 def test_what_is_of_another_form(text: str) -> None:
     with pytest.raises(InputError, match="is not INPUT:AXIS=DIM"):
         with_dims(source(None), [text])
+
+
+def test_two_limits_for_one_dim() -> None:
+    example = Example((torch.zeros(2, 3), [torch.zeros(2, 1), torch.zeros(3)], 2.0), {})
+    with pytest.raises(InputError, match=r"rows is at most 64 by x:0=rows:64, and 32 by more_0:0=rows:32") as caught:
+        with_dims(source(example), ["x:0=rows:64", "more_0:0=rows:32"])
+    assert "--dynamic" in caught.value.where
+    for wanted in (["x:0=rows:64", "more_0:0=rows:64"], ["x:0=rows", "more_0:0=rows:64"]):
+        opened = with_dims(source(example), wanted).dynamic_shapes
+        assert opened["x"][0] is opened["more"][0][0]
+        assert opened["x"][0].max == 64
+
+
+def test_one_axis_twice() -> None:
+    for first, second in (("x:0=rows", "x:0=batch"), ("x:0=rows", "x:00=other")):
+        with pytest.raises(InputError, match=f"axis 0 of x is {first} and {second}"):
+            with_dims(source(None), [first, second])
+    assert list(with_dims(source(None), ["x:0=rows:8", "x:0=rows"]).dynamic_shapes["x"]) == [0]
+
+
+@pytest.mark.parametrize(("most", "said"), [("1", "at most 1"), ("99999999999999999999", "is more than 2147483647")])
+def test_limits_that_are_none(most: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        with_dims(source(None), [f"x:0=rows:{most}"])

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import re
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch.export import Dim
@@ -84,10 +88,86 @@ def test_arguments_by_name_stay_so(tmp_path: Path) -> None:
     assert lowered(**found).shape == (5, 4)
 
 
-def test_files_that_are_damaged(tmp_path: Path) -> None:
-    torch.export.save(torch.export.export(Nested(), EXAMPLE.args), tmp_path / "a.pt2")
-    content = (tmp_path / "a.pt2").read_bytes()
-    for damaged in (b"", content[: len(content) // 2], b"PK" + bytes(100)):
-        (tmp_path / "b.pt2").write_bytes(damaged)
-        with pytest.raises(Lower86Error, match=r"b\.pt2 is no exported program"):
-            from_exported(tmp_path / "b.pt2")
+@pytest.fixture(scope="module")
+def content(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("exported") / "a.pt2"
+    torch.export.save(torch.export.export(Nested(), EXAMPLE.args), path)
+    return path.read_bytes()
+
+
+def without(content: bytes, member: str, by: bytes | None = None) -> bytes:
+    """The archive without a member, or with something else in its place."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as archive, zipfile.ZipFile(made, "w") as other:
+        for name in archive.namelist():
+            if not name.endswith(member):
+                other.writestr(name, archive.read(name))
+            elif by is not None:
+                other.writestr(name, by)
+    return made.getvalue()
+
+
+def refused(path: Path, content: bytes, message: str) -> Lower86Error:
+    path.write_bytes(content)
+    with pytest.raises(Lower86Error, match=message) as caught:
+        from_exported(path)
+    assert caught.value.what.startswith(f"{path} is no exported program: ")
+    assert caught.value.fix
+    assert "warnings above" not in str(caught.value)
+    assert "\n" not in caught.value.what
+    return caught.value
+
+
+def test_files_that_are_damaged(tmp_path: Path, content: bytes) -> None:
+    for damaged, message in (
+        (b"", "it is empty"),
+        (content[: len(content) // 2], "cut short"),
+        (content[:-10], "cut short"),
+        (b"PK" + bytes(100), "cut short"),
+        (b"a text\n" * 9, "no zip archive"),
+        (content.replace(b"schema_version", b"schema_vers\0on"), "damaged: a/models/model.json"),
+    ):
+        refused(tmp_path / "b.pt2", damaged, message)
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        "archive_format", "archive_version", ".data/version", "models/model.json", "weights/model_weights_config.json",
+        "constants/model_constants_config.json", "weights/weight_0", "sample_inputs/model.pt",
+    ],
+)  # fmt: skip
+def test_files_that_lack_something(tmp_path: Path, content: bytes, member: str) -> None:
+    refused(tmp_path / "b.pt2", without(content, member), rf"damaged: it lacks \S*{re.escape(member)}\n")
+
+
+def test_a_file_with_names_and_no_program(tmp_path: Path, content: bytes) -> None:
+    torch.export.save(torch.export.load(io.BytesIO(content)), tmp_path / "n.pt2", extra_files={"lower86_dims.json": ""})
+    refused(tmp_path / "b.pt2", without((tmp_path / "n.pt2").read_bytes(), "model.json"), "lacks models/model.json")
+
+
+def test_what_torch_itself_says(tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """Of files of another version, for one: that is in its log only, which then says no more."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        (name,) = [one for one in archive.namelist() if one.endswith("model.json")]
+        program = archive.read(name)
+    other = program.replace(b'"schema_version": {"major": ', b'"schema_version": {"major": 9')
+    assert other != program
+    found = refused(tmp_path / "b.pt2", without(content, "model.json", other), "torch cannot read it: .*version")
+    assert "version of torch" in found.fix
+    refused(tmp_path / "b.pt2", without(content, "model.json", b"{"), "torch cannot read it: .*line 1")
+    refused(tmp_path / "b.pt2", without(content, "weights_config.json", b"[]"), "torch cannot read it")
+    assert not caplog.records
+
+
+def test_archives_of_something_else(tmp_path: Path) -> None:
+    path = tmp_path / "other"
+    np.savez(path.with_suffix(".npz"), x=np.zeros(3))
+    torch.save(Nested().state_dict(), path.with_suffix(".pt"))
+    with zipfile.ZipFile(path.with_suffix(".zip"), "w") as archive:
+        archive.writestr("notes.txt", "none")
+    zipfile.ZipFile(path.with_suffix(".empty"), "w").close()
+    for suffix, message in (
+        (".npz", "arrays of NumPy"), (".pt", "a pickle"), (".zip", "something else"), (".empty", "an empty zip"),
+    ):  # fmt: skip
+        refused(tmp_path / "b.pt2", path.with_suffix(suffix).read_bytes(), message)

@@ -28,6 +28,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from ..counted import counted
 from ..errors import ArtifactError
 from ..program.dtypes import DTYPES
 from ..runtime.packing import ALIGNMENT, aligned
@@ -210,7 +211,7 @@ def _exactly(file: Any, into: Any, name: str, hashing: Hashing | None = None) ->
     while done < len(view):
         count = file.readinto(view[done : done + _AT_ONCE])
         if not count:
-            raise _damaged(f"it ends {len(view) - done} bytes early", name)
+            raise _damaged(f"it ends {counted(len(view) - done, 'byte')} early", name)
         if hashing is not None:
             hashing.add(view[done : done + count])
         done += count

@@ -6,6 +6,7 @@ import json
 import os
 from typing import Any
 
+from ..counted import counted
 from ..errors import ArtifactError, UnsupportedError
 from ..report.environment import versions
 from ..whole_file import write_whole
@@ -56,7 +57,7 @@ def save(lowered: Any, path: str | os.PathLike[str]) -> int:
 def _check(metadata: dict[str, str], tensors: dict[str, Stored], name: str) -> None:
     """A file that is written can be loaded."""
     size = len(json.dumps(metadata)) + 200 * len(tensors)
-    problem = f"{size} bytes of description, {len(tensors)} tensors"
+    problem = f"{size} bytes of description, {counted(len(tensors), 'tensor')}"
     problem = problem if size > MOST_HEADER_BYTES or len(tensors) >= MOST_TENSORS else ""
     try:
         from_contents(Contents(metadata, tensors, size, ""), name)

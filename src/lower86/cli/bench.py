@@ -11,9 +11,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..counted import counted
 from ..errors import InputError
 from .beside import beside, check_alone
-from .inputs import Cpus, Inputs, Json, Level, Shapes, Threads, arrays, pinned
+from .inputs import (
+    MOST_SECONDS,
+    MOST_STREAMS,
+    MOST_THREADS,
+    Cpus,
+    Inputs,
+    Json,
+    Level,
+    Shapes,
+    Threads,
+    arrays,
+    pinned,
+)  # fmt: skip
 from .making import Batch, Length, Samples
 from .progress import working
 from .text import printable
@@ -29,9 +42,9 @@ def bench(
     ],
     inputs: Inputs = None,
     shapes: Shapes = None,
-    seconds: Annotated[float, typer.Option(help="How long to measure.", min=0.0)] = 5.0,
-    warm_up: Annotated[float, typer.Option(help="How long to call before that, in seconds.", min=0.0)] = 1.0,
-    streams: Annotated[int, typer.Option(help="Calls at once, for throughput.", min=1)] = 1,
+    seconds: Annotated[float, typer.Option(help="How long to measure.", min=0.0, max=MOST_SECONDS)] = 5.0,
+    warm_up: Annotated[float, typer.Option(help="Seconds of calls before that.", min=0.0, max=MOST_SECONDS)] = 1.0,
+    streams: Annotated[int, typer.Option(help="Calls at once, for throughput.", min=1, max=MOST_STREAMS)] = 1,
     start: Annotated[bool, typer.Option(help="Time the first inference of fresh processes, too.")] = True,
     target: Level = None,
     threads: Threads = None,
@@ -42,7 +55,7 @@ def bench(
     ] = None,
     data: Annotated[str | None, typer.Option(help="With --peers: inputs to calibrate and to time with.")] = None,
     recipe: Annotated[str, typer.Option(help="With --peers: lower86's, fast, balanced or accurate.")] = "balanced",
-    rounds: Annotated[int, typer.Option(help="With --peers: turns of each.", min=1)] = 20,
+    rounds: Annotated[int, typer.Option(help="With --peers: turns of each.", min=1, max=100_000)] = 20,
     samples: Samples = 300,
     batch: Batch = None,
     length: Length = None,
@@ -79,6 +92,12 @@ def bench(
     from ..runtime.code_cache import counters
     from ..runtime.threads import default_threads
 
+    if streams * (threads or 1) > MOST_THREADS:
+        raise InputError(
+            f"{streams} streams of {counted(threads or 1, 'thread')} are more than {MOST_THREADS} threads",
+            where="bench",
+            fix="ask for fewer of them",
+        )
     available, before = default_threads(), counters.compiled
     threads = threads or max(1, available // streams)
     began = time.perf_counter()
@@ -109,11 +128,13 @@ def bench(
     print(found)
     shown = ", ".join(f"{name} {one.dtype} {list(one.shape)}" for name, one in given.items())
     print(printable(f"inputs{'' if inputs else ', made up'}: {shown or 'none'}"))
-    names = ", ".join(map(str, about["cpus"]))
-    print(printable(f"{threads} threads a call, on CPUs {names} ({about['cpu']}, level {about['level']})"))
+    cpus = f"{'CPU' if len(about['cpus']) == 1 else 'CPUs'} {', '.join(map(str, about['cpus']))}"
+    each = counted(threads, "thread")
+    print(printable(f"{each} a call, on {cpus} ({about['cpu']}, level {about['level']})"))
     if crowded:
-        print(f"{streams} streams of {threads} threads are more than {available} CPUs: they wait for each other")
-    print(f"loaded in {loaded:.3f} s, {compiled or 'no'} kernels compiled, all others cached")
+        print(f"{streams} streams of {each} are more than {counted(available, 'CPU')}: they wait for each other")
+    made = f"{counted(compiled, 'kernel')} compiled, all others cached" if compiled else "all kernels cached"
+    print(f"loaded in {loaded:.3f} s, {made}")
     if starts is not None:
         print(starts)
 

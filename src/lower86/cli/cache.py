@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from ..counted import counted
+
 cache = typer.Typer(help="The folder where compiled kernels are kept.", no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -33,7 +35,7 @@ def info(as_json: Json = False) -> None:
     if folder is None:
         print("no folder: the cache is off")
         return
-    print(f"{folder}: {len(kept)} kernels, {found['bytes'] / 1e6:.2f} of {MOST_BYTES / 1e6:.0f} MB")
+    print(f"{folder}: {counted(len(kept), 'kernel')}, {found['bytes'] / 1e6:.2f} of {MOST_BYTES / 1e6:.0f} MB")
     if found["problem"]:
         print(f"it is not used: {found['problem']}")
 
@@ -50,6 +52,6 @@ def clear(as_json: Json = False) -> None:
     if as_json:
         print(json.dumps({"deleted": count, "bytes": size, "left": left}))
     else:
-        print(f"deleted {count} kernels, {size / 1e6:.2f} MB" + (f"; {left} are left" if left else ""))
+        print(f"deleted {counted(count, 'kernel')}, {size / 1e6:.2f} MB" + (f"; {left} still there" if left else ""))
     if left:
         raise typer.Exit(1)

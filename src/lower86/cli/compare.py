@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..counted import counted
 from ..errors import InputError, Lower86Error
 from .inputs import Json
 from .making import FORMS, Batch, Column, Mean, Size, Std, data_options, load, notes
@@ -77,7 +78,7 @@ def _compared(model: str, quantized: str, data: str, item: int, options: Any, sa
     said += [*first.notes, *given.notes]
     calls = given.first(item + 1)
     if len(calls) <= item:
-        raise InputError(f"the data has {len(calls)} calls, counted from 0", where=f"--item {item}")
+        raise InputError(f"the data has {counted(len(calls), 'call')}, counted from 0", where=f"--item {item}")
     example, call = other.example, example_of(calls[item])
     lowered = lower_pt2e_quantized_to_x86(
         other.model, example.args, example_kwargs=dict(example.kwargs), on_fallback="ignore"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from ..counted import counted
 from .inputs import Json, Threads
 from .progress import working
 
@@ -33,7 +34,7 @@ def cpu(threads: Threads = None, as_json: Json = False) -> None:
     if as_json:
         print(json.dumps(found))
         return
-    print(f"{found['cpu']}: kernels of level {found['level']}, {count} threads")
+    print(f"{found['cpu']}: kernels of level {found['level']}, {counted(count, 'thread')}")
     print(
         f"int8 peak {found['int8_macs_per_second'] / 1e9:.0f} GMAC/s, memory {found['bytes_per_second'] / 1e9:.1f} GB/s"
     )

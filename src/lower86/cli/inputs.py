@@ -23,7 +23,9 @@ Shapes = Annotated[
     typer.Option("--shape", metavar="NAME=8,128", help="Of an input, where inputs are made up and sizes vary."),
 ]
 Level = Annotated[str | None, typer.Option("--target", help="A lower level than this CPU's, such as avx2.")]
-Threads = Annotated[int | None, typer.Option("--threads", help="Threads to run on.")]
+MOST_THREADS, MOST_STREAMS, MOST_SECONDS = 1024, 256, 3600
+"""Bounds of options, before anything is imported: those of the package, and an hour."""
+Threads = Annotated[int | None, typer.Option("--threads", help="Threads to run on.", min=1, max=MOST_THREADS)]
 Cpus = Annotated[
     str | None, typer.Option("--cpus", "--pin", metavar="LIST", help="CPUs to run on, such as 0,2 or 0-3.")
 ]

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from .text import printable
+from ..counted import counted
+from .text import megabytes, printable
 
 
 def inspect(
@@ -79,17 +80,21 @@ def _lines(found: dict[str, Any], saved: Any) -> list[str]:
     from ..report.explanation import table
 
     inputs, outputs = specs(saved)
+    quantized = counted(found["quantized"], "quantized operator")
     file, share = found["file"], found["int8_fraction"]
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
-    sizes = ", ".join(f"{_megabytes(size)} {name}" for name, size in found["tensor_bytes"].items())
+    sizes = ", ".join(f"{megabytes(size)} {name}" for name, size in found["tensor_bytes"].items())
     rows = [
-        ("file", f"{_megabytes(file['bytes'])}, sha256 {file['sha256'][:16]}…, which matches"),
+        ("file", f"{megabytes(file['bytes'])}, sha256 {file['sha256'][:16]}…, which matches"),
         ("written by", versions or "unknown"),
         *(("input", str(spec)) for spec in inputs),
         *(("output", str(spec)) for spec in outputs),
         *(("state", f"{name} [{', '.join(shape)}]") for name, shape in found["state"].items()),
         ("tensors", f"{found['tensors']}: {sizes}"),
-        ("int8", f"{found['int8']} of {found['quantized']} quantized operators, {share:.1%} of their arithmetic"),
+        (
+            "int8",
+            f"{found['int8']} of {quantized}, {share:.1%} of their arithmetic",
+        ),
         ("kernels", ", ".join(f"{count} {kind}" for kind, count in found["kernels"].items())),
         ("steps", str(found["steps"])),
         (
@@ -98,7 +103,3 @@ def _lines(found: dict[str, Any], saved: Any) -> list[str]:
         ),
     ]
     return table(rows)
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.2f} MB" if size >= 1e4 else f"{size} bytes"

@@ -14,7 +14,7 @@ from .inputs import Json
 from .making import Dynamic, Fallback, check_fallback, int8_line, load, notes, suffix_of
 from .output import check_writable
 from .progress import working
-from .text import printable
+from .text import megabytes, printable
 
 
 def lower(
@@ -56,5 +56,5 @@ def lower(
         "output": str(output), "bytes": written, "int8_fraction": explanation.int8_fraction, "notes": said,
         "seconds": time.perf_counter() - begin,
     }  # fmt: skip
-    line = f"wrote {output}, {written / 1e6:.2f} MB, in {found['seconds']:.1f} s"
+    line = f"wrote {output}, {megabytes(written)}, in {found['seconds']:.1f} s"
     print(json.dumps(found) if as_json else printable(f"{int8_line(explanation)}\n{line}"))

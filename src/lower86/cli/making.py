@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..counted import counted
 from .stdout import results_only
 from .text import printable
 
@@ -107,4 +108,5 @@ def int8_line(explanation: Any) -> str:
     """How much of a model is int8, as `inspect` says it."""
     done = sum(one.is_int8 for one in explanation.operators)
     share = explanation.int8_fraction
-    return f"int8: {done} of {len(explanation.operators)} quantized operators, {share:.1%} of their arithmetic"
+    quantized = counted(len(explanation.operators), "quantized operator")
+    return f"int8: {done} of {quantized}, {share:.1%} of their arithmetic"

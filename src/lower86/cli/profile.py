@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .inputs import Inputs, Json, Level, Model, Shapes, Threads, arrays
+from .inputs import MOST_SECONDS, Inputs, Json, Level, Model, Shapes, Threads, arrays
 from .progress import working
 from .text import printable
 
@@ -17,7 +17,7 @@ def profile(
     model: Model,
     inputs: Inputs = None,
     shapes: Shapes = None,
-    seconds: Annotated[float, typer.Option(help="How long to measure.", min=0.0)] = 2.0,
+    seconds: Annotated[float, typer.Option(help="How long to measure.", min=0.0, max=MOST_SECONDS)] = 2.0,
     target: Level = None,
     threads: Threads = None,
     as_json: Json = False,

@@ -32,7 +32,7 @@ from .making import (
 )  # fmt: skip
 from .output import check_writable, write_output
 from .progress import shown, working
-from .text import printable
+from .text import megabytes, printable
 
 if TYPE_CHECKING:
     from ..sources.naming import Example
@@ -95,7 +95,7 @@ def quantize(
                 found["int8_fraction"] = explanation.int8_fraction
                 lines.append(int8_line(explanation))
     found |= {"notes": said, "seconds": time.perf_counter() - begin}
-    lines.append(f"wrote {output}, {found['bytes'] / 1e6:.2f} MB, in {found['seconds']:.1f} s")
+    lines.append(f"wrote {output}, {megabytes(found['bytes'])}, in {found['seconds']:.1f} s")
     print(json.dumps(found) if as_json else printable("\n".join(lines)))
 
 

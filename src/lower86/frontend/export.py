@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,11 +13,14 @@ from torch.fx import GraphModule
 from ..errors import ExportError, first_line
 from ..graph.pytrees import specs_copied_quietly
 from .decompositions import table
+from .dim_names import name_dims
 from .dynamic import kept_dims, larger_examples
 
 _LOG = logging.getLogger("lower86")
 _LINES = 3
 """As many of torch's own lines are part of an error."""
+_ADVICE = re.compile(r" For more information, run with TORCH_LOGS=\S*| If you're using mark_dynamic.*")
+"""Torch's, of its own settings and of functions that nobody has called."""
 
 
 def export_module(
@@ -47,6 +51,7 @@ def export_module(
         program = _export(model, args, kwargs, dynamic_shapes, (True, False) if strict else (False,))
         module = program.module(check_guards=False)
     assert isinstance(module, GraphModule)
+    name_dims(module, model, args, kwargs)
     return module
 
 
@@ -135,7 +140,13 @@ def _explained(problem: Exception, call: str) -> tuple[str, str]:
     if "GuardOnDataDependentSymNode" in names:
         return first_line(problem), "remove branches on tensor values (use torch.where or torch.cond)"
     if names & {"ConstraintViolationError", "UserError"}:
-        return _first_lines(problem), "give example inputs and dynamic_shapes that fit the model and each other"
+        fix = "give example inputs and dynamic_shapes that fit the model and each other"
+        if "specialized it to be a constant" in str(problem):
+            fix = (
+                "where the model takes sizes of two inputs to be equal, give both axes the same dim (on the command "
+                "line, a --dynamic for each); leave out axes that it fixes"
+            )
+        return _first_lines(problem), fix
     return (
         f"{type(problem).__name__}: {_first_lines(problem)}",
         f"{call} has to work, without lower86 too: look there; torch's own report is the cause of this error",
@@ -143,8 +154,11 @@ def _explained(problem: Exception, call: str) -> tuple[str, str]:
 
 
 def _first_lines(problem: Exception) -> str:
-    lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
-    return "\n    ".join(lines[:_LINES]) or type(problem).__name__
+    said = _ADVICE.sub("", str(problem))
+    lines = [line.strip() for line in said.splitlines() if line.strip()][:_LINES]
+    if lines and lines[-1].endswith("fixes:"):
+        del lines[-1]  # which are not among the lines
+    return "\n    ".join(lines) or type(problem).__name__
 
 
 def plain_graph(model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> GraphModule:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 
 from ..codegen.target import resolve_target
+from ..counted import counted
 from ..errors import InputError
 from ..quantization.recipe import Recipe
 from ..report.environment import environment
@@ -73,10 +75,10 @@ class PeerBenchmark:
 
     def __str__(self) -> str:
         about = self.environment
-        cpus = ", ".join(map(str, about["cpus"]))
+        cpus = f"{'CPU' if len(about['cpus']) == 1 else 'CPUs'} {', '.join(map(str, about['cpus']))}"
         lines = [
-            f"{self.name}: {about['threads']} threads on CPUs {cpus} ({about['cpu']}, level {about['level']}), "
-            f"{self.rounds} rounds in turns",
+            f"{self.name}: {counted(about['threads'], 'thread')} on {cpus} ({about['cpu']}, level {about['level']}), "
+            f"{counted(self.rounds, 'round')} in turns",
             *self.notes,
         ]
         for row in self.rows:
@@ -128,7 +130,7 @@ def benchmark_peers(
     Raises InputError for data that do not fit the model, or a peer that there is not, and what `lower86.quantize` and
     lowering raise.
     """
-    if isinstance(rounds, bool) or not isinstance(rounds, int) or rounds < 1 or warm_up < 0:
+    if isinstance(rounds, bool) or not isinstance(rounds, int) or rounds < 1 or not 0 <= warm_up < math.inf:
         raise InputError(f"rounds={rounds}, warm_up={warm_up}", where="benchmark_peers", fix="pass positive numbers")
     contenders = {OWN: own(recipe), **chosen_peers(peers)}
     count = default_threads() if threads is None else thread_count(threads, "threads")

@@ -52,7 +52,9 @@ def work_of(
         raise InputError("no input has the shapes of the first of calibration", where="inputs", fix="pass such inputs")
     notes: tuple[str, ...] = ()
     if len(seen) < len(calls):
-        notes = (f"{len(calls) - len(seen)} of {len(calls)} inputs have other shapes than the first and are left out",)
+        others = len(calls) - len(seen)
+        have = "has another shape than the first and is" if others == 1 else "have other shapes than the first and are"
+        notes = (f"{others} of {len(calls)} inputs {have} left out",)
     fits = checker(graph)
     for call in (*seen, *timed):
         fits(call, "inputs")

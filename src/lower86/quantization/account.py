@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..counted import counted
+
 
 @dataclass(frozen=True)
 class Step:
@@ -31,5 +33,6 @@ class QuantizationReport:
     steps: tuple[Step, ...]
 
     def __str__(self) -> str:
-        first = f"{self.calibrated} inputs calibrated, {self.judged} judged: {self.plain:.2f} → {self.final:.2f} dB"
+        inputs = counted(self.calibrated, "input")
+        first = f"{inputs} calibrated, {self.judged} judged: {self.plain:.2f} → {self.final:.2f} dB"
         return "\n".join([first, *(f"  {step}" for step in self.steps)])

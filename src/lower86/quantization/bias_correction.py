@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
+from ..counted import counted
 from ..frontend import torchao
 from ..frontend.contractions import CONVOLUTIONS, LINEARS, SPATIAL
 from ..graph.arguments import arguments, function_of, is_call
@@ -40,7 +41,7 @@ def correct_biases(prepared: GraphModule, calls: Sequence[Sequence[Any]], track:
         _correct(prepared, node, error)
     prepared.graph.lint()
     prepared.recompile()
-    return f"{len(seen)} layers"
+    return counted(len(seen), "layer")
 
 
 class _Both(torch.fx.Interpreter):

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
+from ..counted import counted
 from ..errors import Lower86Error
 from ..frontend import torchao
 from ..graph.edit import tensor_at
@@ -29,7 +30,7 @@ def settle_weights(prepared: GraphModule, *, clipped: bool) -> str:
                 )
             settle_range(slot.observer, weight, clipped=clipped)
             count += 1
-    return f"{count} weights"
+    return counted(count, "weight")
 
 
 def settle_weight(prepared: GraphModule, name: str, constant: Node) -> None:

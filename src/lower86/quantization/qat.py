@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch.fx import Graph, GraphModule
 
+from ..counted import counted
 from ..errors import Lower86Error
 from ..frontend.configuration import QuantizationConfig
 from ..frontend.export import capture
@@ -166,13 +167,15 @@ def _check_trained(prepared: GraphModule, where: str) -> None:
             broken.append(node)
     if unseen:
         raise Lower86Error(
-            f"no batch has gone through {len(unseen)} of {len(users)} roundings of the model, so they have no scales",
+            f"no batch has gone through {len(unseen)} of the model's {counted(len(users), 'rounding')}: they have no "
+            "scales",
             where="; ".join(describe(node.all_input_nodes[0]) for node in unseen[:_NAMED]),
             fix=f"call the prepared model on batches (train it) before {where}",
         )
     if broken:
         raise Lower86Error(
-            f"{len(broken)} values have become infinite or NaN in training, so they have no scales",
+            f"{counted(len(broken), 'value has', 'values have')} become infinite or NaN in training, so they have no "
+            "scales",
             where="; ".join(describe(node.all_input_nodes[0]) for node in broken[:_NAMED]),
             fix="look for NaN in the data, lower the learning rate, clip gradients, and prepare the model again",
         )

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
+from ..counted import counted
 from ..frontend import torchao
 from ..frontend.annotate import MOVEMENT
 from ..frontend.contractions import CONVOLUTIONS, LINEARS, PRODUCTS
@@ -87,7 +88,8 @@ def smooth(prepared: GraphModule, slots: list[Slot], seen: Mapping[str, Watch], 
         done += 1
     prepared.graph.lint()
     prepared.recompile()
-    return f"{done} layers' inputs, {folded} of them at no cost"
+    inputs = counted(done, "layer's input", "layers' inputs")
+    return f"{inputs}, {folded} of them at no cost"
 
 
 def _holds(layer: _Layer, scales: Tensor, low: float, high: float) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -13,6 +14,9 @@ from ..errors import InputError
 from ..runtime.streams import own_helpers
 from .percentile import percentile
 from .quiet import NOISE, Quiet, disturbed
+
+MOST_STREAMS = 256
+"""Far more than help: each calls ten times at least, and has helpers of its own."""
 
 
 @dataclass(frozen=True)
@@ -69,14 +73,16 @@ def benchmark(
         inputs: positional arguments of each call; `named` are its keyword arguments.
         seconds: how long to measure; there are at least 10 calls in each stream.
         warm_up: how long to call before, in all streams.
-        streams: threads that call at once, for throughput. How many threads each call runs on is the program's; the
-            helpers of one stream are not those of another (`lower86.runtime.streams`).
+        streams: threads that call at once, for throughput, 256 at most. How many threads each call runs on is the
+            program's; the helpers of one stream are not those of another (`lower86.runtime.streams`).
 
     Raises InputError for a number that makes no sense; what `call` raises is raised.
     """
-    if seconds < 0 or warm_up < 0 or streams < 1:
+    if not (0 <= seconds < math.inf and 0 <= warm_up < math.inf and 1 <= streams <= MOST_STREAMS):
         raise InputError(
-            f"seconds={seconds}, warm_up={warm_up}, streams={streams}", where="benchmark", fix="pass positive numbers"
+            f"seconds={seconds}, warm_up={warm_up}, streams={streams}",
+            where="benchmark",
+            fix=f"pass numbers that are not below 0, and from 1 to {MOST_STREAMS} streams",
         )
     start = time.perf_counter()
     call(*inputs, **named)
@@ -107,15 +113,29 @@ def benchmark(
             gate.abort()
 
     threads = [threading.Thread(target=work, args=(mine,)) for mine in taken[1:]]
-    for thread in threads:
-        thread.start()
+    started = 0
+    try:
+        for thread in threads:
+            thread.start()
+            started += 1
+    except RuntimeError as problem:
+        gate.abort()
+        problems.append(_too_many(streams, started + 1, problem))
     work(taken[0])
-    for thread in threads:
+    for thread in threads[:started]:
         thread.join()
     if problems:
         raise problems[0]
     (quiet,) = begun
     return _measured(sorted(one for mine in taken for one in mine), streams, quiet.seconds(), first, quiet.others())
+
+
+def _too_many(streams: int, started: int, problem: RuntimeError) -> InputError:
+    return InputError(
+        f"of {streams} streams, this process could begin {started}: {problem}",
+        where="benchmark",
+        fix="ask for fewer streams",
+    )
 
 
 def _measured(ordered: list[float], streams: int, wall: float, first: float, others: float) -> Benchmark:

@@ -9,6 +9,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+from ..counted import counted
 from ..errors import Lower86Error
 from ..needed import needed
 from .explanation import table
@@ -117,8 +118,8 @@ class Comparison:
             lines.append((f"#{row.number}", *_figures(row), place, row.operator, module, row.line))
         held = sum(row.compiled is not None for row in self.rows)
         head = (
-            f"{len(self.rows)} values, worst first; {held} of them lie in the compiled program's memory. SQNR in dB; "
-            "`here`: of what arises in this row"
+            f"{counted(len(self.rows), 'value')}, worst first; {held} of them in the compiled program's memory. SQNR "
+            "in dB; `here`: of what arises in this row"
         )
         return "\n".join([head, "", *(line[:_WIDTH] for line in table(lines))])
 

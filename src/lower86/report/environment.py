@@ -16,6 +16,7 @@ LIBRARIES = (
     "lower86", "numpy", "llvmlite", "torch", "torchao", "openvino", "nncf", "onnxruntime", "onnx", "onnxscript",
     "transformers",
 )  # fmt: skip
+_CPUINFO = "/proc/cpuinfo"
 _SETTINGS = ("OMP_", "GOMP_", "KMP_", "MKL_", "ONEDNN_", "DNNL_", "TORCHINDUCTOR_", "OV_")
 
 
@@ -39,12 +40,20 @@ def environment(threads: int, target: Target, libraries: Sequence[str] = LIBRARI
 
 
 def cpu_name() -> str:
-    """What the CPU calls itself; "" where the system does not say."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-            return next((line.partition(":")[2].strip() for line in file if line.startswith("model name")), "")
-    except OSError:
-        return ""
+    """What the CPU calls itself, with its family and model: the name alone may be that of several generations.
+
+    As much of that as the system says; the architecture where it says nothing.
+    """
+    fields: dict[str, str] = {}
+    with contextlib.suppress(OSError), open(_CPUINFO, encoding="utf-8", errors="replace") as file:
+        for line in file:
+            if not line.strip():
+                break  # of the first CPU
+            name, _, value = line.partition(":")
+            fields[name.strip()] = value.strip()
+    parts = [fields.get("model name") or platform.processor() or platform.machine()]
+    parts += [f"{word} {fields[key]}" for word, key in (("family", "cpu family"), ("model", "model")) if key in fields]
+    return ", ".join(parts)
 
 
 def versions(libraries: Sequence[str] = LIBRARIES) -> dict[str, str]:

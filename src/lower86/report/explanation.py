@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..counted import counted
 from ..program.kernels import Attention, Contraction, Depthwise, Fill, Kernel, Pack, Rows
-from ..program.program import Program, native_steps
+from ..program.program import Program, Step, native_steps
+from ..program.renamed import renamed
 
 
 @dataclass(frozen=True)
@@ -83,19 +85,22 @@ class Explanation:
         if self.refused:
             lines = [f"{r.node} ({r.operator}; {r.module or r.line}): {r.reason}" for r in self.refused]
             parts.append(
-                f"{len(self.refused)} of {len(self.operators)} quantized contractions stay float:{_listed(lines)}"
+                f"{len(self.refused)} of {counted(len(self.operators), 'quantized contraction')} "
+                f"{'stays' if len(self.refused) == 1 else 'stay'} float:{_listed(lines)}"
             )
         if self.foreign:
             lines = [f"{f.operator}: {f.where}" for f in self.foreign]
-            parts.append(f"{len(self.foreign)} steps run in PyTorch, not in generated code:{_listed(lines)}")
+            steps = counted(len(self.foreign), "step runs", "steps run")
+            parts.append(f"{steps} in PyTorch, not in generated code:{_listed(lines)}")
         return "; ".join(parts)
 
     def __str__(self) -> str:
         done = [r for r in self.operators if r.is_int8]
+        quantized, kernels = counted(len(self.operators), "quantized contraction"), counted(len(self.kernels), "kernel")
         lines = [
-            f"{len(done)} of {len(self.operators)} quantized contractions in int8 "
-            f"({100 * self.int8_fraction:.1f} % of their multiply-accumulates); {len(self.kernels)} kernels, "
-            f"{self.regions} native regions, {len(self.foreign)} foreign steps"
+            f"{len(done)} of {quantized} in int8 ({100 * self.int8_fraction:.1f} % of their multiply-accumulates); "
+            f"{kernels}, "
+            f"{counted(self.regions, 'native region')}, {counted(len(self.foreign), 'foreign step')}"
         ]
         rows = [("operator", "node", "module", "MMAC", "runs as")]
         for r in self.operators:
@@ -129,12 +134,13 @@ def _short(text: str) -> str:
 
 def kernel_infos(program: Program) -> tuple[KernelInfo, ...]:
     """Of each kernel of a program, in order."""
-    steps: dict[int, list[str]] = {}
+    steps: dict[int, list[Step]] = {}
     for step in native_steps(program):
-        steps.setdefault(step.kernel, []).append(step.label)
+        steps.setdefault(step.kernel, []).append(step)
     return tuple(
-        KernelInfo(number, kind_of(kernel), shape_of(kernel), tuple(steps.get(number, ())))
+        KernelInfo(number, kind_of(kernel), shape_of(kernel, own), tuple(step.label for step in own))
         for number, kernel in enumerate(program.kernels)
+        for own in (steps.get(number, []),)
     )
 
 
@@ -145,11 +151,16 @@ def kind_of(kernel: Kernel) -> str:
     return type(kernel).__name__.lower()
 
 
-def shape_of(kernel: Kernel) -> str:
-    """The kernel's sizes, in words."""
+def shape_of(kernel: Kernel, steps: Sequence[Step] = ()) -> str:
+    """The kernel's sizes, in words: in the program's dims where all of these steps run it with the same ones."""
+    if len({step.dims for step in steps}) == 1:
+        dims = [str(size) for size in steps[0].dims]
+        own = {f"d{i}": name if name.isalnum() or name.isidentifier() else f"({name})" for i, name in enumerate(dims)}
+        kernel = renamed(kernel, own)
 
     def by(*sizes: object) -> str:
-        return "x".join(str(size) for size in sizes)
+        between = "x" if all(isinstance(size, int) for size in sizes) else " x "
+        return between.join(str(size) for size in sizes)
 
     if isinstance(kernel, Contraction):
         return f"{by(*kernel.batch, *kernel.m)} rows, {kernel.n} columns, k {by(*kernel.k)}"
@@ -164,7 +175,7 @@ def shape_of(kernel: Kernel) -> str:
     if isinstance(kernel, Pack):
         return f"{by(*kernel.batch, kernel.k)} rows, {kernel.n} columns"
     if isinstance(kernel, Fill):
-        return f"{len(kernel.bands)} bands"
+        return counted(len(kernel.bands), "band")
     return by(*kernel.sizes)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..counted import counted
 from ..errors import Lower86Error
 from ..program.dtypes import DTYPES
 from ..program.kernels import Attention, Contraction, Depthwise
@@ -63,8 +64,8 @@ class Profile:
                 )
             )  # fmt: skip
         head = (
-            f"{self.seconds * 1e3:.3f} ms a call on {self.threads} threads, {total * 1e3:.3f} ms in {len(self.steps)} "
-            f"steps; {macs / 1e9:.2f} GMAC, {macs / self.seconds / 1e9:.0f} GMAC/s, "
+            f"{self.seconds * 1e3:.3f} ms a call on {counted(self.threads, 'thread')}, {total * 1e3:.3f} ms in "
+            f"{counted(len(self.steps), 'step')}; {macs / 1e9:.2f} GMAC, {macs / self.seconds / 1e9:.0f} GMAC/s, "
             f"{macs / self.seconds / self.peak:.0%} of the peak of {self.peak / 1e9:.0f}"
         )
         return "\n".join([head, "", *(line[:160] for line in table(rows))])
@@ -146,9 +147,9 @@ def _profiled(program: Program, step: Step | Loop | Foreign, seconds: float, dim
         touched = sum(map(size, {value for one in step.steps for value, _ in one.slots}))
         kinds = " + ".join(part.kind for part in inside)
         macs = times * sum(part.macs for part in inside)
-        return StepProfile(step.label, f"loop of {kinds}", f"{times} times", seconds, macs, touched)
+        return StepProfile(step.label, f"loop of {kinds}", counted(times, "time"), seconds, macs, touched)
     kernel = program.kernels[step.kernel]
     local = {f"d{i}": evaluate(extent, dims) for i, extent in enumerate(step.dims)}
     macs = evaluate(kernel.macs(), local) if isinstance(kernel, (Contraction, Depthwise, Attention)) else 0
     touched = sum(map(size, {value for value, _ in step.slots}))
-    return StepProfile(step.label, kind_of(kernel), shape_of(kernel), seconds, macs, touched)
+    return StepProfile(step.label, kind_of(kernel), shape_of(kernel, [step]), seconds, macs, touched)

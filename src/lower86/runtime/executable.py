@@ -22,6 +22,7 @@ from ..errors import InputError
 from ..program.limits import Limits
 from ..program.program import Check, Foreign, Program, Step
 from ..program.sizes import Size, evaluate, rename
+from ..program.sizes import names as dims_in
 from ..program.validate import validate
 from .bounds import Bounds
 from .code_cache import objects_for
@@ -238,6 +239,16 @@ def _fits(declared: Sequence[Size], shape: Sequence[int], dims: Mapping[str, int
         return False
 
 
+def _by_others(
+    program: Program, declared: Sequence[Size], names: Sequence[str], dims: Mapping[str, int], number: int
+) -> str:
+    """What the dims in a shape are, where other inputs have said it."""
+    used = {name for size in declared for name in dims_in(size)}
+    told = {dim.name: names[dim.input] for dim in program.dims if dim.name in used and dim.input != number}
+    inputs = ", ".join(dict.fromkeys(told.values()))
+    return f", where {', '.join(f'{name} = {dims[name]}' for name in told)} by {inputs}" if told else ""
+
+
 def bind_dims(program: Program, shapes: Sequence[Sequence[int]], names: Sequence[str]) -> dict[str, int]:
     """The dims' values from the inputs' shapes. Raises InputError for a wrong shape, naming the input and the bound."""
     dims: dict[str, int] = {}
@@ -249,7 +260,8 @@ def bind_dims(program: Program, shapes: Sequence[Sequence[int]], names: Sequence
         if not _fits(declared, shape, dims):
             expected = ", ".join(str(size) for size in declared)
             raise InputError(
-                f"{names[number]} has shape {list(shape)}, the program takes [{expected}]",
+                f"{names[number]} has shape {list(shape)}, the program takes [{expected}]"
+                + _by_others(program, declared, names, dims, number),
                 where=f"input {number}",
                 fix="pass the shape the model was lowered with, or lower it again with dynamic_shapes",
             )

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from functools import cache
 
 from ..codegen.pool_memory import AWAKE, LINE, POOL_BYTES, REST
+from ..counted import counted
 from ..errors import InputError, Lower86Warning
 from .code_cache import cached
 from .container import container_cpus
@@ -112,7 +113,8 @@ class Pool:
                     helper.start()
                 except RuntimeError as error:
                     # A program never needs helpers: the callers do what nobody else does.
-                    warnings.warn(Lower86Warning(f"lower86 runs with {number + 1} threads: {error}"), stacklevel=4)
+                    count = counted(number + 1, "thread")
+                    warnings.warn(Lower86Warning(f"lower86 runs with {count}: {error}"), stacklevel=4)
                     break
                 self._helpers.append(helper)
             self._native.limit(self._memory, limit)

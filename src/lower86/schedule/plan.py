@@ -15,7 +15,8 @@ from ..program.body import Body
 from ..program.dtypes import DTYPES, is_narrow
 from ..program.kernels import Kernel
 from ..program.program import Check, Foreign, Loop, Packing, Step, Value
-from ..program.sizes import Size, SizeExpr, dim_atom, is_nonnegative, names, product, rename
+from ..program.renamed import renamed
+from ..program.sizes import Size, SizeExpr, dim_atom, is_nonnegative, names, product
 from .symbols import TORCH_DTYPES, storage_of
 from .views import View
 
@@ -103,7 +104,7 @@ class Plan:
         """Adds a step; the kernel's dims are renamed d0, d1, … so that kernels of different dims can be equal."""
         used = _dim_names(kernel)
         if used:
-            kernel = _renamed(kernel, {name: f"d{i}" for i, name in enumerate(used)})
+            kernel = renamed(kernel, {name: f"d{i}" for i, name in enumerate(used)})
         number = self._kernel_numbers.setdefault(repr(kernel), len(self.kernels))
         if number == len(self.kernels):
             self.kernels.append(kernel)
@@ -155,14 +156,3 @@ def _dim_names(part: object) -> list[str]:
 
     walk(part)
     return list(found)
-
-
-def _renamed(part: Any, to: Mapping[str, str]) -> Any:
-    if isinstance(part, SizeExpr):
-        return rename(part, to)
-    if isinstance(part, tuple):
-        return tuple(_renamed(item, to) for item in part)
-    if dataclasses.is_dataclass(part) and not isinstance(part, type):
-        fields = {f.name: _renamed(getattr(part, f.name), to) for f in dataclasses.fields(part)}
-        return dataclasses.replace(part, **fields)
-    return part

@@ -11,11 +11,14 @@ from torch.fx import GraphModule, Node
 from torch.utils import _pytree as pytree
 
 from ..errors import GraphError
-from ..graph.source import describe
+from ..graph.source import describe, line_of, module_of
 from ..program.interface import Literal
 from ..program.program import Dim, Loop, Program, State, Step
+from ..program.renamed import renamed
+from ..program.sizes import Size
 from .buffers import place_values
 from .checks import checks_of
+from .dim_names import named_in_errors, names_of_dims
 from .early import indices_read
 from .foreign import ForeignCall, foreign_call
 from .grouping import Group, Grouping
@@ -51,6 +54,14 @@ class Scheduled:
 
 def schedule(module: GraphModule) -> Scheduled:
     """The Program of a graph in INT8 form. Raises GraphError where a value cannot be part of one."""
+    names = names_of_dims(module.graph)
+    with named_in_errors(names):
+        scheduled = _scheduled(module)
+    named: Scheduled = renamed(scheduled, names) if names else scheduled
+    return named
+
+
+def _scheduled(module: GraphModule) -> Scheduled:
     plan = Plan()
     memory = Memory(plan, module)
     states = place_states(memory, module.graph)
@@ -121,8 +132,11 @@ def _written_views(memory: Memory, module: GraphModule) -> dict[str, View]:
 
 def _source_of(group: Group) -> str:
     """Where the group reads indices, if it does, and else where its first node comes from."""
-    readers = [node for node in group.nodes if indices_read(node)]
-    return "; ".join(describe(node) for node in readers or [group.anchor or group.nodes[0]])
+    readers = [node for node in group.nodes if indices_read(node)] or [group.anchor or group.nodes[0]]
+    places: dict[str, Node] = {}  # of what lowering has taken apart, the first
+    for node in readers:
+        places.setdefault(f"{module_of(node)} {line_of(node) or node.name}", node)
+    return "; ".join(describe(node) for node in places.values())
 
 
 def _is_tensor(result: object) -> bool:
@@ -220,11 +234,18 @@ def _place_outputs(memory: Memory, grouping: Grouping, results: list[Any]) -> li
         tensor = result.meta["val"]
         dtype = _known_dtype(tensor, result, "output")
         with memory.plan.adding_for(describe(result)):
-            value = memory.plan.value(dtype, to_sizes(tensor.shape), "output", len(outputs))
+            value = memory.plan.value(dtype, _sizes_of(result), "output", len(outputs))
         outputs.append((result, value))
         if result in grouping.of and grouping.groups[grouping.of[result]].kind != "foreign":
             memory.outputs.setdefault(result, value)
     return outputs
+
+
+def _sizes_of(node: Node) -> tuple[Size, ...]:
+    try:
+        return to_sizes(node.meta["val"].shape)
+    except GraphError as problem:
+        raise GraphError(problem.what, where=describe(node), fix=problem.fix) from problem
 
 
 def _emit_foreign(memory: Memory, group: Group, foreign: list[ForeignCall]) -> None:

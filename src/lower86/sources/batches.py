@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..counted import counted
 from ..errors import InputError
 from .naming import Input
 
@@ -31,7 +32,7 @@ def calls_of_arrays(
         name, count = next(iter(uneven.items()))
         longest = max(counts, key=lambda one: counts[one])
         raise InputError(
-            f"{name} is enough for {count} calls, {longest} for {most}",
+            f"{name} is enough for {counted(count, 'call')}, {longest} for {most}",
             where="data",
             fix="give every input as many items",
         )
@@ -70,7 +71,9 @@ def rows_of(one: Input, batch: int | None) -> int:
     fixed = one.example.shape[0] if one.example is not None and one.example.dim() and not one.rows_vary else None
     if fixed is not None and batch is not None and batch != fixed:
         raise InputError(
-            f"{batch} rows a call, the model takes {fixed}", where="--batch", fix="leave it out, or let the rows vary"
+            f"{counted(batch, 'row')} a call, the model takes {fixed}",
+            where="--batch",
+            fix="leave it out, or let the rows vary",
         )
     return fixed or batch or 1
 
@@ -90,7 +93,8 @@ def _cut(one: Input, array: Tensor, rows: int) -> tuple[Sequence[Tensor], str]:
     fixed = one.example is not None and not one.rows_vary
     cut = torch.split(array, rows) if len(array) else ()
     if rest and fixed:
-        return cut[:whole], f"a call takes {rows} rows: the last {rest} of {len(array)} are left out"
+        over = "is" if rest == 1 else f"{rest} are"
+        return cut[:whole], f"a call takes {rows} rows: of {len(array)}, the last {over} left out"
     return cut, ""
 
 

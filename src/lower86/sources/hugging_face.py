@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
+from ..counted import counted
 from ..errors import Lower86Error, first_line
 from ..needed import needed
 from .model import ModelOptions, ModelSource, Tokenize
@@ -55,7 +56,8 @@ def from_folder(folder: Path, options: ModelOptions) -> ModelSource:
     if len(missing) >= len(model.state_dict()):
         raise Lower86Error(f"the weights in {folder} are of another model", where="model", fix="look at config.json")
     listed = f"{', '.join(missing[:3])}{', …' if len(missing) > 3 else ''}"
-    notes = [f"{len(missing)} weights are not in {folder} and random: {listed}"] if missing else []
+    unset = counted(len(missing), "weight is", "weights are")
+    notes = [f"{unset} not in {folder} and random: {listed}"] if missing else []
     if hasattr(model.config, "use_cache"):
         model.config.use_cache = False
     model.eval()

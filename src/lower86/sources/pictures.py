@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..counted import counted
 from ..errors import InputError, Lower86Error
 from ..needed import needed
 
@@ -95,7 +96,7 @@ def pixels(path: Path, how: Preprocessing, channels: int) -> npt.NDArray[np.floa
     image_module = needed("PIL.Image", "reading pictures", "cli", package="pillow")
     modes = {1: "L", 3: "RGB", 4: "RGBA"}
     if channels not in modes:
-        raise InputError(f"the model takes {channels} channels, pictures have 1, 3 or 4", where=str(path))
+        raise InputError(f"the model takes {counted(channels, 'channel')}, pictures have 1, 3 or 4", where=str(path))
     try:
         with image_module.open(path) as opened:
             picture = opened.convert(modes[channels])
@@ -112,7 +113,10 @@ def pixels(path: Path, how: Preprocessing, channels: int) -> npt.NDArray[np.floa
     mean, std = (np.asarray(values, np.float32).reshape(-1, 1, 1) for values in (how.mean, how.std))
     for name, values in (("mean", mean), ("std", std)):
         if len(values) not in (1, channels):
-            raise InputError(f"{name} has {len(values)} numbers, the model takes {channels} channels", where="data")
+            raise InputError(
+                f"{name} has {counted(len(values), 'number')}, the model takes {counted(channels, 'channel')}",
+                where="data",
+            )
     result: npt.NDArray[np.float32] = (numbers * np.float32(how.scale) - mean) / std
     return result
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch.fx import GraphModule
 
+from ..counted import counted
 from ..lowered import LoweredModule
 from ..report.explanation import table
 from .bound import Bound, DropType
@@ -96,18 +97,18 @@ class AccuracyReport:
     def sentence(self) -> str:
         """What came of it."""
         bound = f"{self.drop_type} bound of {self.max_drop:g}"
+        tried, layers = counted(len(self.configurations), "configuration"), counted(len(self.layers), "layer")
         if not self.met:
             return (
-                f"the {bound} cannot be met: of {len(self.configurations)} configurations, all layers in float among "
+                f"the {bound} cannot be met: of {tried}, all layers in float among "
                 f"them, the best loses {self.chosen.drop:.4g}"
                 if any(len(one.floats) == len(self.layers) for one in self.configurations)
-                else f"the {bound} is not met: the best of {len(self.configurations)} configurations loses "
-                f"{self.chosen.drop:.4g}"
+                else f"the {bound} is not met: the best of {tried} loses {self.chosen.drop:.4g}"
             )
         stopped = "; the budget ended the search, so there may be a faster one" if self.stopped else ""
         return (
-            f"the {bound} is met with {len(self.chosen.floats)} of {len(self.layers)} layers in float, the fastest of "
-            f"{len(self.configurations)} configurations tried{stopped}"
+            f"the {bound} is met with {len(self.chosen.floats)} of {layers} in float, the fastest of "
+            f"{tried} tried{stopped}"
         )
 
     def to_json(self) -> str:

@@ -218,4 +218,4 @@ def _accuracy(row: Any) -> dict[str, Any]:
 
 def _cpu(known: str) -> str:
     """The CPU's name as the system has it, and as LLVM has."""
-    return clean(f"{cpu_name() or platform.processor() or platform.machine()} ({known})")
+    return clean(f"{cpu_name()} ({known})")
