@@ -24,6 +24,7 @@ from ..program.layout import layout_of
 from ..program.limits import Limits
 from ..program.program import Check, Foreign, Loop, Program, Step
 from ..program.sizes import Size, evaluate, rename
+from ..program.sizes import names as size_names
 from ..program.validate import validate
 from .bounds import Bounds
 from .code_cache import objects_for
@@ -336,9 +337,14 @@ def bind_dims(program: Program, shapes: Sequence[Sequence[int]], names: Sequence
         declared = program.values[value].shape
         if not _fits(declared, shape, dims):
             expected = ", ".join(str(size) for size in declared)
+            used = {name for size in declared for name in size_names(size)}
+            known = [d for d in program.dims if d.name in used and d.axis < len(shapes[d.input])]
+            told = [
+                f"{d.name} follows from {names[d.input]}.shape[{d.axis}] = {shapes[d.input][d.axis]}" for d in known
+            ]
             raise InputError(
                 f"{names[number]} has shape {list(shape)}, the program takes [{expected}]",
-                where=f"input {number}",
+                where="; ".join((f"input {number}", *told)),
                 fix="pass the shape the model was lowered with, or lower it again with dynamic_shapes",
             )
     for dim in program.dims:
