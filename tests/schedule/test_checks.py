@@ -127,7 +127,7 @@ def test_one_row_of_one_token_is_no_special_case_of_attention() -> None:
     x, y, padding = inputs(3, 5, 7)
     with pytest.raises(lower86.InputError, match="takes only inputs with"):
         lowered(x, y[:2], padding)
-    with pytest.raises(lower86.InputError, match=r"padding has shape \[3, 6\].*\n.* is y\.shape\[1\]'s: 7"):
+    with pytest.raises(lower86.InputError, match=r"padding has shape \[3, 6\].*\n.* follows from y\.shape\[1\] = 7"):
         lowered(x, y, padding[:, :6])
 
 
