@@ -16,9 +16,9 @@ from ..program.sizes import common_factors_gone
 _FILES = (
     "torch/_prims_common/__init__.py", "torch/_refs/__init__.py", "torch/_subclasses/fake_impls.py",
     "torch/_subclasses/functional_tensor.py", "torch/_ops.py", "torch/_decomp/decompositions.py",
-    "torch/nn/modules/module.py",
+    "torch/nn/modules/module.py", "torchao/quantization/quant_primitives.py",
 )  # fmt: skip
-"""Where PyTorch asks whether a size is 0 or 1, to know a layout. Elsewhere it is the model's own question."""
+"""Where PyTorch asks whether a size is 0 or 1, to know a layout, or torchao, to know blocks. Elsewhere it is the model."""
 
 _RETRACED = ("torch/_subclasses/functional_tensor.py", "torch/nn/modules/module.py")
 """Where guards come from that no line of the model made: of a trace of the trace, which has only layouts to add."""
