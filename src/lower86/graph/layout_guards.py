@@ -18,7 +18,7 @@ _FILES = (
     "torch/_subclasses/functional_tensor.py", "torch/_ops.py", "torch/_decomp/decompositions.py",
     "torch/nn/modules/module.py", "torchao/quantization/quant_primitives.py",
 )  # fmt: skip
-"""Where PyTorch asks whether a size is 0 or 1, to know a layout, or torchao, to know blocks. Elsewhere it is the model."""
+"""Where PyTorch asks for sizes of 0 and 1, to know a layout, or torchao, to know blocks. Elsewhere the model does."""
 
 _RETRACED = ("torch/_subclasses/functional_tensor.py", "torch/nn/modules/module.py")
 """Where guards come from that no line of the model made: of a trace of the trace, which has only layouts to add."""
