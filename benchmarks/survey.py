@@ -7,7 +7,7 @@ tokens) that vary, then called with several sizes. The table has, a line for eac
 
     int8      the share of the quantized multiply-accumulates that runs on integers
     foreign   the steps that run in PyTorch, and their operators
-    error     the largest distance from the quantized model in PyTorch, in that model's own distance from the float model
+    error     the largest distance from the quantized model in PyTorch, in units of its own from the float model
 
 An error of some tenths is rounding in another order: one rounding step that falls to the other side moves what follows.
 What fails is named in the line, and the exit status is the number of lines with a failure or an error above 1.
