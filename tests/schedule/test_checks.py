@@ -67,6 +67,12 @@ MODELS: dict[str, tuple[Function, list[tuple[int, int]], list[tuple[int, int]]]]
     "the second row": (lambda x, y: x[1] + y, [(6, 3), (2, 1)], [(1, 3), (0, 3)]),
     "the first rows": (lambda x, y: x[:2] + 1, [(6, 3), (2, 1)], [(1, 3), (0, 3)]),
     "all but the first rows": (lambda x, y: x[2:] + 1, [(6, 3), (2, 1)], [(1, 3), (0, 3)]),
+    "a row of what is part of a whole": (
+        lambda x, y: torch.cat([y[:1] * 2, x * 1.5, (x * 1.5)[:1]]), [(6, 3), (1, 1)], [(0, 3)],
+    ),
+    "the last row of what is part of a whole": (
+        lambda x, y: torch.cat([y[:1] * 2, x * 1.5, (x * 1.5)[-1:]]), [(6, 3), (1, 1)], [(0, 3)],
+    ),
     "a check of one's own": (_relation, [(6, 3), (4, 3)], [(3, 5), (4, 4)]),
 }  # fmt: skip
 
