@@ -192,3 +192,17 @@ def test_lowering_asks_nothing_of_sizes_itself() -> None:
     lowered = lower_anyhow(model, torch.randn(6, 4), torch.randn(3, 4), dynamic_shapes=dynamic)
     assert lowered.program.checks == ()
     agree(model, lowered, torch.randn(80, 4), torch.randn(3, 4), compare=near)
+
+
+def test_unshuffling_pixels_of_an_image_whose_sizes_vary() -> None:
+    class Unshuffled(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return nn.functional.pixel_unshuffle(x * 2, 2) + 1
+
+    shape: Any = {0: Dim.AUTO, 2: Dim.AUTO, 3: Dim.AUTO}
+    lowered = lower_again(Unshuffled(), torch.randn(2, 3, 6, 4), dynamic_shapes=(shape,))
+    assert lower86.explain(lowered).foreign == ()
+    for sizes in ((2, 3, 6, 4), (1, 3, 2, 2), (3, 3, 8, 2)):
+        agree(Unshuffled(), lowered, torch.randn(sizes), compare=near)
+    with pytest.raises(lower86.InputError, match="takes only inputs with"):
+        lowered(torch.randn(2, 3, 5, 4))

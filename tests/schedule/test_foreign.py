@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 import lower86
+from lower86.schedule.foreign import ForeignCall
+from lower86.schedule.views import contiguous
 from tests.models.checks import agree, lower_anyhow, near
 
 
@@ -29,17 +31,10 @@ def test_what_pytorch_refuses_names_the_step_and_the_line() -> None:
     agree(Enlarged(), lowered, torch.randn(1, 2, 4, 4), compare=near)
 
 
-class Unshuffled(nn.Module):
-    """PyTorch gives this another shape where there are no rows than it tells export."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.pixel_unshuffle(x * 2, 2) + 1
-
-
 def test_a_result_of_another_shape_than_told_is_refused() -> None:
-    shape = {0: Dim.AUTO, 2: Dim.AUTO}
-    lowered = lower_anyhow(Unshuffled(), torch.randn(2, 3, 6, 4), dynamic_shapes=(shape,))
-    assert lower86.explain(lowered).foreign
-    agree(Unshuffled(), lowered, torch.randn(3, 3, 4, 4), compare=near)
-    with pytest.raises(lower86.InputError, match=r"pixel_unshuffle refuses"):
-        lowered(torch.randn(0, 3, 6, 4))
+    place = torch.zeros(2)
+    made = ((contiguous(0, "f32", (2,)), torch.float32),)
+    call = ForeignCall("node", "aten::odd", "node odd", lambda: torch.ones(3), (), {}, (), made)
+    with pytest.raises(lower86.InputError, match="aten::odd refuses its operands in this call: The size of tensor"):
+        call([place.data_ptr()], {})
+    assert place.tolist() == [0.0, 0.0]

@@ -24,7 +24,7 @@ _RETRACED = ("torch/_subclasses/functional_tensor.py", "torch/nn/modules/module.
 """Where guards come from that no line of the model made: of a trace of the trace, which has only layouts to add."""
 
 _VIEWED = re.compile(
-    r"torch\.ops\.aten\.(view|reshape|_unsafe_view|permute|transpose|contiguous|clone|flatten|unflatten)\."
+    r"torch\.ops\.aten\.(view|reshape|_unsafe_view|permute|transpose|contiguous|clone|flatten|unflatten|pixel_unshuffle)\."
 )
 """Lines of a graph that only move elements: what is asked there but for equality, is asked for strides."""
 
