@@ -283,3 +283,13 @@ def test_any_number_of_rows() -> None:
     lowered = lower86.lower_pt2e_quantized_to_x86(quantized, inputs, on_fallback="raise")
     for batch in (1, 2, 13):
         agree(lowered, quantized, (torch.randn(batch, 7, 8),), STEP)
+
+
+def test_rows_that_the_quantized_graph_has_fixed_stay_fixed() -> None:
+    model, inputs = layer_and_inputs(nn.LSTM, batch_first=True)
+    quantized, rows = quantize(model, inputs, quantizer=X86Quantizer()), {0: torch.export.Dim.AUTO}
+    lowered = lower86.lower_pt2e_quantized_to_x86(quantized, inputs, dynamic_shapes=(rows,))
+    agree(lowered, quantized, inputs, STEP)
+    for batch in (1, 2):
+        with pytest.raises(lower86.InputError, match=rf"has shape \[{batch}, 7, 8\], the program takes \[5, 7, 8\]"):
+            lowered(torch.randn(batch, 7, 8))

@@ -78,3 +78,17 @@ def test_schemas_and_fakes(cell: str, times: int) -> None:
     given = operands(cell, times, integer=True)
     options = {**S8, "scale": torch.rand(len(given[-1]))}
     torch.library.opcheck(INTEGER[cell], given, options, test_utils=checks)
+
+
+@pytest.mark.parametrize("integer", [False, True])
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_a_state_of_other_rows_is_refused_and_not_broadcast(cell: str, integer: bool) -> None:
+    x, *rest = operands(cell, integer=integer, constant=False)
+    scale = {**U8, "scale": torch.ones(len(rest[-1]))} if integer else {}
+    operator = (INTEGER if integer else FLOAT)[cell]
+    for rows in (1, 2):
+        for device in ("cpu", "meta"):  # computed, and as a shape alone
+            given = [tensor.to(device) for tensor in (x[:, :rows], *rest)]
+            named = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in scale.items()}
+            with pytest.raises(RuntimeError, match="an initial state has other rows than the input"):
+                operator(*given, **named)

@@ -14,6 +14,7 @@ from lower86.program.sizes import (
     Size,
     SizeExpr,
     ceil_div,
+    common_factors_gone,
     contiguous_strides,
     dim_atom,
     evaluate,
@@ -75,6 +76,21 @@ def test_equal_polynomials_are_equal_objects(one: Size, two: Size, three: Size) 
 def test_exact_division_divides_out(quotient: Size, by: Size) -> None:
     assume(isinstance(quotient, SizeExpr))
     assert (quotient * by) // by == quotient
+
+
+@examples(100)
+@given(one=SIZES, two=SIZES, by=st.sampled_from([2, A, A * B * 3]))
+def test_common_factors_go_and_leave_the_ratio(one: Size, two: Size, by: Size) -> None:
+    left, right = common_factors_gone(one * by, two * by)
+    assert left * two == right * one
+    assert 0 in (one, two) or (left, right) == common_factors_gone(one, two)
+
+
+def test_common_factors_of_a_few() -> None:
+    assert common_factors_gone(A * B * 32, B * 32) == (A, 1)
+    assert common_factors_gone((A // 4) * 8, (A // 4) * 4) == (2, 1)
+    assert common_factors_gone(A * 2 + 2, 4) == (A + 1, 2)
+    assert common_factors_gone(A * 2, 0) == (A * 2, 0)
 
 
 @examples(200)

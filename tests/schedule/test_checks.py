@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 import lower86
+from lower86.lowered import LoweredModule
 from lower86.program.decode import program_from_json
 from tests.models.checks import agree, lower_anyhow, near
 
@@ -65,6 +67,12 @@ MODELS: dict[str, tuple[Function, list[tuple[int, int]], list[tuple[int, int]]]]
     "the second row": (lambda x, y: x[1] + y, [(6, 3), (2, 1)], [(1, 3), (0, 3)]),
     "the first rows": (lambda x, y: x[:2] + 1, [(6, 3), (2, 1)], [(1, 3), (0, 3)]),
     "all but the first rows": (lambda x, y: x[2:] + 1, [(6, 3), (2, 1)], [(1, 3), (0, 3)]),
+    "a row of what is part of a whole": (
+        lambda x, y: torch.cat([y[:1] * 2, x * 1.5, (x * 1.5)[:1]]), [(6, 3), (1, 1)], [(0, 3)],
+    ),
+    "the last row of what is part of a whole": (
+        lambda x, y: torch.cat([y[:1] * 2, x * 1.5, (x * 1.5)[-1:]]), [(6, 3), (1, 1)], [(0, 3)],
+    ),
     "a check of one's own": (_relation, [(6, 3), (4, 3)], [(3, 5), (4, 4)]),
 }  # fmt: skip
 
@@ -96,3 +104,105 @@ def test_sizes_of_zero_and_one_need_no_checks() -> None:
     assert lowered.program.checks == ()
     for sizes in ((0, 0), (1, 0), (0, 1), (1, 1)):
         agree(model, lowered, torch.randn(sizes[0], 4), torch.randn(sizes[1], 4), compare=near)
+
+
+class Attending(nn.Module):
+    """Attention with two lengths, and a mask that says which keys are padding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(16, 2, batch_first=True)
+
+    def forward(self, x: Tensor, y: Tensor, padding: Tensor) -> Tensor:
+        attended: Tensor = self.attention(x, y, y, key_padding_mask=padding, need_weights=False)[0]
+        return attended
+
+
+def test_one_row_of_one_token_is_no_special_case_of_attention() -> None:
+    torch.manual_seed(0)
+
+    def inputs(rows: int, queries: int, keys: int) -> tuple[Tensor, Tensor, Tensor]:
+        padding = torch.arange(keys) > torch.arange(keys - 1, keys - 1 + rows)[:, None] % keys
+        return torch.randn(rows, queries, 16), torch.randn(rows, keys, 16), padding
+
+    model = Attending().eval()
+    dynamic = {name: {0: Dim.AUTO, 1: Dim.AUTO} for name in ("x", "y", "padding")}
+    lowered = lower_anyhow(model, *inputs(3, 5, 7), dynamic_shapes=dynamic)
+    for sizes in ((3, 5, 7), (1, 5, 7), (3, 1, 7), (3, 5, 1), (1, 1, 1), (2, 1, 2), (4, 9, 3)):
+        agree(model, lowered, *inputs(*sizes), compare=near)
+    x, y, padding = inputs(3, 5, 7)
+    with pytest.raises(lower86.InputError, match="takes only inputs with"):
+        lowered(x, y[:2], padding)
+    with pytest.raises(lower86.InputError, match=r"padding has shape \[3, 6\].* by y"):
+        lowered(x, y, padding[:, :6])
+
+
+def lower_again(model: nn.Module, *inputs: Tensor, dynamic_shapes: Any) -> LoweredModule:
+    """Lowers a graph that has been exported before, as quantized ones have: its bounds are not all the caller's."""
+    first = torch.export.export(model, inputs, dynamic_shapes=dynamic_shapes, strict=False)
+    return lower_anyhow(first.module(check_guards=False), *inputs)
+
+
+class Strided(nn.Module):
+    """Every other position of a sequence, normed: layouts ask whether one is left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.strided, self.norm, self.linear = nn.Conv1d(8, 8, 3, 2, 1), nn.LayerNorm(8), nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        halved = self.strided(x).transpose(1, 2)
+        projected: Tensor = self.linear(self.norm(halved))
+        return (halved + projected).transpose(1, 2)
+
+
+def test_what_layouts_ask_of_a_size_computed_from_a_dim_bounds_no_dim() -> None:
+    torch.manual_seed(0)
+    model = Strided().eval()
+    shape: Any = {2: Dim.AUTO(max=40)}
+    lowered = lower_again(model, torch.randn(2, 8, 12), dynamic_shapes=(shape,))
+    for length in (12, 1, 2, 3, 40):
+        agree(model, lowered, torch.randn(2, 8, length), compare=near)
+    with pytest.raises(lower86.InputError, match=r"shape\[2\] is 41, outside its range 0 … 40"):
+        lowered(torch.randn(2, 8, 41))
+
+
+def test_a_least_size_that_the_caller_gave_is_kept() -> None:
+    model = Of(lambda x, y: x + 1)
+    shape: Any = {0: Dim.AUTO(min=5)}
+    lowered = lower_again(model, torch.randn(8, 4), torch.ones(1), dynamic_shapes={"x": shape, "y": None})
+    agree(model, lowered, torch.randn(5, 4), torch.ones(1), compare=near)
+    with pytest.raises(lower86.InputError, match=r"shape\[0\] is 4, outside its range 5"):
+        lowered(torch.randn(4, 4), torch.ones(1))
+
+
+def test_sizes_that_a_reshape_has_to_divide() -> None:
+    model = Of(lambda x, y: x.view(x.shape[0] // 2, 2, 2, 2).reshape(-1, 4, 2).sum(1) + y[:1, :2])
+    dynamic = {name: {0: Dim.AUTO} for name in ("x", "y")}
+    lowered = lower_again(model, torch.randn(6, 4), torch.randn(3, 4), dynamic_shapes=dynamic)
+    for rows in (6, 2, 8):
+        agree(model, lowered, torch.randn(rows, 4), torch.randn(3, 4), compare=near)
+    with pytest.raises(lower86.InputError, match="takes only inputs with"):
+        lowered(torch.randn(7, 4), torch.randn(3, 4))
+
+
+def test_lowering_asks_nothing_of_sizes_itself() -> None:
+    model = Of(lambda x, y: torch.where(torch.ones_like(x @ x.T).triu(1) > 0, y.sum(), x @ x.T))
+    dynamic = {name: {0: Dim.AUTO} for name in ("x", "y")}
+    lowered = lower_anyhow(model, torch.randn(6, 4), torch.randn(3, 4), dynamic_shapes=dynamic)
+    assert lowered.program.checks == ()
+    agree(model, lowered, torch.randn(80, 4), torch.randn(3, 4), compare=near)
+
+
+def test_unshuffling_pixels_of_an_image_whose_sizes_vary() -> None:
+    class Unshuffled(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return nn.functional.pixel_unshuffle(x * 2, 2) + 1
+
+    shape: Any = {0: Dim.AUTO, 2: Dim.AUTO, 3: Dim.AUTO}
+    lowered = lower_again(Unshuffled(), torch.randn(2, 3, 6, 4), dynamic_shapes=(shape,))
+    assert lower86.explain(lowered).foreign == ()
+    for sizes in ((2, 3, 6, 4), (1, 3, 2, 2), (3, 3, 8, 2)):
+        agree(Unshuffled(), lowered, torch.randn(sizes), compare=near)
+    with pytest.raises(lower86.InputError, match="takes only inputs with"):
+        lowered(torch.randn(2, 3, 5, 4))

@@ -16,6 +16,7 @@ from torch.fx import GraphModule
 from torch.utils import _pytree as pytree
 
 from ..errors import InputError
+from ..graph.layout_guards import least
 from ..graph.pytrees import signature_of
 
 
@@ -44,7 +45,7 @@ def _open_axes(example: Any) -> dict[int, Any] | None:
 
 def _hint(size: torch.SymInt) -> Any:
     bounds = size.node.shape_env.bound_sympy(size.node.expr)
-    low = int(bounds.lower) if bounds.lower.is_Integer and int(bounds.lower) > 2 else None
+    low = least(size.node.shape_env, size.node.expr) or None
     high = int(bounds.upper) if bounds.upper.is_Integer and int(bounds.upper) < 2**40 else None
     auto: Any = torch.export.Dim.AUTO
     return auto if low is None and high is None else auto(min=low, max=high)

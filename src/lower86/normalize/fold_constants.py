@@ -9,6 +9,7 @@ and(what is surely True, mask)   ->  expand(mask)
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -39,7 +40,7 @@ def fold_constants(module: GraphModule) -> None:
         if node.op != "call_function" or is_dequantize(node) or not is_pure(node):
             continue
         inputs = node.all_input_nodes
-        if is_call(node, *_FILLS) and tensor_of(node).numel() <= _SMALL:
+        if is_call(node, *_FILLS) and _is_small(node):
             constants = {n: _stand_in(n) for n in inputs}
         else:
             constants = {n: constant_of(module, n) for n in inputs}
@@ -60,6 +61,12 @@ def fold_constants(module: GraphModule) -> None:
         replace(node, constant)
     for node in list(module.graph.nodes):
         _simplify_logic(module, node)
+
+
+def _is_small(node: Node) -> bool:
+    """Whether the node's tensor has few elements in every call: asking a size that varies would add a guard on it."""
+    shape = shape_of(node)
+    return all(isinstance(size, int) for size in shape) and math.prod(shape) <= _SMALL
 
 
 def _stand_in(node: Node) -> torch.Tensor | None:

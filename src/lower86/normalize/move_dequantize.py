@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
-from ..graph.arguments import arguments, is_call, order_of, same_shape, shape_of, source_of, tensor_of
+from ..graph.arguments import arguments, is_call, order_of, same_shape, same_size, shape_of, source_of, tensor_of
 from ..graph.edit import insert, replace
 from ..graph.qparams import (
     is_dequantize,
@@ -137,7 +137,7 @@ def _hoist(module: GraphModule, quantize: Node) -> None:
             if zero is None:
                 return
             move.args = (*move.args[:2], zero)
-        elif not is_call(move, *MOVEMENT) or tensor_of(move).numel() != tensor_of(move.args[0]).numel():
+        elif not _is_rearrangement(move):
             return  # an expand or a slice: quantizing first would do other work
         earlier = insert(
             move, quantize.target, (move.args[0], *quantize.args[1:]), dict(quantize.kwargs), like=quantize
@@ -146,6 +146,17 @@ def _hoist(module: GraphModule, quantize: Node) -> None:
         replace(quantize, moved)
         move.graph.erase_node(move)  # its last user is gone; left behind, it would hold back the next move
         quantize = earlier
+
+
+def _is_rearrangement(move: Node) -> bool:
+    """Whether the result surely has as many elements as what is moved."""
+    if is_call(move, _A.reshape.default, _A.permute.default):
+        return True
+    return is_call(move, *MOVEMENT) and same_shape(_beyond_one(move), _beyond_one(source_of(move)))
+
+
+def _beyond_one(node: Node) -> list[Any]:
+    return [size for size in shape_of(node) if not same_size(size, 1)]
 
 
 def unshare_dequantize(module: GraphModule) -> None:

@@ -22,7 +22,7 @@ from torch.fx import GraphModule, Node
 
 from ..graph.arguments import arguments, shape_of, tensor_of
 from ..graph.edit import insert, replace
-from .shapes import size_at, sizes_of, times
+from .shapes import quotient, size_at, sizes_of, times
 
 _A = torch.ops.aten
 
@@ -88,12 +88,12 @@ def _pixel_unshuffle(node: Node) -> Node | None:
     call, given = _Before(node), arguments(node)
     x, r = given["self"], given["downscale_factor"]
     *leading, channels, height, width = sizes_of(node, x)
-    if not all(isinstance(size, int) for size in (channels, height, width)):
+    if not isinstance(channels, int):
         return None
-    n = len(leading)
-    apart = call.reshaped(x, [*leading, channels, height // r, r, width // r, r])
+    n, (rows, columns) = len(leading), (quotient(node, size, r) for size in (height, width))
+    apart = call.reshaped(x, [*leading, channels, rows, r, columns, r])
     moved = call.permuted(apart, [*range(n), n, n + 2, n + 4, n + 1, n + 3])
-    return call.reshaped(moved, [*leading, channels * r**2, height // r, width // r])
+    return call.reshaped(moved, [*leading, channels * r**2, rows, columns])
 
 
 def _channel_shuffle(node: Node) -> Node | None:

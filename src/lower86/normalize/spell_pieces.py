@@ -8,19 +8,22 @@ stack([x, y], dim)                  ->  cat([unsqueezed x, unsqueezed y], dim)
 from __future__ import annotations
 
 import operator
+from itertools import accumulate
+from typing import Any
 
 import torch
 from torch.fx import GraphModule, Node
 
 from ..graph.arguments import arguments, is_call, shape_of
 from ..graph.edit import insert, replace
+from .shapes import times
 
 _A = torch.ops.aten
 _SPLITS = (_A.split.Tensor, _A.split_with_sizes.default, _A.chunk.default, _A.unsafe_split.Tensor)
 
 
 def spell_pieces(module: GraphModule) -> None:
-    """Rewrites splits of sizes that are known, and stacks."""
+    """Rewrites splits and stacks."""
     for node in list(module.graph.nodes):
         if is_call(node, *_SPLITS, _A.unbind.int):
             _spell_split(node)
@@ -35,18 +38,36 @@ def _spell_split(node: Node) -> None:
     unbinds = is_call(node, _A.unbind.int)
     dim %= len(shape_of(source))
     sizes = [1 if unbinds else piece.shape[dim] for piece in pieces]
-    if not all(isinstance(size, int) for size in sizes):
+    starts = _starts(node, sizes)
+    if starts is None:
         return
     for user in list(node.users):
         if user.target is not operator.getitem:
             continue
         number = user.args[1]
         assert isinstance(number, int)
-        start = sum(sizes[:number])
-        piece = insert(user, _A.slice.Tensor, (source, dim, start, start + sizes[number], 1), like=node)
+        value = None if unbinds else pieces[number]
+        start, end = starts[number : number + 2]
+        piece = insert(user, _A.slice.Tensor, (source, dim, start, end, 1), like=node, value=value)
         if unbinds:
             piece = insert(user, _A.squeeze.dim, (piece, dim), like=node)
         replace(user, piece)
+
+
+def _starts(node: Node, sizes: list[Any]) -> list[Any] | None:
+    """Where each piece begins, and the last one ends: numbers, or nodes where that varies."""
+    given: Any = node.args[1] if len(node.args) > 1 else None
+    if all(isinstance(size, int) for size in sizes):
+        return [0, *accumulate(sizes)]
+    if is_call(node, _A.split.Tensor, _A.unsafe_split.Tensor):
+        return [times(node, given, number) for number in range(len(sizes) + 1)]
+    if not is_call(node, _A.split_with_sizes.default):
+        return None
+    starts: list[Any] = [0]
+    for size in given:
+        numbers = isinstance(starts[-1], int) and isinstance(size, int)
+        starts.append(starts[-1] + size if numbers else insert(node, operator.add, (starts[-1], size), like=node))
+    return starts
 
 
 def _spell_stack(node: Node) -> None:

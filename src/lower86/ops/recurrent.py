@@ -61,7 +61,15 @@ def _int8(weight: Tensor, bias: Tensor | None, given: dict[str, Any]) -> Recur:
     return recur
 
 
+def _check_rows(x: Tensor, *states: Tensor) -> None:
+    """As many rows in each state as in x: nothing is broadcast, as the result has the state's shape."""
+    check: Callable[..., None] = torch._check  # which torch leaves without types
+    for state in states:
+        check(x.shape[1] == state.shape[0], lambda: "an initial state has other rows than the input")
+
+
 def _lstm(recur: Recur, x: Tensor, h: Tensor, c: Tensor, reverse: bool) -> tuple[Tensor, Tensor]:
+    _check_rows(x, h, c)
     states, c = [h], c.clone()
     for gates in x.flip(0) if reverse else x:
         i, f, g, o = (gates + recur(states[-1])).chunk(4, -1)
@@ -71,6 +79,7 @@ def _lstm(recur: Recur, x: Tensor, h: Tensor, c: Tensor, reverse: bool) -> tuple
 
 
 def _gru(recur: Recur, x: Tensor, h: Tensor, reverse: bool) -> Tensor:
+    _check_rows(x, h)
     states = [h]
     for gates in x.flip(0) if reverse else x:
         (xr, xz, xn), (hr, hz, hn) = gates.chunk(3, -1), recur(states[-1]).chunk(3, -1)
@@ -120,10 +129,12 @@ _DEFAULTS = {"h_zero_point": 0, "h_low": 0, "h_high": 0}
 
 
 def _fake_states(x: Tensor, h0: Tensor, *rest: Any, **given: Any) -> Tensor:
+    _check_rows(x, h0)
     return h0.new_empty((x.shape[0] + 1, *h0.shape))
 
 
 def _fake_lstm(x: Tensor, h0: Tensor, c0: Tensor, *rest: Any, **given: Any) -> tuple[Tensor, Tensor]:
+    _check_rows(x, c0)
     return _fake_states(x, h0), c0.new_empty(c0.shape)
 
 

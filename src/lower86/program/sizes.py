@@ -7,6 +7,8 @@ exactly when their canonical forms are.
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Union
@@ -111,6 +113,18 @@ def _divide_monomial(size: SizeExpr, by: Size) -> Size | None:
             return None
         quotient.append((tuple(left), c // coefficient))
     return canonical(quotient)
+
+
+def common_factors_gone(a: Size, b: Size) -> tuple[Size, Size]:
+    """Both sizes divided by what divides every term of both; as they are if one of them is 0."""
+    if a == 0 or b == 0:
+        return a, b
+    terms = [*_terms(a), *_terms(b)]
+    shared = Counter(terms[0][0])
+    for monomial, _ in terms:
+        shared &= Counter(monomial)
+    factor = canonical([(tuple(shared.elements()), math.gcd(*(coefficient for _, coefficient in terms)))])
+    return a // factor, b // factor
 
 
 def product(sizes: Iterable[Size]) -> Size:

@@ -244,7 +244,11 @@ def _by_others(
 ) -> str:
     """What the dims in a shape are, where other inputs have said it."""
     used = {name for size in declared for name in dims_in(size)}
-    told = {dim.name: names[dim.input] for dim in program.dims if dim.name in used and dim.input != number}
+    told = {
+        dim.name: names[dim.input]
+        for dim in program.dims
+        if dim.name in used and dim.input != number and dims[dim.name] >= 0
+    }
     inputs = ", ".join(dict.fromkeys(told.values()))
     return f", where {', '.join(f'{name} = {dims[name]}' for name in told)} by {inputs}" if told else ""
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import GraphError
+from ..graph.layout_guards import is_about_layout
 from ..graph.source import line_of_guard
 from ..program.program import Check
 from ..program.sizes import SizeExpr, names
@@ -24,13 +25,6 @@ _RELATIONS = {
 """sympy's relations: ours, and whether the sides change places."""
 
 
-_LAYOUT_FILES = (
-    "torch/_prims_common/__init__.py", "torch/_refs/__init__.py", "torch/_subclasses/fake_impls.py",
-    "torch/_subclasses/functional_tensor.py", "torch/_ops.py",
-)  # fmt: skip
-"""Where PyTorch asks whether a size is 0 or 1, to know a layout. Elsewhere it is the model's own question."""
-
-
 def checks_of(sizes: Iterable[Any], dims: set[str]) -> tuple[Check, ...]:
     """The conditions on `dims` that the symbolic ones among `sizes` come with.
 
@@ -41,12 +35,11 @@ def checks_of(sizes: Iterable[Any], dims: set[str]) -> tuple[Check, ...]:
     for environment in environments.values():
         strides = _strides(environment)
         for guard in environment.guards:
-            of_layout = _is_about_layout(guard)
             for condition in _parts(guard.expr.xreplace(environment.replacements)):
                 if strides & condition.free_symbols:
                     continue  # no value depends on how an input lies in memory
                 check = _check(condition.replace(_is_stride, _size_of_stride), dims)
-                if check is not None and not (of_layout and _is_special_case(check)):
+                if check is not None and not is_about_layout(guard.sloc, check):
                     found.setdefault(replace(check, reason=line_of_guard(guard)))
     return tuple(found)
 
@@ -61,11 +54,29 @@ def _strides(environment: Any) -> set[Any]:
 
 
 def _parts(condition: Any) -> Iterator[Any]:
+    if type(condition).__name__ == "Or":
+        condition = _of_reshape(condition)
     if type(condition).__name__ == "And":
         for part in condition.args:
             yield from _parts(part)
     else:
         yield condition
+
+
+def _of_reshape(condition: Any) -> Any:
+    """What a reshape to -1 asks, `total == known or total % known == 0`: the second, which follows from the first."""
+    rest = [part for part in condition.args if type(part).__name__ != "Equality" or _is_multiple(part)]
+    if len(rest) != 1:
+        return condition
+    last = rest[0].args if type(rest[0]).__name__ == "And" else rest
+    divided = {part.args[0].args for part in last if _is_multiple(part)}
+    return rest[0] if all(part is rest[0] or part.args in divided for part in condition.args) else condition
+
+
+def _is_multiple(condition: Any) -> bool:
+    """a % b == 0"""
+    names = [type(part).__name__ for part in (condition, *condition.args[:1])]
+    return names[0] == "Equality" and names[-1] in ("Mod", "PythonMod") and condition.args[1] == 0
 
 
 def _check(condition: Any, dims: set[str]) -> Check | None:
@@ -86,20 +97,6 @@ def _check(condition: Any, dims: set[str]) -> Check | None:
     if any(isinstance(size, SizeExpr) and not set(names(size)) <= dims for size in (left, right)):
         raise _refusal(condition)
     return Check(left, symbol, right)
-
-
-def _is_about_layout(guard: Any) -> bool:
-    """Whether PyTorch's own bookkeeping of strides and broadcasting made the guard, and no branch of the model."""
-    place = str(getattr(guard.sloc, "framework_loc", ""))
-    return any(file in place for file in _LAYOUT_FILES)
-
-
-def _is_special_case(check: Check) -> bool:
-    """Whether it says no more than that a size is not 0 or 1, which layouts treat by themselves and programs do not."""
-    left, right = check.left, check.right
-    if check.relation == "!=":
-        return left in (0, 1) or right in (0, 1)
-    return (check.relation == "<=" and left in (1, 2)) or (check.relation == "<" and left in (0, 1))
 
 
 def _is_stride(expression: Any) -> bool:

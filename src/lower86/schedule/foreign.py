@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
-from ..errors import GraphError
+from ..errors import GraphError, InputError, first_line
 from ..graph.source import describe
 from ..program.dtypes import DTYPES
 from ..program.program import Foreign
@@ -61,11 +61,19 @@ class ForeignCall:
             return evaluate(leaf.size, dims) if isinstance(leaf, _Number) else leaf
 
         args, kwargs = torch.utils._pytree.tree_map(fill, (self.args, self.kwargs))
-        with torch.no_grad():
-            results = self.target(*args, **kwargs)
-        listed = [results] if isinstance(results, Tensor) else list(results)
-        for typed, at, result in zip(self.outputs, addresses[count:], listed, strict=True):
-            tensor_at(*typed, at, dims).copy_(result)
+        try:
+            with torch.no_grad():
+                results = self.target(*args, **kwargs)
+            listed = [results] if isinstance(results, Tensor) else list(results)
+            for typed, at, result in zip(self.outputs, addresses[count:], listed, strict=True):
+                # Of an empty input, an operator may give another shape than the one it has told export.
+                tensor_at(*typed, at, dims).copy_(result)
+        except (RuntimeError, ValueError, IndexError, TypeError) as problem:  # what operators raise for their operands
+            raise InputError(
+                f"{self.operator} refuses its operands in this call: {first_line(problem)}",
+                where=self.where,
+                fix="pass inputs of sizes and values that the model takes in PyTorch, too",
+            ) from problem
 
 
 def tensor_at(view: View, torch_dtype: torch.dtype, address: int, dims: Mapping[str, int]) -> Tensor:

@@ -25,7 +25,7 @@ from .plan import Plan
 from .pointwise import pointwise_of
 from .scalars import constant
 from .symbols import storage_of, to_sizes
-from .views import PERMUTE, View, contiguous, inverse, moved, permuted, sliced, transposed
+from .views import PERMUTE, View, contiguous, inverse, moved, permuted, room_of, sliced, transposed
 
 _A = torch.ops.aten
 
@@ -78,6 +78,9 @@ class Memory:
             raise GraphError(f"{node.target} cannot be followed", where=describe(node), fix="report this model")
         with self.plan.adding_for(describe(node)):
             self.plan.require_within(after)
+            if product(before.shape) != product(self.plan.values[before.value].shape):
+                for size in room_of(node, before, after):  # within its value, it could reach what lies beside the part
+                    self.plan.require(size)
         return after
 
     def packed(self, view: View, label: str) -> View:

@@ -11,6 +11,7 @@ from torch.fx import GraphModule, Node
 from torch.utils import _pytree as pytree
 
 from ..errors import GraphError
+from ..graph.layout_guards import least
 from ..graph.source import describe, line_of, module_of
 from ..program.interface import Literal
 from ..program.program import Dim, Loop, Program, State, Step
@@ -209,9 +210,7 @@ def _dim(size: Any, number: int, axis: int) -> Dim | None:
         return None
     bounds = size.node.shape_env.bound_sympy(symbol)
     high = int(bounds.upper) if bounds.upper.is_Integer and bounds.upper < 2**40 else None
-    # Export infers 2 where it only means "not fixed at 0 or 1"; the program has no such special cases.
-    low = 0 if int(bounds.lower) <= 2 else int(bounds.lower)
-    return Dim(str(symbol), low, high, number, axis, int(factor), int(offset))
+    return Dim(str(symbol), least(size.node.shape_env, symbol), high, number, axis, int(factor), int(offset))
 
 
 def _known_dtype(tensor: Tensor, node: Node, role: str) -> str:

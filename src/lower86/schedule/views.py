@@ -206,6 +206,20 @@ def moved(node: Node, view: View) -> View | None:
     return MOVEMENT[node.target](node, view)
 
 
+def room_of(node: Node, before: View, after: View) -> list[Size]:
+    """What must not be negative, so that a slice or a select of a view stays within it: what is left around it."""
+    given = arguments(node)
+    if node.target is _A.slice.Tensor:
+        dim = given["dim"] % len(before.shape)
+        start, last = start_of(given["start"], before.shape[dim]), (after.shape[dim] - 1) * given["step"]
+    elif node.target is _A.select.int:
+        dim, last = given["dim"] % len(before.shape), 0
+        start = start_of(given["index"], before.shape[dim])
+    else:
+        return []
+    return [start, before.shape[dim] - 1 - start - last]
+
+
 def start_of(start: Any, size: Size) -> Size:
     """Where a slice that begins at `start`, a number or the node of one, begins in a dim of `size`."""
     if isinstance(start, Node):
