@@ -133,7 +133,7 @@ def test_one_row_of_one_token_is_no_special_case_of_attention() -> None:
     x, y, padding = inputs(3, 5, 7)
     with pytest.raises(lower86.InputError, match="takes only inputs with"):
         lowered(x, y[:2], padding)
-    with pytest.raises(lower86.InputError, match=r"padding has shape \[3, 6\].* by y"):
+    with pytest.raises(lower86.InputError, match=r"padding has shape \[3, 6\].*y_1 = 7 by x, y"):
         lowered(x, y, padding[:, :6])
 
 
