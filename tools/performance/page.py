@@ -37,7 +37,7 @@ python tools/performance_page.py
 | [`startup.py`](source/benchmarks/startup.py.md) | from a file to the first result |
 | [`machine.py`](source/benchmarks/machine.py.md) | what the machine can do at most |
 | [`dynamic.py`](source/benchmarks/dynamic.py.md) | dynamic shapes against static ones; not on this page |
-| [`survey.py`](source/benchmarks/survey.py.md) | many small architectures, static and dynamic: coverage and error; not on this page |
+| [`survey.py`](source/benchmarks/survey.py.md) | many small architectures; not on this page |
 | [`encode.py`](source/benchmarks/encode.py.md) | `encode` of sentence-transformers, float and int8; not on this page |
 | [`report_page.py`](source/benchmarks/report_page.py.md) | a report in a browser; not on this page |
 
