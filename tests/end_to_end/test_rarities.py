@@ -116,7 +116,7 @@ def test_operators_of_ones_own() -> None:
 def test_dropout_left_in_training_is_reported() -> None:
     model = After(lambda y, x, m: nn.functional.dropout(y, 0.5, training=True))
     _, (message,) = warned(model, grid(3, 8))
-    assert "run in PyTorch" in message
+    assert "runs in PyTorch" in message
 
 
 def test_sizes_as_results() -> None:

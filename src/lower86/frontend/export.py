@@ -144,7 +144,7 @@ def _explained(problem: Exception, call: str) -> tuple[str, str]:
         if "specialized it to be a constant" in str(problem):
             fix = (
                 "where the model takes sizes of two inputs to be equal, give both axes the same dim (on the command "
-                "line, a --dynamic for each); leave out axes that it fixes"
+                "line, a --dynamic for each); leave axes that it fixes out of dynamic_shapes"
             )
         return _first_lines(problem), fix
     return (
