@@ -165,6 +165,21 @@ def test_heads_that_a_view_merges() -> None:
     assert (got - expected).norm() < 0.05 * expected.norm()
 
 
+@pytest.mark.parametrize("write", ["view", "base"])
+def test_a_view_of_merged_heads_that_is_written_stays_one(write: str) -> None:
+    """It is an error, then, as PyTorch's own: a copy in its place would not see what is written."""
+
+    class Model(nn.Module):
+        def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
+            z = y.view(2, 5, 32)
+            (z if write == "view" else y).add_(1)
+            return y.flatten(2) + z
+
+    with pytest.raises(RuntimeError, match="view size is not compatible"):
+        quantize(Model(), *(torch.randn(2, 5, 4, 8).transpose(1, 2) for _ in range(3)))
+
+
 def test_transformer_layer_of_pytorch() -> None:
     layer = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True)
     x, mask = torch.randn(2, 5, 16), torch.zeros(2, 5, dtype=torch.bool)

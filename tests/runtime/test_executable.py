@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import warnings
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -305,6 +306,23 @@ def test_what_waits_for_other_sizes_is_little(varied: lower86.LoweredModule) -> 
     for rows in range(1, WAITING_SIZES + 20):
         varied(torch.zeros(rows, 16))
     assert len(executable._tables) <= WAITING_SIZES
+
+
+def test_arenas_that_are_let_go_of_are_gone(varied: lower86.LoweredModule) -> None:
+    executable, arenas = varied.compiled().executable, []
+    for rows in (100_000, 200_000, 900_000, 1, 1_000_000):
+        varied(torch.zeros(rows, 16))
+        arenas.append(weakref.ref(executable._arenas[-1].memory))
+    assert [arena() is None for arena in arenas] == [True] * 4 + [False]
+
+
+def test_sizes_that_are_called_often_are_kept(varied: lower86.LoweredModule, monkeypatch: pytest.MonkeyPatch) -> None:
+    executable = varied.compiled().executable
+    monkeypatch.setattr("lower86.runtime.executable.WAITING_SIZES", 3)
+    executable._tables.clear()
+    for rows in (1, 2, 1, 3, 1, 4, 1, 5):
+        varied(torch.zeros(rows, 16))
+    assert (1,) in executable._tables
 
 
 def test_calls_of_all_sizes_have_the_same_arena(varied: lower86.LoweredModule) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import re
 import zipfile
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch.export import Dim
 
 import lower86
 from lower86.errors import ExportError, Lower86Error
+from lower86.sources.archive import reasons, trouble
 from lower86.sources.exported import exported_bytes, from_exported
 from lower86.sources.model import load_model
 from lower86.sources.naming import Example, call_with
@@ -139,6 +141,37 @@ def test_files_that_are_damaged(tmp_path: Path, content: bytes) -> None:
 )  # fmt: skip
 def test_files_that_lack_something(tmp_path: Path, content: bytes, member: str) -> None:
     refused(tmp_path / "b.pt2", without(content, member), rf"damaged: it lacks \S*{re.escape(member)}\n")
+
+
+def test_whatever_is_damaged_there_is_something_to_say(content: bytes) -> None:
+    random = np.random.default_rng(0)
+    directory = content.rindex(b"PK\1\2", 0, -100)
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        headers = [one.header_offset for one in archive.infolist()]
+    for start, length in [(directory, 60), (len(content) - 22, 22), *((header, 30) for header in headers[:3])]:
+        for _ in range(200):
+            damaged = bytearray(content)
+            for place in random.integers(start, start + length, 3):
+                damaged[place] = random.integers(256)
+            what, fix = trouble(bytes(damaged), ValueError("torch's"))
+            assert what
+            assert fix
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        archive.writestr("a/models/model.json", b"{}")
+        archive.writestr("a/data/weights/model_weights_config.json", b"{}" * 999, zipfile.ZIP_LZMA)
+    squeezed = bytearray(made.getvalue())
+    begin = squeezed.index(b"config.json") + len("config.json")
+    squeezed[begin : begin + 20] = bytes(range(235, 255))
+    assert "lacks" in trouble(bytes(squeezed), ValueError("torch's"))[0]
+
+
+def test_what_is_logged_of_a_file_that_can_be_read_is_still_logged(caplog: pytest.LogCaptureFixture) -> None:
+    with reasons() as found:
+        logging.getLogger("torch.export.some").warning("a word")
+        assert not caplog.records
+    assert found == []
+    assert [record.message for record in caplog.records] == ["a word"]
 
 
 def test_a_file_with_names_and_no_program(tmp_path: Path, content: bytes) -> None:

@@ -74,7 +74,9 @@ def _emit_columns(frame: Frame, kernel: Rows, row: _Row, kept: Sequence[Value]) 
     """
     code, extent = frame.code, frame.size(kernel.kept[-1])
     first: Value | int = 0
-    if len(kernel.reductions) == 1 and all(node.op in _LITTLE for node in kernel.body.nodes):
+    # What a pass writes down has room for the lanes of one vector.
+    simple = len(kernel.reductions) == 1 and not any(this.saved for this in row.passes)
+    if simple and all(node.op in _LITTLE for node in kernel.body.nodes):
         together = _TOTALS if code.module.isa.wide else _TOTALS // 2
         first = code.mul(code.div(extent, together * LANES), together * LANES)
         if not (isinstance(first, int) and first == 0):

@@ -18,6 +18,7 @@ from torch.fx import GraphModule, Node
 
 from ..graph.arguments import arguments, is_call, is_float, tensor_of
 from ..graph.edit import insert, insert_constant, replace
+from .memory import Memory
 
 _A = torch.ops.aten
 ATTENTION = _A.scaled_dot_product_attention.default
@@ -36,9 +37,12 @@ def take_apart_attention(module: GraphModule, is_wanted: Callable[[Node], bool])
     ]
     for node in wanted:
         _take_apart(module, node)
-    # PyTorch's attention lays its result out as the queries are, so that a view can merge heads; a product does not.
+    # PyTorch's attention lays its result out as the queries are, so that a view can merge heads; a product does not. A
+    # reshape may copy: where somebody writes, that would not be seen, and the view stays.
+    memory = Memory(module.graph)
     for view in module.graph.find_nodes(op="call_function", target=_A.view.default) if wanted else ():
-        view.target = _A.reshape.default
+        if memory.is_stable(view):
+            view.target = _A.reshape.default
 
 
 def _can_take_apart(node: Node) -> bool:

@@ -19,7 +19,10 @@ from .dynamic import kept_dims, larger_examples
 _LOG = logging.getLogger("lower86")
 _LINES = 3
 """As many of torch's own lines are part of an error."""
-_ADVICE = re.compile(r" For more information, run with TORCH_LOGS=\S*| If you're using mark_dynamic.*")
+_ADVICE = re.compile(
+    r" For more information, run with TORCH_LOGS=\S*| If you're using mark_dynamic.*"
+    r"| ?The error above occurred when calling torch\.export.*"
+)
 """Torch's, of its own settings and of functions that nobody has called."""
 
 

@@ -23,10 +23,10 @@ from ..program.sizes import Size
 from ..program.validate_bodies import refuse
 from ..program.validate_steps import ALIGNMENT, aligned_slots
 from .packing import Words, packed_bytes
+from .tables import ROW_COST, WORD_COST
 
 _MOST_PASSED = 4096
 """Of how many sizes it is remembered that calls stay within the buffers."""
-_STEP_BYTES = 32
 _UNIT_NANOSECONDS, _STEP_NANOSECONDS = 50.0, 1000.0
 
 
@@ -127,7 +127,7 @@ class _Call:
                 continue
             if self._rows > limits.MOST_TABLE_ROWS:
                 raise refuse(where, f"{self._rows} steps to run")
-        self._refuse_memory(needed + 8 * self._table + _STEP_BYTES * self._rows, most)
+        self._refuse_memory(needed + WORD_COST * self._table + ROW_COST * self._rows, most)
         if self._nanoseconds > most.seconds * 1e9:
             raise InputError(
                 f"a call of these sizes is estimated to take {self._nanoseconds / 1e9:.0f} s, the limit is "

@@ -29,7 +29,7 @@ from .code_cache import objects_for
 from .machine_code import MachineCode
 from .packing import Allocate, aligned, packed
 from .streams import helpers_here
-from .tables import ROW_BYTES, Arena, Tables, Writer
+from .tables import NOWHERE, ROW_BYTES, Arena, Tables, Writer
 from .threads import default_threads, pool, thread_count
 
 ForeignFunction = Callable[[Sequence[int], Mapping[str, int]], None]
@@ -187,8 +187,13 @@ class Executable:
         return tables
 
     def _leave(self, tables: Tables) -> None:
+        # Tables that wait hold no arena: one that is let go of, or replaced by a larger one, has to go.
         self._arenas.append(tables.arena)
-        self._tables.setdefault(self._sizes(tables.dims), []).append(tables)
+        tables.arena = NOWHERE
+        # As the latest. What another thread leaves meanwhile may be lost: it is only made anew.
+        waiting = self._tables.pop(sizes := self._sizes(tables.dims), [])
+        waiting.append(tables)
+        self._tables[sizes] = waiting
 
     def _arena(self, size: int) -> Arena:
         try:
@@ -197,6 +202,7 @@ class Executable:
             return Arena.of(self.allocate, size)
         if arena.size >= size:
             return arena
+        del arena  # before there is another one
         return Arena.of(self.allocate, size + size // 4)  # more than was ever asked for, and so may be the next one
 
     def _make_room(self) -> None:

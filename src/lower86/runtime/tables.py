@@ -1,9 +1,9 @@
 """The words that generated code reads its arguments from, and how they follow from a call's dims.
 
 A row of the step table is four words: a kernel's address, where its own words are, its units, and one for the pool. A
-kernel's words are the status, the addresses of its slots, its dims, its params. Where all of them lie, and most of what
-they are, is the same for all dims, but for loops that run a different number of times: it is laid out once. What is
-left is a few numbers and sums of numbers, for all steps at once.
+kernel's words are the status, the addresses of its slots, its dims, its params. A step of a loop has a row, and words,
+for each time. What they are made of is the same for all dims and listed once; a call's dims only tell a few numbers, of
+which all words follow at once.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ..program.layout import Layout, layout_of
-from ..program.program import Foreign, Loop, Program, Step
+from ..program.program import Loop, Program, Step
 from ..program.sizes import Size, evaluate
 from .packing import Allocate
 
 Words = npt.NDArray[np.int64]
 ROW_BYTES = 32
+WORD_COST, ROW_COST = 64, 96
+"""Bytes that a word of the table, and a row, take at most while tables are written: themselves and what tells them."""
 
 
 class Arena(NamedTuple):
@@ -36,6 +38,10 @@ class Arena(NamedTuple):
     def of(cls, allocate: Allocate, size: int) -> Arena:
         memory = allocate(size)
         return cls(memory, memory.ctypes.data, size)
+
+
+NOWHERE = Arena(np.zeros(0, np.uint8), 0, 0)
+"""That of tables that wait for a call."""
 
 
 @dataclass
@@ -60,7 +66,7 @@ class Tables:
     in_arena: Words
     """Words of the table that are addresses in the arena."""
     values_in_arena: Words
-    arena: Arena = field(init=False)
+    arena: Arena = NOWHERE
     _arena_at: int = 0
     first: int = field(init=False)
     """The address of `steps`."""
@@ -72,7 +78,8 @@ class Tables:
     @property
     def nbytes(self) -> int:
         """Of memory that it holds."""
-        return self.table.nbytes + self.steps.nbytes
+        told = (self.words, self.numbers, self.offsets, self.in_arena)
+        return self.table.nbytes + self.steps.nbytes + self.bases.nbytes + sum(array.nbytes for array in told)
 
     def move_to(self, arena: Arena) -> None:
         """Has all that lies in an arena lie in this one."""
@@ -89,45 +96,26 @@ class Writer:
 
     def __init__(self, program: Program, kernels: Sequence[int], constants: Sequence[int]) -> None:
         """`kernels`, `constants`: where they are."""
-        self._program, self._kernels, self._constants = program, kernels, constants
-        self._layouts = [layout_of(kernel) for kernel in program.kernels]
-        self._last: tuple[list[int], _Form] | None = None
-
-    def tables(self, dims: dict[str, int]) -> Tables:
-        """For calls with these dims, of which it is known that they stay within their buffers."""
-        counts = [evaluate(step.count, dims) for step in self._program.steps if isinstance(step, Loop)]
-        last = self._last
-        if last is None or last[0] != counts:
-            last = self._last = counts, self._form(counts)
-        return last[1].tables(dims)
-
-    def _form(self, counts: Sequence[int]) -> _Form:
-        form, left = _Form(self._program, self._constants), iter(counts)
-        for step in self._program.steps:
-            if isinstance(step, Foreign):
-                form.begin(0)
-            elif isinstance(step, Step):
-                form.begin(1)
-                form.add(step, self._kernels[step.kernel], self._layouts[step.kernel])
-            else:
-                form.begin(len(step.steps), next(left))
-                for part, advances in zip(step.steps, step.advances, strict=True):
-                    form.add(part, self._kernels[part.kernel], self._layouts[part.kernel], advances)
-        form.end()
-        return form
-
-
-class _Form:
-    """What a program's tables are for all dims with which its loops run equally often, and what else they need."""
-
-    def __init__(self, program: Program, constants: Sequence[int]) -> None:
-        self._program = program
         self._sizes: dict[Size, int] = {}  # each once: where it is among the numbers
         self._units: dict[tuple[int, tuple[int, ...]], int] = {}  # likewise, by kernel and where its dims are
-        self._words = 0
-        self.rows, self._each, self._times = [0], 0, 1
-        # Of each step: what there is of every row of the step table, of every word that is a number, of every slot.
-        self._parts: tuple[list[Words], ...] = tuple([np.zeros((0, width), np.int64)] for width in (4, 2, 2, 5))
+        self._values(program, constants)
+        layouts, one, parts = [layout_of(kernel) for kernel in program.kernels], self._place(1), _Parts()
+        for step in program.steps:
+            each = step.steps if isinstance(step, Loop) else (step,) if isinstance(step, Step) else ()
+            count = self._place(step.count) if isinstance(step, Loop) else one
+            for i, part in enumerate(each):
+                advances = step.advances[i] if isinstance(step, Loop) else None
+                position = (len(parts.program), i, count)
+                self._list(parts, part, kernels[part.kernel], layouts[part.kernel], position, advances)
+            parts.program.append((len(each), count))
+        self._each, self._counts = _columns(parts.program, 2)
+        self._position, self._within, self._times, self._kernel, self._width, self._units_of = _columns(parts.steps, 6)
+        self._sized, self._fixed, self._slots = (
+            _columns(part, n) for part, n in ((parts.sized, 3), (parts.fixed, 3), (parts.slots, 5))
+        )
+        self._unit_sizes = [(program.kernels[kernel].units(), places) for kernel, places in self._units]
+
+    def _values(self, program: Program, constants: Sequence[int]) -> None:
         places = [value.place for value in program.values]
         self._number_of = np.full(len(places), -1)
         for number, i in enumerate((*program.inputs, *program.outputs, *(state.value for state in program.states))):
@@ -136,76 +124,94 @@ class _Form:
         for i, value in enumerate(program.values):
             if value.place == "constant":
                 self._bases[i] = constants[value.index]
-        self._values_in_arena = np.array([i for i, place in enumerate(places) if place == "arena"], np.int64)
+        self._is_in_arena = np.array([place == "arena" for place in places], bool)
+        self._values_in_arena = np.flatnonzero(self._is_in_arena)
         self._arena_offsets = [self._place(program.values[i].offset) for i in self._values_in_arena]
         self._arena_bytes = self._place(program.arena_bytes)
 
     def _place(self, size: Size) -> int:
         return self._sizes.setdefault(size, len(self._sizes))
 
-    def begin(self, each: int, times: int = 1) -> None:
-        """The next of the program's steps: so many native ones, so many times over."""
-        self._each, self._times, self._first = each, times, self.rows[-1]
-        self.rows.append(self._first + each * times)
-
-    def add(self, step: Step, kernel: int, layout: Layout, advances: Sequence[Size] | None = None) -> None:
-        """The next of those native steps; `advances`: of its slots, with each time."""
-        places = [self._place(size) for size in step.dims]
+    def _list(
+        self, parts: _Parts, step: Step, kernel: int, layout: Layout, position: Sequence[int],
+        advances: Sequence[Size] | None,
+    ) -> None:  # fmt: skip
+        """Adds a native step at this position: the program's step, which of its parts, where its count is."""
+        number, places = len(parts.steps), [self._place(size) for size in step.dims]
         units = self._units.setdefault((step.kernel, tuple(places)), len(self._units))
-        word, at = self._words, self._words + 1 + layout.slots
-        slots = [
-            (word + 1 + i, number, self._place(offset), self._place(0 if advances is None else advances[i]), 0)
-            for i, (number, offset) in enumerate(step.slots)
-        ]
-        sized = [(at + i, places[int(name[1:])]) for i, name in enumerate(layout.dims)]
-        fixed = [(at + len(sized) + i, _word(*param)) for i, param in enumerate(step.params)]
-        # What they are the first time, and by how much more each next time.
-        self._repeat(0, [(self._first, kernel, word, units)], (self._each, 0, layout.words, 0))
-        self._repeat(1, sized, (layout.words, 0))
-        self._repeat(2, fixed, (layout.words, 0))
-        self._repeat(3, slots, (layout.words, 0, 0, 0, 1))
-        self._words += layout.words * self._times
-        self._first += 1
-
-    def _repeat(self, part: int, first: Sequence[Sequence[int]], more: Sequence[int]) -> None:
-        times = np.arange(self._times)[:, None, None] * np.array(more)
-        self._parts[part].append((np.array(first, np.int64).reshape(-1, len(more)) + times).reshape(-1, len(more)))
-
-    def end(self) -> None:
-        """Nothing more will be added."""
-        self._unit_sizes = [(self._program.kernels[kernel].units(), places) for kernel, places in self._units]
-        rows, sized, fixed, slots = (np.concatenate(part).T.copy() for part in self._parts)
-        self._order, kernels, self._begins, self._units_of = rows
-        self._steps = np.zeros((self.rows[-1], 4), np.int64)
-        self._steps[self._order, 0] = kernels
-        self._steps[self._order, 1] = 8 * self._begins
-        self._table = np.zeros(self._words, np.int64)
-        self._table[fixed[0]] = fixed[1]
-        self._sized_at, self._sized_by = sized
-        self._slot_at, self._slot_of, self._offset_of, self._advance_of, self._time_of = slots
-        self._moving = np.flatnonzero(self._number_of[self._slot_of] >= 0)
-        self._moved_by = self._number_of[self._slot_of[self._moving]]
-        self._in_arena = self._slot_at[np.isin(self._slot_of, self._values_in_arena)]
+        parts.steps.append((*position, kernel, layout.words, units))
+        for i, (value, offset) in enumerate(step.slots):
+            far = self._place(0 if advances is None else advances[i])
+            parts.slots.append((number, 1 + i, value, self._place(offset), far))
+        at = 1 + layout.slots
+        parts.sized += [(number, at + i, places[int(name[1:])]) for i, name in enumerate(layout.dims)]
+        at += len(layout.dims)
+        parts.fixed += [(number, at + i, _word(*param)) for i, param in enumerate(step.params)]
 
     def tables(self, dims: dict[str, int]) -> Tables:
-        """For these dims."""
+        """For calls with these dims, of which it is known that they stay within their buffers."""
         numbers = np.array([evaluate(size, dims) for size in self._sizes], np.int64)
-        units = [
+        units = np.array([
             evaluate(size, {f"d{i}": int(numbers[place]) for i, place in enumerate(places)})
             for size, places in self._unit_sizes
-        ]
-        status, table, steps, bases = np.zeros(3, np.int64), *map(np.copy, (self._table, self._steps, self._bases))
+        ], np.int64)  # fmt: skip
+        times, length = numbers[self._times], self._each * numbers[self._counts]
+        rows, begins = np.cumsum((0, *length)), np.cumsum(self._width * times) - self._width * times
+        status = np.zeros(3, np.int64)
+        table, steps = np.zeros(int((self._width * times).sum()), np.int64), np.zeros((int(rows[-1]), 4), np.int64)
+
+        def spread(step: Words) -> tuple[Words | slice, Words | int, Words]:
+            """Of what these native steps have: which, for each time, that time, and where the words of it begin."""
+            often = times[step]
+            if (often == 1).all():
+                return slice(None), 0, begins[step]
+            which = np.repeat(np.arange(len(step)), often)
+            time = np.arange(len(which)) - np.repeat(np.cumsum(often) - often, often)
+            return which, time, begins[step][which] + time * self._width[step[which]]
+
+        which, time, at = spread(np.arange(len(times)))
+        position = self._position[which]
+        row = rows[position] + time * self._each[position] + self._within[which]
+        steps[row, 0], steps[row, 1] = self._kernel[which], table.ctypes.data + 8 * at
+        steps[row, 2] = units[self._units_of[which]]
+        table[at] = status.ctypes.data
+        for (step, word, told), number in ((self._sized, numbers), (self._fixed, None)):
+            which, _, at = spread(step)
+            table[at + word[which]] = told[which] if number is None else number[told[which]]
+        step, word, value, offset, advance = self._slots
+        which, time, at = spread(step)
+        at, value, offsets = at + word[which], value[which], numbers[offset[which]] + time * numbers[advance[which]]
+        bases = self._bases.copy()
         bases[self._values_in_arena] = numbers[self._arena_offsets]
-        offsets = numbers[self._offset_of] + self._time_of * numbers[self._advance_of]
-        table[self._begins] = status.ctypes.data
-        table[self._slot_at] = bases[self._slot_of] + offsets
-        table[self._sized_at] = numbers[self._sized_by]
-        steps[:, 1] += table.ctypes.data
-        steps[self._order, 2] = np.array(units, np.int64)[self._units_of]
+        table[at] = bases[value] + offsets
+        moving, in_arena = np.flatnonzero(self._number_of[value] >= 0), at[self._is_in_arena[value]]
         return Tables(
-            dims, table, steps, self.rows, bases, status, int(numbers[self._arena_bytes]),
-            self._slot_at[self._moving], self._moved_by, offsets[self._moving], self._in_arena, self._values_in_arena,
+            dims, table, steps, rows.tolist(), bases, status, int(numbers[self._arena_bytes]),
+            at[moving], self._number_of[value[moving]], offsets[moving], in_arena, self._values_in_arena,
         )  # fmt: skip
+
+
+@dataclass
+class _Parts:
+    """What a program's tables are made of, while it is listed: of each of its steps, and of each native one.
+
+    A native step is known by its number; a word of its, by where in the row it is.
+    """
+
+    program: list[tuple[int, int]] = field(default_factory=list)
+    """How many native steps, and where the number of times is."""
+    steps: list[tuple[int, ...]] = field(default_factory=list)
+    """Its place in the program, among those of a loop; where the number of times is; kernel, words, units."""
+    sized: list[tuple[int, int, int]] = field(default_factory=list)
+    """Step, word, and where its number is."""
+    fixed: list[tuple[int, int, int]] = field(default_factory=list)
+    """Step, word, and what it is."""
+    slots: list[tuple[int, int, int, int, int]] = field(default_factory=list)
+    """Step, word, value, and where its offset and its advance are."""
+
+
+def _columns(rows: Sequence[Sequence[int]], count: int) -> Sequence[Words]:
+    return [column.copy() for column in np.array(rows, np.int64).reshape(-1, count).T]
 
 
 def _word(dtype: str, value: float) -> int:

@@ -64,4 +64,5 @@ def named_in_errors(names: Mapping[str, str]) -> Iterator[None]:
         if not names or not re.search(rf"\b({pattern})\b", error.what):
             raise
         what = re.sub(rf"\b({pattern})\b", lambda found: names[found[0]], error.what)
-        raise GraphError(what, where=error.where, fix=error.fix) from error.__cause__
+        named = type(error)(what, where=error.where, fix=error.fix).with_traceback(error.__traceback__)
+        raise named from error.__cause__

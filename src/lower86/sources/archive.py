@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import json
 import logging
+import threading
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -30,7 +30,7 @@ def trouble(content: bytes, problem: Exception) -> tuple[str, str]:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             known = _within(archive)
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, OSError, ValueError, RuntimeError, EOFError):
+    except Exception:  # zipfile and its decompressors raise whatever damaged numbers lead them to
         return "it is damaged: a zip archive that is cut short or overwritten", _WHOLE
     said = first_line(problem).partition(". This is an internal miniz error")[0]
     return known or (f"torch cannot read it: {said}", _VERSION)
@@ -76,6 +76,8 @@ def _needed(archive: zipfile.ZipFile, root: str, held: set[str]) -> Iterator[str
     for config in _CONFIGS:
         folder = config.rpartition("/")[0]
         try:
+            if archive.getinfo(root + config).compress_type != zipfile.ZIP_STORED:
+                continue  # torch compresses nothing, and it might be anything but small
             entries = json.loads(archive.read(root + config))["config"].values()
             paths = [entry["path_name"] for entry in entries]
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -85,26 +87,37 @@ def _needed(archive: zipfile.ZipFile, root: str, held: set[str]) -> Iterator[str
         yield "data/sample_inputs/model.pt"
 
 
+_ONE_AT_A_TIME = threading.Lock()
+
+
 @contextmanager
 def reasons() -> Iterator[list[Exception]]:
-    """Within it, what torch.export only logs is put into the list: its error says no more than to look there."""
+    """Within it, what torch.export only logs is put into the list: its error says no more than to look there.
+
+    What it has logged is logged after all if nothing is raised.
+    """
     found: list[Exception] = []
+    records: list[logging.LogRecord] = []
 
     class Kept(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
+            records.append(record)
             error = record.exc_info[1] if record.exc_info else None
             if isinstance(error, Exception):
                 found.append(error)
 
     logger, handler = logging.getLogger("torch.export"), Kept()
-    level, propagates = logger.level, logger.propagate
-    others = list(logger.handlers)
-    logger.handlers[:] = [handler]
-    logger.setLevel(logging.WARNING)
-    logger.propagate = False
-    try:
-        yield found
-    finally:
-        logger.handlers[:] = others
-        logger.setLevel(level)
-        logger.propagate = propagates
+    with _ONE_AT_A_TIME:
+        level, propagates, others = logger.level, logger.propagate, list(logger.handlers)
+        logger.handlers[:] = [handler]
+        logger.setLevel(logging.WARNING)
+        logger.propagate = False
+        try:
+            yield found
+        finally:
+            logger.handlers[:] = others
+            logger.setLevel(level)
+            logger.propagate = propagates
+    for record in records:
+        if logging.getLogger(record.name).isEnabledFor(record.levelno):
+            logging.getLogger(record.name).handle(record)

@@ -95,7 +95,10 @@ def _written(names: Mapping[Axis, str]) -> str:
 
 
 def _read(text: object) -> dict[Axis, str]:
-    """What `_written` wrote. The file may be another's: what is no such list is nothing."""
+    """What `_written` wrote. The file may be another's: what is no such list is nothing.
+
+    Torch itself refuses one that is no text.
+    """
     try:
         found = json.loads(text) if isinstance(text, (str, bytes)) else []
     except (ValueError, RecursionError):
