@@ -54,7 +54,7 @@ def test_shapes(tmp_path: Path) -> None:
         assert made_up_inputs(loaded.program, loaded.interface, {name: shape})["x"].shape == (2, 5, 5)
     for wrong, message in (
         ({"tokens": (2, 10)}, r"tokens.shape\[1\] is 10, outside its range 0 … 9"), ({"m": (3,)}, "no input 'm'"),
-        ({"tokens": (3, 5)}, r"tokens cannot have the shape \[3, 5\], the program takes \[2, s"),
+        ({"tokens": (3, 5)}, r"tokens cannot have the shape \[3, 5\], the program takes \[2, n\]"),
         ({"tokens": (2, 5), "x": (2, 6, 5)}, r"x cannot have the shape \[2, 6, 5\]"),
         ({"tokens": (2,)}, "tokens cannot have"), ({"tokens": ()}, "tokens cannot have"),
         ({"tokens": (2, 5, 1)}, "tokens cannot have"),

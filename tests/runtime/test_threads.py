@@ -383,7 +383,8 @@ def _python(script: str) -> tuple[int, str, str, float]:
     """Exit code, output, errors and seconds of a Python process that has this file's names."""
     start, names = time.monotonic(), "import os, sys, threading, time\nfrom test_threads import *\n"
     done = subprocess.run(
-        [sys.executable, "-c", names + textwrap.dedent(script)],
+        # Python 3.12 and later warn of every fork beside threads, which these tests are about.
+        [sys.executable, "-W", "ignore:This process:DeprecationWarning", "-c", names + textwrap.dedent(script)],
         env={"PYTHONPATH": f"{SOURCE}:{Path(__file__).parent}", "PATH": "/usr/bin:/bin"},
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip

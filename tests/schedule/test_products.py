@@ -81,7 +81,7 @@ def test_a_mask_of_more_than_the_scores_is_pytorchs(queries: tuple[int, ...], ma
     inputs = torch.randn(queries), torch.randn(keys), torch.randn(mask)
     module = exported(Masked(), inputs)
     assert len(module.explanation.foreign) == 1
-    with pytest.raises(RuntimeError, match="doesn't match"):
+    with pytest.raises(lower86.InputError, match=r"scaled_dot_product_attention refuses .* doesn't match"):
         module(*inputs)
 
 
