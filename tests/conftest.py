@@ -7,6 +7,8 @@ import pytest
 import torch
 import torch._export.utils as export_utils
 
+torch.manual_seed(0)  # for what test files make while they are imported
+
 # torch traces with many small objects: looking for garbage after every 700 new ones is too often in a long session.
 # (What saves most, a seventh of the time, is the freeze below.)
 gc.set_threshold(20_000, 10, 10)

@@ -46,7 +46,7 @@ def test_a_float_program(tmp_path: Path) -> None:
 def test_a_quantized_program_goes_there_and_back(tmp_path: Path) -> None:
     model = Nested().eval()
     shapes = {"x": {0: Dim("rows", max=16)}, "more": {"bias": None}, "factor": None}
-    quantized = lower86.quantize(model, [EXAMPLE.args], dynamic_shapes=shapes, progress=False)
+    quantized = lower86.quantize(model, [EXAMPLE.args], dynamic_shapes=shapes, recipe="fast", progress=False)
     (tmp_path / "q.pt2").write_bytes(exported_bytes(quantized, EXAMPLE))
     source = from_exported(tmp_path / "q.pt2")
     assert source.is_quantized
