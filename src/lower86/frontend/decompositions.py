@@ -26,6 +26,7 @@ KEEP = (
 
 def is_composite(operator: Any) -> bool:
     """Whether PyTorch defines `operator` by other operators alone, for every backend and with autograd."""
+    # Nothing public lists an operator's kernels; tests/frontend/test_decompositions.py names operators of both kinds.
     has_kernel: Any = torch._C._dispatch_has_kernel_for_dispatch_key
     if not isinstance(operator, torch._ops.OpOverload):
         return False

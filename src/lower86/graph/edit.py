@@ -64,6 +64,7 @@ def example(node: Node) -> Any:
     if mode is None:
         return function(*args, **kwargs)
     # Python's own shape functions where PyTorch has two: the ones in C++ would fix sizes that vary.
+    # Nothing public turns them on; every test with sizes that vary goes through here.
     with mode, enable_python_dispatcher():
         return function(*args, **kwargs)
 

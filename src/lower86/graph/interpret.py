@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
 from torch.fx import GraphModule
 from torch.utils import _pytree as pytree
 
@@ -17,6 +16,7 @@ from .state import WRITE
 
 def is_interpreted(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     """Whether a call cannot be run natively: its tensors have no memory, or somebody records what is done to them."""
+    # Nothing public says who records; tests/end_to_end/test_module.py exports and traces lowered modules.
     if torch._C._len_torch_dispatch_stack() or torch._C._get_tracing_state() is not None:
         return True
     leaves = pytree.tree_leaves((args, kwargs)) if kwargs or not all(type(a) is Tensor for a in args) else ()
@@ -68,7 +68,7 @@ def interpret(
     """
     signature = signature_of(module.graph)
     leaves = signature.flatten(args, kwargs)
-    mode = next((leaf.fake_mode for leaf in leaves if isinstance(leaf, FakeTensor)), None)
+    mode = next((leaf.fake_mode for leaf in leaves if hasattr(leaf, "fake_mode")), None)
     interpreter = _Replacing(module, operators or {}) if mode is None else _WithFakes(module, mode)
     flat = interpreter.run(*leaves, enable_io_processing=False)
     return signature.unflatten(pytree.tree_leaves(flat))

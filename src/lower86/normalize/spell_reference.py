@@ -198,6 +198,7 @@ def _spell_pointwise(node: Node) -> None:
     if target not in _POINTWISE or not isinstance(dtype, torch.dtype):
         return
     values = [operand.meta["val"] if isinstance(operand, Node) else operand for operand in operands]
+    # `torch.result_type`, the public one, knows no computation dtype of 16-bit floats; test_spell_reference.py tells.
     kind = ELEMENTWISE_TYPE_PROMOTION_KIND.DEFAULT
     common, _ = elementwise_dtypes(*values, torch.ones(1, dtype=dtype), type_promotion_kind=kind)
 
